@@ -1,0 +1,72 @@
+//! Every limit, with its name and reason. Units are in the names.
+//!
+//! May not know who enforces a limit. Invariant: the relations between limits hold at compile time.
+
+/// Size at which a journal segment is closed and the next one opened: bounds copies and rebuilds.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Longest journal line: lines stay greppable.
+pub const JOURNAL_RECORD_BYTES_MAX: usize = 256 * 1024;
+/// Longest value kept inside a record; a longer one becomes a blob. Leaves room for the envelope.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Most records in one journal: bounds replay time.
+pub const RUN_EVENTS_MAX: u64 = 1_000_000;
+/// Most bytes in one journal: bounds replay time.
+pub const RUN_JOURNAL_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Most effects of one run: stops runaway loops.
+pub const RUN_EFFECTS_MAX: u32 = 100_000;
+/// Deepest nesting of any JSON that is accepted; `serde_json` itself stops at 128.
+pub const JSON_DEPTH_MAX: usize = 100;
+/// How long a command waits for a lock unless told otherwise.
+pub const LOCK_WAIT_MS_DEFAULT: u64 = 5_000;
+
+/// Largest JSON value that crosses the boundary (arguments, results, outputs).
+pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest error text kept in a record; a longer one is cut and marked.
+pub const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// Most effects of one run that may be open at once.
+pub const OPEN_EFFECTS_MAX: u32 = 10_000;
+/// Most signals of one run that no wait has consumed yet.
+pub const SIGNAL_BACKLOG_MAX: usize = 1_000;
+/// How long clean-up effects may take after a cancel request.
+pub const CLEANUP_TIMEOUT_MS: i64 = 60_000;
+/// Most refused posts kept as evidence for one effect.
+pub const STALE_FILES_MAX: usize = 16;
+
+/// Heap of one process instance: one run must not take the host.
+pub const HEAP_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Native stack of one process instance.
+pub const STACK_BYTES_MAX: u64 = 1024 * 1024;
+/// CPU time of one turn.
+pub const TURN_CPU_MAX_MS: u64 = 2_000;
+/// CPU time of loading a process.
+pub const LOAD_CPU_MAX_MS: u64 = 10_000;
+/// How far beyond the CPU limit a host may go before it is killed: native calls cannot be interrupted.
+pub const HOST_KILL_AFTER_MS: u64 = 2_000;
+/// Hosts that one run may bring down in a row before it is held.
+pub const HOST_FAILURES_MAX: u32 = 3;
+/// Most outputs of one turn: the size of a batch.
+pub const TURN_OUTPUTS_MAX: u32 = 1_000;
+/// Most modules in the pinned graph of a process.
+pub const MODULE_FILES_MAX: usize = 512;
+/// Most bytes in the pinned graph of a process.
+pub const MODULE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most records of one generation: a cold resume stays near 0.1 s.
+pub const GENERATION_EVENTS_MAX: u64 = 50_000;
+/// Deepest nesting of parallel groups.
+pub const PARALLEL_DEPTH_MAX: u32 = 32;
+/// Deepest nesting of child runs.
+pub const CHILD_DEPTH_MAX: u32 = 16;
+/// Log lines kept of one turn; the rest is counted.
+pub const TURN_LOG_LINES_MAX: u32 = 1_000;
+/// Log bytes kept of one turn; the rest is counted.
+pub const TURN_LOG_BYTES_MAX: usize = 1024 * 1024;
+/// Longest invocation key; a longer one is cut and completed by a digest.
+pub const KEY_BYTES_MAX: usize = 512;
+
+const _: () = {
+    assert!(INLINE_BYTES_MAX < JOURNAL_RECORD_BYTES_MAX);
+    assert!((JOURNAL_RECORD_BYTES_MAX as u64) <= JOURNAL_SEGMENT_BYTES);
+    assert!(ERROR_BYTES_MAX + 3 * INLINE_BYTES_MAX <= JOURNAL_RECORD_BYTES_MAX);
+    assert!(INLINE_BYTES_MAX <= VALUE_BYTES_MAX);
+    assert!(JSON_DEPTH_MAX < 128);
+};

@@ -1,0 +1,3 @@
+//! The `dormouse` binary: hands the command line to its door.
+
+fn main() {}

@@ -1,0 +1,6 @@
+//! Process hosts: they run an author's code in a child process and report what it asks for.
+//!
+//! Hosts translate; they never touch journals. Invariant: an instance depends on nothing but what
+//! [`protocol::Start`] and the turns carry.
+
+pub mod protocol;
