@@ -6,4 +6,5 @@
 
 pub mod event;
 pub mod format;
+pub mod source;
 pub mod turn;

@@ -1,0 +1,364 @@
+//! Tables: text in, stripped text or error out; text in, imports out.
+//!
+//! Knows only the public functions. Invariant: every stripped text is parsed again as JavaScript,
+//! and its identifiers stand where they stood.
+
+use super::parse::with_tree;
+use super::{ImportKind, ModuleKind, analyze, strip_types};
+use oxc_ast::ast::{BindingIdentifier, IdentifierName, IdentifierReference};
+use oxc_ast_visit::Visit;
+
+/// Every identifier that is there at run time, with its offset.
+#[derive(Default)]
+struct Names(Vec<(u32, String)>);
+
+impl<'a> Visit<'a> for Names {
+    fn visit_identifier_name(&mut self, it: &IdentifierName<'a>) {
+        self.0.push((it.span.start, it.name.to_string()));
+    }
+    fn visit_identifier_reference(&mut self, it: &IdentifierReference<'a>) {
+        self.0.push((it.span.start, it.name.to_string()));
+    }
+    fn visit_binding_identifier(&mut self, it: &BindingIdentifier<'a>) {
+        self.0.push((it.span.start, it.name.to_string()));
+    }
+}
+
+fn names(path: &str, text: &str) -> Vec<(u32, String)> {
+    let read = |program: &oxc_ast::ast::Program<'_>, _: &[oxc_parser::Token]| {
+        let mut names = Names::default();
+        names.visit_program(program);
+        Ok(names.0)
+    };
+    with_tree(path, text, ModuleKind::of(path), read).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// Strips, and checks what must hold for every text.
+#[track_caller]
+fn strip(text: &str) -> String {
+    let out = strip_types("m.ts", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    assert_eq!(out.len(), text.len());
+    assert_eq!(out.encode_utf16().count(), text.encode_utf16().count());
+    assert_eq!(out.lines().count(), text.lines().count());
+    let all = names("m.ts", text);
+    for name in names("m.js", &out) {
+        assert!(all.contains(&name), "{name:?} moved in\n{out}");
+    }
+    analyze("m.ts", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    out
+}
+
+/// Compares with every run of blanks as one space; line ends count. [`strip`] has seen to it that
+/// nothing moved.
+#[track_caller]
+fn check(text: &str, expected: &str) {
+    let squeeze = |s: &str| {
+        let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        s.split('\n').map(line).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(squeeze(&strip(text)), squeeze(expected), "\n{text}");
+}
+
+#[test]
+fn annotations_become_blanks() {
+    check("let x: number = 1;", "let x = 1;");
+    check("let x!: number;", "let x ;");
+    check("let x ! : number;", "let x ;");
+    check("function f(a: string, b?: number): void {}", "function f(a , b ) {}");
+    check("function f(a?) {}", "function f(a ) {}");
+    check("const f = ({ a }: { a?: string } = {}) => a;", "const f = ({ a } = {}) => a;");
+    check("const f = (...a: number[]): number => a[0]!;", "const f = (...a ) => a[0] ;");
+    check("try {} catch (e: unknown) {}", "try {} catch (e ) {}");
+    check("for (const x of y as any) {}", "for (const x of y ) {}");
+    check("for (let i = 0 as number; i < 2; i++) {}", "for (let i = 0 ; i < 2; i++) {}");
+    check("const f = <T,>(x: T): T => x;", "const f = (x ) => x;");
+    check("f<string>(1); new G<A<B>>();", "f (1); new G ();");
+    check("const t = tag<string>`x`;", "const t = tag `x`;");
+    check("const g = f<string>;", "const g = f ;");
+    check("function f(this: Window, a: number) {}", "function f( a ) {}");
+    check("function f(this: Window) {}", "function f( ) {}");
+    check("const o = { m<T>(a: T) { return a; } };", "const o = { m (a ) { return a; } };");
+    check(
+        "function is(x: unknown): x is string { return true; }",
+        "function is(x ) { return true; }",
+    );
+}
+
+#[test]
+fn expressions_lose_their_assertions() {
+    check("const x = y as unknown as T;", "const x = y ;");
+    check("const x = { a: 1 } as const;", "const x = { a: 1 } ;");
+    check("const x = { a: 1 } satisfies T;", "const x = { a: 1 } ;");
+    check("const x = a?.b!.c!;", "const x = a?.b .c ;");
+    check("(a as any).b = 1;", "(a ).b = 1;");
+    check("(a as any) = 1;", "(a ) = 1;");
+    check("a! += b!;", "a += b ;");
+    check("const f = () => ({}) as T;", "const f = () => ({}) ;");
+    check("const f = async <T>(x: T): Promise<T> => x;", "const f = async (x ) => x;");
+    check("const x = (await y) as T, z = <T,>(q: T) => q;", "const x = (await y) , z = (q ) => q;");
+}
+
+#[test]
+fn declarations_that_are_only_types_leave_a_semicolon() {
+    check("interface A { b: c }\nx();", "; \nx();");
+    check("type A = string;\nx();", "; \nx();");
+    check("export type A = string;", "; ");
+    check("export interface A {}", "; ");
+    check("export default interface A {}", "; ");
+    check("declare const x: number;", "; ");
+    check("declare function f(): void;", "; ");
+    check("declare class A { m(): void }", "; ");
+    check("declare enum E { A }", "; ");
+    check("declare module \"m\" { const a: number }", "; ");
+    check("declare global { interface Window {} }", "; ");
+    check("declare namespace N { const a: number }", "; ");
+    check("namespace N { export type A = 1; interface B {} }", "; ");
+    check("function f(a: string): void;\nfunction f(a: any) {}", "; \nfunction f(a ) {}");
+    check("export function f(): void;\nexport function f() {}", "; \nexport function f() {}");
+    check(
+        "export default function f(): void;\nexport default function f() {}",
+        "; \nexport default function f() {}",
+    );
+    check("export declare const x: number;", "; ");
+}
+
+#[test]
+fn type_imports_and_exports_go() {
+    check("import type { A } from \"./a.js\";", "; ");
+    check("import type A from \"./a.js\";", "; ");
+    check("import type * as A from \"./a.js\";", "; ");
+    check("import { type A, b } from \"./a.js\";", "import { b } from \"./a.js\";");
+    check("import { a, type B } from \"./a.js\";", "import { a, } from \"./a.js\";");
+    check("import { type A } from \"./a.js\";", "import { } from \"./a.js\";");
+    check("import { A } from \"./a.js\";", "import { A } from \"./a.js\";");
+    check("import type from \"./a.js\";", "import type from \"./a.js\";");
+    check("import { type as x } from \"./a.js\";", "import { type as x } from \"./a.js\";");
+    check("let a; export { a, type B };", "let a; export { a, };");
+    check("export type { A } from \"./a.js\";", "; ");
+    check("export type * from \"./a.js\";", "; ");
+    check("export { type A, b } from \"./a.js\";", "export { b } from \"./a.js\";");
+}
+
+#[test]
+fn classes_lose_what_is_only_typed() {
+    check(
+        "class A<T> extends B<T> implements C, D<T> { x?: T; y!: T; readonly z = 1; }",
+        "class A extends B { x ; y ; ; z = 1; }",
+    );
+    check(
+        "abstract class A { abstract m(): void; abstract x: number; [k: string]: any; }",
+        " class A { ; ; ; }",
+    );
+    check("export abstract class A {}", "export class A {}");
+    check("export default abstract class A {}", "export default class A {}");
+    check(
+        "class A { private static async m?(a: number): Promise<void> {} }",
+        "class A { ; static async m (a ) {} }",
+    );
+    check(
+        "class A { static readonly x: number = 1; static override y() {} }",
+        "class A { static x = 1; static y() {} }",
+    );
+    check(
+        "class A { constructor(a: string); constructor(a: any) {} }",
+        "class A { ; constructor(a ) {} }",
+    );
+    check("class A { declare x: number; y = 1 }", "class A { ; y = 1 }");
+    check(
+        "class A { [\"a\"]?: number; get b(): number { return 1; } }",
+        "class A { [\"a\"] ; get b() { return 1; } }",
+    );
+    check("const A = class implements B {};", "const A = class {};");
+    check(
+        "class A { private = 1; static = 2; readonly() {} }",
+        "class A { private = 1; static = 2; readonly() {} }",
+    );
+    check(
+        "class A { #x: number = 1; m() { return this.#x!; } }",
+        "class A { #x = 1; m() { return this.#x ; } }",
+    );
+}
+
+#[test]
+fn blanks_never_join_two_statements() {
+    check("const x = y as any\n(z)", "const x = y ; \n(z)");
+    check("const x = y satisfies T\n[z]", "const x = y ; \n[z]");
+    check("let x: T\n(y)", "let x; \n(y)");
+    check("const a = b\ninterface C {}\n(d)", "const a = b\n; \n(d)");
+    check("const a = b\ntype C = 1\n[d]", "const a = b\n; \n[d]");
+    check("const a = b\ndeclare const c: 1\n`d`", "const a = b\n; \n`d`");
+    check("if (a) b as any\nelse c", "if (a) b ; \nelse c");
+    check("do a as any\nwhile (b)", "do a ; \nwhile (b)");
+    check("export default a as any\n;(b)", "export default a \n;(b)");
+    check("class A { x: T\n*g() {} }", "class A { x; \n*g() {} }");
+    check("class A { x = 1 as any\n[\"y\"] = 2 }", "class A { x = 1 ; \n[\"y\"] = 2 }");
+    check("class A { x = 1\npublic [\"y\"] = 2 }", "class A { x = 1\n; [\"y\"] = 2 }");
+    check("class A { x = 1\ndeclare y: T\n[\"z\"] = 2 }", "class A { x = 1\n; \n[\"z\"] = 2 }");
+    check("class A { x\nprivate *g() {} }", "class A { x\n; *g() {} }");
+    check("class A { get: T\nm() {} }", "class A { get; \nm() {} }");
+    check("const f = (): void => x as any\n(y)", "const f = () => x ; \n(y)");
+}
+
+#[test]
+fn arrow_functions_survive_types_that_span_lines() {
+    check("const f = (a): Promise<\n string\n> => a;", "const f = (a \n \n) => a;");
+    check(
+        "const f = async (\n a: { b: 1,\n c: 2 }\n): Promise<{\n d: 1\n}> => a;",
+        "const f = async (\n a \n \n \n \n ) => a;",
+    );
+    check("const f = async <\n T\n>(a: T) => a;", "const f = async (\n \n a ) => a;");
+    check("function g() { return <T,\n U>(a: T) => a; }", "function g() { return ( \n a ) => a; }");
+    check("const f = (a) // note\n : T => a;", "const f = (a // note\n ) => a;");
+    check("const f = (a: () => void): (() =>\n void) => a;", "const f = (a \n ) => a;");
+}
+
+#[test]
+fn blanks_keep_columns_behind_foreign_letters() {
+    check("let x: 'ä€😀' = f();", "let x = f();");
+    check("interface Ü { ä: 1 }", ";");
+    check(
+        "class A { übung(): void; übung() {} }",
+        "class A { ü; übung() {} }".replace("ü;", ";").as_str(),
+    );
+}
+
+#[test]
+fn a_whole_module_is_stripped() {
+    check(
+        "#!/usr/bin/env dormouse\nimport { defineTask, type Ctx } from 'dormouse';\n\
+         import rules from './rules.json' with { type: 'json' };\n\
+         export interface Inputs { topics: readonly string[]; limit?: number }\n\
+         const draft = defineTask('draft', (args: { topic: string }) => ({ kind: 'agent' as const,\n\
+         agent: { name: 'w', prompt: `about ${(args as any).topic!}` } }));\n\
+         export async function process(inputs: Inputs, ctx: Ctx): Promise<{ n: number }> {\n\
+         const all = await ctx.parallel.map<string, any>(inputs.topics, async (t): Promise<any> =>\n\
+         ctx.task(draft, { topic: t }));\nreturn { n: all.length } satisfies { n: number };\n}\n",
+        "#!/usr/bin/env dormouse\nimport { defineTask, } from 'dormouse';\n\
+         import rules from './rules.json' with { type: 'json' };\n;\n\
+         const draft = defineTask('draft', (args ) => ({ kind: 'agent' ,\n\
+         agent: { name: 'w', prompt: `about ${(args ).topic }` } }));\n\
+         export async function process(inputs , ctx ) {\n\
+         const all = await ctx.parallel.map (inputs.topics, async (t) =>\n\
+         ctx.task(draft, { topic: t }));\nreturn { n: all.length } ;\n}\n",
+    );
+}
+
+#[test]
+fn javascript_is_not_touched() {
+    let text = "export const x = a < b; // : number\n";
+    assert_eq!(strip_types("m.js", text).unwrap(), text);
+    assert_eq!(strip_types("m.json", "{}").unwrap(), "{}");
+}
+
+/// Each refusal begins with its place and code.
+#[track_caller]
+fn check_refused(path: &str, text: &str, expected: &str) {
+    let error = analyze(path, text).map(|_| ()).expect_err(text);
+    let said = error.to_string();
+    assert!(said.starts_with(expected), "{said}\nwanted {expected}\n{text}");
+    assert!(!error.hint.is_empty());
+    if error.code == super::E_TS_SYNTAX {
+        assert_eq!(strip_types(path, text).expect_err(text), error);
+    }
+}
+
+#[test]
+fn typescript_that_cannot_be_erased_is_refused() {
+    check_refused("a/m.ts", "let a;\n  enum E { A }", "a/m.ts:2:3: E_TS_SYNTAX: an enum");
+    check_refused("m.ts", "export const enum E { A }", "m.ts:1:8: E_TS_SYNTAX: an enum");
+    check_refused(
+        "m.ts",
+        "namespace N { export const a = 1 }",
+        "m.ts:1:1: E_TS_SYNTAX: a namespace",
+    );
+    check_refused("m.ts", "namespace A.B { let x = 1 }", "m.ts:1:1: E_TS_SYNTAX: a namespace");
+    check_refused(
+        "m.ts",
+        "class A { constructor(private a: string) {} }",
+        "m.ts:1:23: E_TS_SYNTAX: a parameter property",
+    );
+    check_refused(
+        "m.ts",
+        "class A { constructor(readonly a: string) {} }",
+        "m.ts:1:23: E_TS_SYNTAX: a parameter property",
+    );
+    check_refused("m.ts", "import a = require('a');", "m.ts:1:1: E_TS_SYNTAX: `import =`");
+    check_refused("m.ts", "import a = N.b;", "m.ts:1:1: E_TS_SYNTAX: `import =`");
+    check_refused("m.ts", "export = 1;", "m.ts:1:1: E_TS_SYNTAX: `export =`");
+    check_refused("m.ts", "@dec class A {}", "m.ts:1:1: E_TS_SYNTAX: decorators");
+    check_refused("m.ts", "class A { @dec m() {} }", "m.ts:1:11: E_TS_SYNTAX: decorators");
+    check_refused("m.ts", "class A { accessor x = 1 }", "m.ts:1:11: E_TS_SYNTAX: `accessor`");
+    check_refused("m.ts", "const a = <any>b;", "m.ts:1:11: E_TS_SYNTAX: a `<Type>value` assertion");
+    check_refused("m.tsx", "let a = 1;", "m.tsx:1:1: E_TS_SYNTAX: JSX");
+    check_refused("m.d.ts", "export {};", "m.d.ts:1:1: E_TS_SYNTAX: a declaration file");
+    let jsx = analyze("m.ts", "const a = <p>b</p>;").unwrap_err();
+    assert_eq!((jsx.code, jsx.line), ("E_TS_SYNTAX", 1));
+}
+
+#[test]
+fn broken_text_is_refused_with_its_place() {
+    check_refused("m.js", "let a;\nlet b = ;\n", "m.js:2:9: E_SYNTAX");
+    check_refused("m.js", "let ä = 1; let b = ;\n", "m.js:1:20: E_SYNTAX");
+    check_refused("m.js", "let a: number = 1;", "m.js:1:6: E_SYNTAX");
+    check_refused("m.js", "const a = <p>b</p>;", "m.js:1:11: E_SYNTAX: JSX");
+    check_refused("m.js", "@dec class A {}", "m.js:1:1: E_SYNTAX: decorators");
+    check_refused(
+        "m.js",
+        "import a from 'a' with { type: 'css' };",
+        "m.js:1:26: E_SYNTAX: import attribute",
+    );
+    check_refused("m.json", "{\n  \"a\": 1,\n}", "m.json:3:1: E_SYNTAX: not valid JSON");
+    check_refused("m.json", "{\"a\": 1, \"a\": 2}", "m.json:1:");
+    check_refused("m.txt", "hello", "m.txt:1:1: E_MODULE_KIND");
+}
+
+#[test]
+fn commonjs_is_refused() {
+    check_refused("m.js", "const a = require('a');", "m.js:1:11: E_COMMONJS: `require`");
+    check_refused("m.js", "let x;\nmodule.exports = x;", "m.js:2:1: E_COMMONJS: `module`");
+    check_refused("m.js", "module.exports.x = 1;", "m.js:1:1: E_COMMONJS: `module`");
+    check_refused("m.js", "exports.x = 1;", "m.js:1:1: E_COMMONJS: `exports`");
+    check_refused("m.ts", "exports.x = 1 as any;", "m.ts:1:1: E_COMMONJS: `exports`");
+    check_refused("m.cjs", "", "m.cjs:1:1: E_COMMONJS");
+    check_refused("m.js", "export function f() { return require('fs'); }", "m.js:1:30: E_COMMONJS");
+    for fine in [
+        "const require = (x) => x; require('a');",
+        "export function f(module) { module.exports = 1; }",
+        "const exports = {}; exports.x = 1; export { exports };",
+        "export const x = { require: 1 }.require;",
+    ] {
+        assert_eq!(analyze("m.js", fine).unwrap().warnings, [""; 0], "{fine}");
+    }
+    let guarded = "export const f = () => typeof require === 'function' ? require('fs') : null;";
+    assert_eq!(analyze("m.js", guarded).unwrap().warnings.len(), 1);
+    let tried = "try { require('fs'); } catch {}";
+    assert_eq!(analyze("m.js", tried).unwrap().warnings.len(), 1);
+}
+
+#[test]
+fn imports_come_in_order_with_places() {
+    let text = "import a, { b } from './a.js';\nimport './side.js';\nimport type { T } from './t.js';\n\
+        export * from './c.js';\nexport { d } from \"./d.js\";\nexport type { U } from './u.js';\n\
+        import j from './j.json' with { type: 'json' };\nimport * as n from 'dormouse';\n\
+        const e = await import('./e.js');\nconst f = () => import(`./f.js`);\nconst g = (x) => import(x);\n\
+        export { type V } from './v.js';\n";
+    let found = analyze("m.ts", text).unwrap();
+    let row = |i: &super::Import| (i.specifier.clone(), i.kind, i.json, i.line, i.column);
+    let rows: Vec<_> = found.imports.iter().map(row).collect();
+    let want = |s: &str, kind, json, line, column| (s.to_owned(), kind, json, line, column);
+    assert_eq!(
+        rows,
+        [
+            want("./a.js", ImportKind::Static, false, 1, 22),
+            want("./side.js", ImportKind::Static, false, 2, 8),
+            want("./c.js", ImportKind::Reexport, false, 4, 15),
+            want("./d.js", ImportKind::Reexport, false, 5, 19),
+            want("./j.json", ImportKind::Static, true, 7, 15),
+            want("dormouse", ImportKind::Static, false, 8, 20),
+            want("./e.js", ImportKind::Dynamic, false, 9, 24),
+            want("./f.js", ImportKind::Dynamic, false, 10, 24),
+            want("./v.js", ImportKind::Reexport, false, 12, 24),
+        ]
+    );
+    assert_eq!(found.computed_imports, [(11, 18)]);
+}
