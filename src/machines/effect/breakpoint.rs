@@ -6,10 +6,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::life::Effect;
 use super::{member, resolve_ok, text};
 use crate::codecs::event::Event;
 use crate::codecs::format::json::Json;
-use crate::machines::replay::state::Effect;
 
 /// What the runtime needs to know of a breakpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,7 +57,7 @@ impl Facts {
         matches!(self.on_timeout.as_deref(), Some("reject" | "approve"))
     }
 
-    pub(super) fn timed_out(&self, effect: &Effect) -> Event {
+    pub(in crate::machines) fn timed_out(&self, effect: &Effect) -> Event {
         let approved = self.on_timeout.as_deref() == Some("approve");
         let word = if approved { "Approved" } else { "Rejected" };
         let answer = json!({

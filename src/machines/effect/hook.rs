@@ -5,10 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::life::Effect;
 use super::{resolve_ok, text};
 use crate::codecs::event::Event;
 use crate::codecs::format::json::Json;
-use crate::machines::replay::state::Effect;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +24,7 @@ impl Facts {
     }
 
     /// The answer where no hooks are configured: success, and nothing was executed.
-    pub(super) fn no_hooks(&self, effect: &Effect) -> Event {
+    pub(in crate::machines) fn no_hooks(&self, effect: &Effect) -> Event {
         let value = serde_json::json!({
             "hookType": self.hook_type, "success": true, "executedHooks": [],
         });

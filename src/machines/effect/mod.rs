@@ -5,6 +5,7 @@
 
 pub mod breakpoint;
 pub mod hook;
+pub mod life;
 pub mod policy;
 pub mod post;
 pub mod run;
@@ -14,12 +15,12 @@ pub mod task;
 
 use serde::{Deserialize, Serialize};
 
+use life::Effect;
+
 use crate::codecs::event::{EffectResolved, ErrorInfo, Event, Status};
 use crate::codecs::format::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
-use crate::ground::id::EffectId;
-use crate::machines::replay::state::{Effect, RunState};
 
 /// What an open effect waits for besides a post.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -90,32 +91,8 @@ impl Wait {
     }
 }
 
-/// The next event that follows from the folded run and the time alone: an effect the runtime answers
-/// itself, a signal that meets its wait, a limit that has passed. Nothing when all is done.
-#[must_use]
-pub fn automatic(state: &RunState, now: Timestamp) -> Option<Event> {
-    let immediate = || {
-        let effect = state.effect(*state.immediate.first()?)?;
-        Some(match &effect.wait {
-            Wait::Hook(facts) => facts.no_hooks(effect),
-            _ => breakpoint::approve_at_once(effect),
-        })
-    };
-    let due = || {
-        let (_, id) = state.timers.first().filter(|(due, _)| *due <= now)?;
-        let effect = state.effect(*id)?;
-        Some(match &effect.wait {
-            Wait::Sleep { .. } => sleep::due(effect),
-            Wait::Signal(facts) => facts.timed_out(effect),
-            Wait::Breakpoint(facts) => facts.timed_out(effect),
-            _ => task::timed_out(effect, now),
-        })
-    };
-    immediate().or_else(|| signal::meeting(state)).or_else(due)
-}
-
 /// The event that answers `effect` with a value from inside the runtime.
-fn resolve_ok(effect: &Effect, value: &Json, by: &str) -> Event {
+pub(in crate::machines) fn resolve_ok(effect: &Effect, value: &Json, by: &str) -> Event {
     EffectResolved {
         value_digest: Some(Digest::of(value.as_str().as_bytes())),
         value: Some(value.clone()),
@@ -125,7 +102,7 @@ fn resolve_ok(effect: &Effect, value: &Json, by: &str) -> Event {
 }
 
 /// The event that answers `effect` with an error from inside the runtime.
-fn resolve_error(effect: &Effect, error: ErrorInfo, by: &str) -> Event {
+pub(in crate::machines) fn resolve_error(effect: &Effect, error: ErrorInfo, by: &str) -> Event {
     EffectResolved { error: Some(error), ..resolution(effect, Status::Error, by) }.into()
 }
 
@@ -169,11 +146,4 @@ fn member<'a>(
     name: &str,
 ) -> Option<&'a serde_json::Value> {
     def.get(section).and_then(|s| s.get(name)).or_else(|| def.get(name)).filter(|v| !v.is_null())
-}
-
-/// Deterministic id of the effect for things outside the run: its idempotency key.
-#[must_use]
-pub fn idempotency_key(state: &RunState, id: EffectId) -> String {
-    let explicit = state.effect(id).and_then(|e| e.policy.idempotency_key.clone());
-    explicit.unwrap_or_else(|| format!("{}/{id}", state.run_id))
 }

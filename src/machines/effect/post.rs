@@ -5,12 +5,12 @@
 
 use serde_json::json;
 
+use super::life::{Effect, EffectStatus};
 use super::{breakpoint, resolution, task};
 use crate::codecs::event::{EffectResolved, ErrorInfo, Status};
 use crate::codecs::format::json::{Json, Numbers, canonical};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
-use crate::machines::replay::state::{Effect, EffectStatus, RunState};
 
 /// What someone reports about an effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -147,23 +147,24 @@ pub fn post_digest(status: Status, value: Option<&Json>, error: Option<&ErrorInf
     Digest::of(format!("{error}\n{value}").as_bytes())
 }
 
-/// Judges a post against the folded run. `schema` is the definition's output schema, if it has one.
+/// Judges a post about effect `id` of a run that has ended as `run_end`, if it has. `schema` is the definition's output schema, if it has one.
 ///
 /// # Errors
 /// The refusal; nothing may be appended then.
 pub fn judge(
-    state: &RunState,
+    effect: Option<&Effect>,
     id: EffectId,
+    run_end: Option<&'static str>,
     post: &Post,
     schema: Option<&serde_json::Value>,
 ) -> Result<Verdict, Refusal> {
-    let effect = state.effect(id).ok_or(Refusal::UnknownEffect(id))?;
+    let effect = effect.ok_or(Refusal::UnknownEffect(id))?;
     if let Some(given) = post.invocation_key.as_ref().filter(|k| **k != effect.key) {
         let (expected, given) = (effect.key.clone(), given.clone());
         return Err(Refusal::KeyMismatch { id, expected, given });
     }
     let digest = post_digest(post.status, post.value.as_ref(), post.error.as_ref());
-    if let Some(seq) = fence(state, effect, post.epoch, digest)? {
+    if let Some(seq) = fence(run_end, effect, post.epoch, digest)? {
         return Ok(Verdict::Repeat { seq });
     }
     accept(effect, post, digest, schema)
@@ -171,7 +172,7 @@ pub fn judge(
 
 /// The table of which epochs may answer. `Some(seq)`: the same outcome stands at `seq`.
 fn fence(
-    state: &RunState,
+    run_end: Option<&'static str>,
     effect: &Effect,
     epoch: Option<Epoch>,
     digest: Digest,
@@ -189,8 +190,8 @@ fn fence(
         }
         return Err(Refusal::Ended { id, status: effect.status.name(), seq: ended.seq });
     }
-    if let Some((end, _)) = state.end {
-        return Err(Refusal::RunEnded(end.name()));
+    if let Some(end) = run_end {
+        return Err(Refusal::RunEnded(end));
     }
     if !effect.wait.is_postable() {
         let instead = match effect.kind.as_str() {

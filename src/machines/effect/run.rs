@@ -6,12 +6,12 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::life::Effect;
 use super::{resolution, text};
 use crate::codecs::event::{EffectResolved, ErrorInfo, Event, Status};
 use crate::codecs::format::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, RUN_ID_BYTES_MAX, RunId};
-use crate::machines::replay::state::{Effect, End};
 
 /// What a child run is made of.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,18 +67,17 @@ pub fn child_id(
     format!("{kept}-{mark}").parse()
 }
 
-/// What the parent gets when its child has ended.
+/// What the parent gets when its child has ended as `end`; `output` is given when it completed.
 #[must_use]
 pub fn child_ended(
     effect: &Effect,
     child: &RunId,
-    end: End,
+    end: &str,
     output: Option<Json>,
     error: Option<&ErrorInfo>,
 ) -> EffectResolved {
     let by = "executor:run";
-    if end == End::Completed {
-        let value = output.unwrap_or_else(Json::null);
+    if let Some(value) = output {
         return EffectResolved {
             value_digest: Some(Digest::of(value.as_str().as_bytes())),
             value: Some(value),
@@ -86,10 +85,10 @@ pub fn child_ended(
         };
     }
     let message = error.map_or_else(
-        || format!("child run {child} is {}", end.name()),
-        |e| format!("child run {child} is {}: {}", end.name(), e.message),
+        || format!("child run {child} is {}", end),
+        |e| format!("child run {child} is {}: {}", end, e.message),
     );
-    let data = json!({ "runId": child.as_str(), "state": end.name(), "error": error });
+    let data = json!({ "runId": child.as_str(), "state": end, "error": error });
     let error = ErrorInfo {
         name: "ChildRunError".into(),
         message,

@@ -5,11 +5,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{plain_error, resolution, resolve_error, resolve_ok, text};
-use crate::codecs::event::{EffectResolved, Event, Status};
+use super::life::Effect;
+use super::{plain_error, resolve_error, resolve_ok, text};
+use crate::codecs::event::Event;
 use crate::codecs::format::json::Json;
-use crate::machines::effect::Wait;
-use crate::machines::replay::state::{Effect, RunState, Signal};
 
 /// What a wait names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,37 +31,18 @@ impl Facts {
         }
     }
 
-    fn takes(&self, signal: &Signal) -> bool {
-        self.name == signal.name
-            && (self.correlation_key.is_none() || self.correlation_key == signal.correlation_key)
+    /// Whether the wait takes a signal of this name and correlation key.
+    #[must_use]
+    pub fn takes(&self, name: &str, correlation_key: Option<&str>) -> bool {
+        let wanted = self.correlation_key.as_deref();
+        self.name == name && (wanted.is_none() || wanted == correlation_key)
     }
 
-    pub(super) fn timed_out(&self, effect: &Effect) -> Event {
+    pub(in crate::machines) fn timed_out(&self, effect: &Effect) -> Event {
         if let Some(default) = &self.default {
             return resolve_ok(effect, default, "timer");
         }
         let error = plain_error("SignalTimeoutError", format!("no signal {:?} in time", self.name));
         resolve_error(effect, error, "timer")
     }
-}
-
-/// The first signal that a wait takes. Its payload is not copied: `signalSeq` names the record that
-/// holds it.
-#[must_use]
-pub fn meeting(state: &RunState) -> Option<Event> {
-    let mut waits = Vec::new();
-    if !state.signals.is_empty() {
-        waits.extend(state.open_effects().filter_map(|effect| match &effect.wait {
-            Wait::Signal(facts) => Some((effect, facts)),
-            _ => None,
-        }));
-    }
-    state.signals.iter().find_map(|signal| {
-        let (effect, _) = waits.iter().find(|(_, facts)| facts.takes(signal))?;
-        let resolved = EffectResolved {
-            signal_seq: Some(signal.seq),
-            ..resolution(effect, Status::Ok, "engine")
-        };
-        Some(resolved.into())
-    })
 }

@@ -3,11 +3,11 @@
 //! May not know the present time but as an argument. Invariant: a sleep ends at or after its target,
 //! never before unless someone posts it.
 
+use super::life::Effect;
 use super::{member, resolve_ok};
 use crate::codecs::event::Event;
 use crate::codecs::format::json::Json;
 use crate::ground::clock::Timestamp;
-use crate::machines::replay::state::Effect;
 
 /// The moment a sleep's definition names: `targetEpochMs`, milliseconds since 1970.
 #[must_use]

@@ -4,11 +4,11 @@
 
 use serde_json::{Value, json};
 
+use super::life::Effect;
 use super::{plain_error, resolve_error};
 use crate::codecs::event::{ErrorInfo, Event};
 use crate::codecs::format::json::Json;
 use crate::ground::clock::Timestamp;
-use crate::machines::replay::state::Effect;
 
 /// The end of a task that nobody began or finished within the limits of its policy.
 #[must_use]

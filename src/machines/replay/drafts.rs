@@ -5,7 +5,7 @@
 
 use super::check;
 use super::engine::cancel_outcome;
-use super::state::{Effect, RunState};
+use super::state::RunState;
 use crate::codecs::event::{
     BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
     Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
@@ -15,6 +15,7 @@ use crate::codecs::turn::{Output, Request};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
 use crate::ground::limits::{ERROR_BYTES_MAX, INLINE_BYTES_MAX};
+use crate::machines::effect::life::Effect;
 use crate::machines::effect::{self, policy};
 
 /// Longest title, label or name kept in a record.

@@ -8,10 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use super::automatic::automatic;
 use super::check::{self, Divergence, Mark};
 use super::drafts::{self, Draft};
 use super::script::{Script, ended_effect};
-use super::state::{EffectStatus, End, IllegalEvent, RunState};
+use super::state::{End, IllegalEvent, RunState};
 use crate::codecs::event::{
     CancelOutcome, ErrorInfo, Event, Payload, ProcessRef, Profile, Record, RunHeld, Status,
 };
@@ -21,7 +22,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Seq};
 use crate::ground::limits;
-use crate::machines::effect;
+use crate::machines::effect::{self, life::EffectStatus};
 
 /// Outputs remembered for the report of a divergence.
 const LAST_MATCHED: usize = 5;
@@ -377,7 +378,7 @@ impl Engine {
             if state.held.is_some() {
                 return Action::Rest(Rest::Held);
             }
-            if let Some(event) = self.sweep(now).or_else(|| effect::automatic(state, now)) {
+            if let Some(event) = self.sweep(now).or_else(|| automatic(state, now)) {
                 return self.append(vec![drafts::plain(event)]);
             }
             if state.paused.is_some() {

@@ -4,6 +4,7 @@
 //! May not read a clock, open a file or talk to a host: it says what should be done and is told what
 //! came of it. Invariant: a run changes only by [`state::RunState::apply`].
 
+pub mod automatic;
 pub mod check;
 pub mod drafts;
 pub mod engine;
