@@ -1,1 +1,1 @@
-fn main() {}
+//! Benchmarks against floors measured in the same run.
