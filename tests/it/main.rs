@@ -1,1 +1,4 @@
+//! Tests of whole floors together.
 
+mod journal_damage;
+mod support;
