@@ -85,6 +85,7 @@ pub(crate) fn new_run(root: &Root) -> Result<RunDir, dormouse::shells::run_dir::
     staged.publish()
 }
 
-pub(crate) fn open_writer(run: &RunDir) -> Result<Opened, writer::Error> {
-    writer::open(run, run.lock(0, &clock()).unwrap(), &clock(), None)
+pub(crate) fn open_writer(run: &RunDir) -> Result<Opened, String> {
+    let lock = run.lock(0, &clock()).map_err(|e| format!("{e:?}"))?;
+    writer::open(run, lock, &clock(), None).map_err(|e| format!("{e:?}"))
 }

@@ -425,7 +425,7 @@ impl<'a> Walk<'a> {
                     return false;
                 }
                 Err(error) => {
-                    self.bad(i, at, error, segments);
+                    self.bad(i, at, &error, segments);
                     return false;
                 }
             }
@@ -445,7 +445,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The line at `at` is not the next record: says what that means.
-    fn bad(&mut self, i: usize, at: usize, error: line::Error, segments: &[(Seq, &File)]) {
+    fn bad(&mut self, i: usize, at: usize, error: &line::Error, segments: &[(Seq, &File)]) {
         let file = segments[i].1;
         let (name, offset) = (file.name.as_str(), at as u64);
         let why = error.to_string();

@@ -27,12 +27,13 @@ pub fn put(blobs: &dyn Dir, bytes: &[u8]) -> disk::Result<BlobRef> {
     let digest = Digest::of(bytes);
     let name = digest.hex();
     let blob = BlobRef { digest, bytes: bytes.len() as u64 };
-    if let Some(file) = disk::optional(blobs.open(&name, Open::Truth))? {
-        if file.stat()?.bytes == blob.bytes && file.read_all(blob.bytes)? == bytes {
-            file.sync_file()?;
-            blobs.sync()?;
-            return Ok(blob);
-        }
+    if let Some(file) = disk::optional(blobs.open(&name, Open::Truth))?
+        && file.stat()?.bytes == blob.bytes
+        && file.read_all(blob.bytes)? == bytes
+    {
+        file.sync_file()?;
+        blobs.sync()?;
+        return Ok(blob);
     }
     let how = Atomic { durable: true, rename: Rename::Replace, mode: 0o444 };
     disk::write_atomic(blobs, &name, bytes, how)?;

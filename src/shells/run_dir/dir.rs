@@ -12,6 +12,7 @@ use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::{STALE_FILES_MAX, VALUE_BYTES_MAX};
 use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Lock, Open, Stat};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -285,7 +286,8 @@ impl RunDir {
         }
         let mut out = String::new();
         for line in lines {
-            out.push_str(&format!("{{\"turn\":{turn},\"log\":{}}}\n", line.as_str()));
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{{\"turn\":{turn},\"log\":{}}}", line.as_str());
         }
         file.write_at(from + end as u64, out.as_bytes())
     }
