@@ -1,3 +1,8 @@
 //! Tests of the whole: one binary, one module a subject.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod journal_crash;
+mod journal_damage;
+mod support;
 mod tidy;
