@@ -7,3 +7,4 @@
 pub mod event;
 pub mod format;
 pub mod source;
+pub mod turn;

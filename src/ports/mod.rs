@@ -1,3 +1,6 @@
 //! Ports: the doors between the runtime and the machine it runs on.
 //!
-//! May not know what is stored. Invariant: only `disk` names `std::fs`.
+//! [`disk`] is the only one yet. May not know what is stored. Invariant: only `disk` names
+//! `std::fs`.
+
+pub mod disk;

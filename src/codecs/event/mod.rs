@@ -81,6 +81,21 @@ pub enum Error {
     },
 }
 
+/// A writer that takes exactly the bytes it expects.
+struct Expected<'a>(&'a [u8]);
+
+impl std::io::Write for Expected<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let rest = self.0.strip_prefix(bytes).ok_or(std::io::ErrorKind::InvalidData)?;
+        self.0 = rest;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Declares the enum, its names and the codec from one list.
 macro_rules! events {
     ($($(#[$doc:meta])* $variant:ident($data:ty) = $name:literal,)*) => {
@@ -105,6 +120,16 @@ macro_rules! events {
             #[must_use]
             pub fn data(&self) -> Json {
                 match self { $(Self::$variant(data) => Json::of(data),)* }
+            }
+
+            /// Whether [`Event::data`] would give exactly `text`, without making the text.
+            #[must_use]
+            pub fn prints_as(&self, text: &str) -> bool {
+                let mut rest = Expected(text.as_bytes());
+                let same = match self {
+                    $(Self::$variant(data) => serde_json::to_writer(&mut rest, data).is_ok(),)*
+                };
+                same && rest.0.is_empty()
             }
 
             /// Reads the data of a record of type `event_type`.

@@ -356,7 +356,7 @@ impl<'a> Scanner<'a> {
 
 /// The characters behind a string token of a text that passed the gate. A lone surrogate keeps its
 /// escape, so that two keys are equal exactly when their strings are.
-fn unescape(token: &str) -> Cow<'_, str> {
+pub(super) fn unescape(token: &str) -> Cow<'_, str> {
     let inner = &token[1..token.len() - 1];
     if !inner.contains('\\') {
         return Cow::Borrowed(inner);

@@ -1,0 +1,149 @@
+//! Effects: what each kind waits for, and what the runtime itself may answer. One file a kind.
+//!
+//! May not know hosts, files or commands. Invariant: what happens to an effect without anybody's
+//! post is a function of its definition, the folded run and the time.
+
+pub mod breakpoint;
+pub mod hook;
+pub mod life;
+pub mod policy;
+pub mod post;
+pub mod run;
+pub mod signal;
+pub mod sleep;
+pub mod task;
+
+use serde::{Deserialize, Serialize};
+
+use life::Effect;
+
+use crate::codecs::event::{EffectResolved, ErrorInfo, Event, Status};
+use crate::codecs::format::json::Json;
+use crate::ground::clock::Timestamp;
+use crate::ground::digest::Digest;
+
+/// What an open effect waits for besides a post.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Wait {
+    /// A worker or an orchestrator; nothing else.
+    Outside,
+    /// A person.
+    Breakpoint(breakpoint::Facts),
+    /// A moment.
+    Sleep {
+        /// When it ends.
+        target: Timestamp,
+    },
+    /// A signal.
+    Signal(signal::Facts),
+    /// The runtime's hook runner.
+    Hook(hook::Facts),
+    /// A child run.
+    Run(run::Facts),
+}
+
+impl Wait {
+    /// What an effect of this kind and definition waits for.
+    #[must_use]
+    pub fn of(kind: &str, def: Option<&Json>) -> Self {
+        let def = def.map_or(serde_json::Value::Null, Json::to_value);
+        match kind {
+            "breakpoint" => Self::Breakpoint(breakpoint::Facts::of(&def)),
+            "sleep" => sleep::target(&def).map_or(Self::Outside, |target| Self::Sleep { target }),
+            "signal" => Self::Signal(signal::Facts::of(&def)),
+            "hook" => Self::Hook(hook::Facts::of(&def)),
+            "run" => run::Facts::of(&def).map_or(Self::Outside, Self::Run),
+            _ => Self::Outside,
+        }
+    }
+
+    /// Whether the runtime answers it as soon as it stands in the journal.
+    #[must_use]
+    pub fn is_immediate(&self, non_interactive: bool) -> bool {
+        match self {
+            Self::Breakpoint(facts) => facts.checkpoint || non_interactive,
+            Self::Hook(_) => true,
+            _ => false,
+        }
+    }
+
+    /// When the runtime must look at it, given the end of the limits in its policy.
+    #[must_use]
+    pub fn due_at(&self, limit: Option<Timestamp>) -> Option<Timestamp> {
+        match self {
+            Self::Sleep { target } => Some(*target),
+            Self::Breakpoint(facts) if !facts.acts_on_timeout() => None,
+            Self::Run(_) => None,
+            _ => limit,
+        }
+    }
+
+    /// Whether it goes when the process has returned; tasks and child runs are waited for instead.
+    #[must_use]
+    pub const fn ends_with_process(&self) -> bool {
+        matches!(self, Self::Sleep { .. } | Self::Signal(_) | Self::Breakpoint(_) | Self::Hook(_))
+    }
+
+    /// Whether an orchestrator may post its outcome.
+    #[must_use]
+    pub const fn is_postable(&self) -> bool {
+        matches!(self, Self::Outside | Self::Breakpoint(_) | Self::Sleep { .. })
+    }
+}
+
+/// The event that answers `effect` with a value from inside the runtime.
+pub(in crate::machines) fn resolve_ok(effect: &Effect, value: &Json, by: &str) -> Event {
+    EffectResolved {
+        value_digest: Some(Digest::of(value.as_str().as_bytes())),
+        value: Some(value.clone()),
+        ..resolution(effect, Status::Ok, by)
+    }
+    .into()
+}
+
+/// The event that answers `effect` with an error from inside the runtime.
+pub(in crate::machines) fn resolve_error(effect: &Effect, error: ErrorInfo, by: &str) -> Event {
+    EffectResolved { error: Some(error), ..resolution(effect, Status::Error, by) }.into()
+}
+
+/// An answer with nothing in it but who gave it and how it ended.
+#[must_use]
+pub fn resolution(effect: &Effect, status: Status, by: &str) -> EffectResolved {
+    EffectResolved {
+        effect_id: effect.id,
+        epoch: effect.epoch,
+        status,
+        value: None,
+        value_blob: None,
+        value_digest: None,
+        error: None,
+        post_digest: None,
+        stdout: None,
+        stderr: None,
+        started_at: None,
+        finished_at: None,
+        signal_seq: None,
+        metadata: None,
+        by: by.to_owned(),
+    }
+}
+
+/// An error with a name and a message.
+#[must_use]
+pub fn plain_error(name: &str, message: String) -> ErrorInfo {
+    ErrorInfo { name: name.to_owned(), message, stack: None, data: None }
+}
+
+/// The text member `name` of a definition, wherever the kind keeps it: at the top or under `section`.
+fn text(def: &serde_json::Value, section: &str, name: &str) -> Option<String> {
+    member(def, section, name)?.as_str().map(str::to_owned)
+}
+
+/// The member `name` of a definition: under `section`, else at the top.
+fn member<'a>(
+    def: &'a serde_json::Value,
+    section: &str,
+    name: &str,
+) -> Option<&'a serde_json::Value> {
+    def.get(section).and_then(|s| s.get(name)).or_else(|| def.get(name)).filter(|v| !v.is_null())
+}

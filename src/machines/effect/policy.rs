@@ -1,0 +1,210 @@
+//! Policy: the rules under which an effect is executed, merged once and frozen at its request.
+//!
+//! May not know configuration files. Invariant: what is journaled is complete; no later default
+//! changes it.
+
+use serde_json::Value;
+
+use crate::codecs::event::{OnUncertain, Policy, Retry};
+use crate::codecs::format::json::Json;
+
+/// Attempts when an author says only `retry: true` or `idempotent: true`.
+const ATTEMPTS_DEFAULT: u32 = 5;
+/// Attempts that may fail before anything began: bridges about six hours of an absent service.
+const NOT_BEGUN_MAX_DEFAULT: u32 = 100;
+/// Attempts that any author may ask for (`attempts_max`).
+const ATTEMPTS_MAX: u32 = 1_000;
+/// Longest explicit idempotency key.
+const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Most limit keys of one effect (`limit_keys_max`).
+const LIMIT_KEYS_MAX: usize = 4;
+
+/// Resolves an author's options for an effect of `kind`.
+///
+/// # Errors
+/// A sentence that names the option, its value and what is allowed.
+pub fn resolve(kind: &str, options: Option<&Json>) -> Result<Policy, String> {
+    let options = options.map_or(Value::Null, Json::to_value);
+    let option = |name: &str| options.get(name).filter(|v| !v.is_null());
+    // A child run is created by key, so asking twice does no harm.
+    let by_kind = kind == "run";
+    let stated = option("idempotent").map(|v| boolean("idempotent", v)).transpose()?;
+    let idempotent = stated.unwrap_or(by_kind);
+    let on_uncertain = on_uncertain(option("onUncertain"), idempotent)?;
+    let retry = match option("retry") {
+        Some(Value::Bool(false)) | None if stated != Some(true) => None,
+        Some(Value::Bool(true)) | None => Some(retry_default()),
+        Some(given) => Some(retry_of(given)?),
+    };
+    let limit_keys = strings("limitKeys", option("limitKeys"))?;
+    if limit_keys.len() > LIMIT_KEYS_MAX {
+        return Err(format!("limitKeys has {} names, at most {LIMIT_KEYS_MAX}", limit_keys.len()));
+    }
+    let idempotency_key =
+        option("idempotencyKey").map(|v| word("idempotencyKey", v)).transpose()?;
+    if let Some(key) = idempotency_key.as_ref().filter(|k| k.len() > IDEMPOTENCY_KEY_BYTES_MAX) {
+        let most = IDEMPOTENCY_KEY_BYTES_MAX;
+        return Err(format!("idempotencyKey has {} bytes, at most {most}", key.len()));
+    }
+    Ok(Policy {
+        idempotent,
+        retry,
+        attempt_timeout_ms: option("timeout").map(|v| millis("timeout", v)).transpose()?,
+        start_timeout_ms: option("startTimeout").map(|v| millis("startTimeout", v)).transpose()?,
+        total_timeout_ms: total_timeout(kind, &options)?,
+        on_uncertain,
+        idempotency_key,
+        limit_keys,
+        priority: option("priority").map(priority).transpose()?,
+        requires: strings("executorLabels", option("executorLabels"))?,
+    })
+}
+
+/// `deadline`; for signals and breakpoints the author's `timeout` is the limit of the whole wait.
+fn total_timeout(kind: &str, options: &Value) -> Result<Option<u64>, String> {
+    let waits = matches!(kind, "signal" | "breakpoint");
+    let name = if waits { "timeout" } else { "deadline" };
+    options.get(name).filter(|v| !v.is_null()).map(|v| millis(name, v)).transpose()
+}
+
+fn on_uncertain(given: Option<&Value>, idempotent: bool) -> Result<OnUncertain, String> {
+    match given.and_then(Value::as_str) {
+        None if given.is_some() => Err("onUncertain is hold, retry, error or ask".into()),
+        None if idempotent => Ok(OnUncertain::Retry),
+        None | Some("hold") => Ok(OnUncertain::Hold),
+        Some("retry") if idempotent => Ok(OnUncertain::Retry),
+        Some("retry") => Err("onUncertain: retry needs idempotent: true".into()),
+        Some("error") => Ok(OnUncertain::Error),
+        Some("ask") => Ok(OnUncertain::Ask),
+        Some(other) => Err(format!("onUncertain is hold, retry, error or ask, not {other:?}")),
+    }
+}
+
+fn retry_default() -> Retry {
+    Retry {
+        max_attempts: ATTEMPTS_DEFAULT,
+        max_not_begun: NOT_BEGUN_MAX_DEFAULT,
+        initial_ms: 1_000,
+        factor: 2.0,
+        max_ms: 300_000,
+        jitter: 0.5,
+        max_elapsed_ms: None,
+        on: Vec::new(),
+        not_on: Vec::new(),
+        on_exhausted: None,
+    }
+}
+
+fn retry_of(given: &Value) -> Result<Retry, String> {
+    let Some(map) = given.as_object() else {
+        return Err("retry is true, false or an object".into());
+    };
+    let field = |name: &str| map.get(name).filter(|v| !v.is_null());
+    let base = retry_default();
+    let count = |name: &'static str, default: u32| {
+        field(name).map_or(Ok(default), |v| {
+            let n = v.as_u64().and_then(|n| u32::try_from(n).ok());
+            n.filter(|n| (1..=ATTEMPTS_MAX).contains(n)).ok_or_else(|| {
+                format!("retry.{name} is a whole number from 1 to {ATTEMPTS_MAX}, not {v}")
+            })
+        })
+    };
+    let span = |name: &str, default: u64| field(name).map_or(Ok(default), |v| millis(name, v));
+    let number = |name: &str, default: f64, most: f64| {
+        field(name).map_or(Ok(default), |v| {
+            let n = v.as_f64().filter(|n| (0.0..=most).contains(n));
+            n.ok_or_else(|| format!("retry.{name} is a number from 0 to {most}, not {v}"))
+        })
+    };
+    Ok(Retry {
+        max_attempts: count("maxAttempts", base.max_attempts)?,
+        max_not_begun: count("maxNotBegun", base.max_not_begun)?,
+        initial_ms: span("initial", base.initial_ms)?,
+        factor: number("factor", base.factor, 1e6)?,
+        max_ms: span("max", base.max_ms)?,
+        jitter: number("jitter", base.jitter, 1.0)?,
+        max_elapsed_ms: field("maxElapsed").map(|v| millis("maxElapsed", v)).transpose()?,
+        on: strings("retry.on", field("on"))?,
+        not_on: strings("retry.notOn", field("notOn"))?,
+        on_exhausted: field("onExhausted").map(|v| word("retry.onExhausted", v)).transpose()?,
+    })
+}
+
+/// A duration: milliseconds, or text such as `1h 30m`.
+///
+/// # Errors
+/// A sentence that names the option and its value.
+pub fn millis(name: &str, value: &Value) -> Result<u64, String> {
+    let wrong = || format!("{name} is milliseconds or a duration such as \"1h 30m\", not {value}");
+    match value {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+        Value::Number(n) => n
+            .as_f64()
+            .filter(|ms| (0.0..=9e15).contains(ms))
+            .map(|ms| ms.ceil() as u64)
+            .ok_or_else(wrong),
+        Value::String(text) => {
+            let parsed = humantime::parse_duration(text).map_err(|_| wrong())?;
+            u64::try_from(parsed.as_millis()).map_err(|_| wrong())
+        }
+        _ => Err(wrong()),
+    }
+}
+
+fn boolean(name: &str, value: &Value) -> Result<bool, String> {
+    value.as_bool().ok_or_else(|| format!("{name} is true or false, not {value}"))
+}
+
+fn word(name: &str, value: &Value) -> Result<String, String> {
+    value.as_str().map(str::to_owned).ok_or_else(|| format!("{name} is a text, not {value}"))
+}
+
+fn strings(name: &str, value: Option<&Value>) -> Result<Vec<String>, String> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::Array(items)) => items.iter().map(|item| word(name, item)).collect(),
+        Some(other) => Err(format!("{name} is a list of texts, not {other}")),
+    }
+}
+
+fn priority(value: &Value) -> Result<u32, String> {
+    let n = value.as_u64().and_then(|n| u32::try_from(n).ok()).filter(|n| *n <= 1_000);
+    n.ok_or_else(|| format!("priority is a whole number from 0 to 1000, not {value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn policy(kind: &str, options: Value) -> Result<Policy, String> {
+        resolve(kind, Some(&Json::of(&options)))
+    }
+
+    #[test]
+    fn authors_words_become_a_complete_policy() {
+        let resolved = policy("agent", json!({ "idempotent": true, "timeout": "1m" })).unwrap();
+        assert_eq!(resolved.attempt_timeout_ms, Some(60_000));
+        assert_eq!(resolved.retry.unwrap().max_attempts, 5);
+        assert_eq!(resolved.on_uncertain, OnUncertain::Retry);
+        assert_eq!(policy("signal", json!({ "timeout": 5 })).unwrap().total_timeout_ms, Some(5));
+        assert_eq!(resolve("agent", None).unwrap(), Policy::default());
+        let retry = policy("x", json!({ "retry": { "maxAttempts": 2, "initial": "250ms" } }));
+        assert_eq!(retry.unwrap().retry.unwrap().initial_ms, 250);
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_named() {
+        for (options, named) in [
+            (json!({ "onUncertain": "retry" }), "idempotent"),
+            (json!({ "timeout": "soon" }), "timeout"),
+            (json!({ "priority": 1001 }), "priority"),
+            (json!({ "retry": { "maxAttempts": 0 } }), "maxAttempts"),
+            (json!({ "limitKeys": ["a", "b", "c", "d", "e"] }), "limitKeys"),
+            (json!({ "idempotencyKey": "x".repeat(256) }), "idempotencyKey"),
+        ] {
+            let error = policy("agent", options).unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What the runtime answers by itself: due timers, met signals, approvals that nobody has to give.
+//!
+//! May not read a clock. Invariant: the answer is a function of the folded run and the time given, so
+//! that a crash between two answers loses neither and repeats neither.
+
+use super::state::RunState;
+use crate::codecs::event::{EffectResolved, Event, Status};
+use crate::ground::clock::Timestamp;
+use crate::machines::effect::{self, Wait, resolution};
+
+/// The next event that follows from the folded run and the time alone: an effect the runtime answers
+/// itself, a signal that meets its wait, a limit that has passed. Nothing when all is done.
+#[must_use]
+pub fn automatic(state: &RunState, now: Timestamp) -> Option<Event> {
+    let immediate = || {
+        let effect = state.effect(*state.immediate.first()?)?;
+        Some(match &effect.wait {
+            Wait::Hook(facts) => facts.no_hooks(effect),
+            _ => effect::breakpoint::approve_at_once(effect),
+        })
+    };
+    let due = || {
+        let (_, id) = state.timers.first().filter(|(due, _)| *due <= now)?;
+        let effect = state.effect(*id)?;
+        Some(match &effect.wait {
+            Wait::Sleep { .. } => effect::sleep::due(effect),
+            Wait::Signal(facts) => facts.timed_out(effect),
+            Wait::Breakpoint(facts) => facts.timed_out(effect),
+            _ => effect::task::timed_out(effect, now),
+        })
+    };
+    immediate().or_else(|| meeting(state)).or_else(due)
+}
+
+/// The first signal that a wait takes. Its payload is not copied: `signalSeq` names the record that
+/// holds it.
+fn meeting(state: &RunState) -> Option<Event> {
+    let mut waits = Vec::new();
+    if !state.signals.is_empty() {
+        waits.extend(state.open_effects().filter_map(|effect| match &effect.wait {
+            Wait::Signal(facts) => Some((effect, facts)),
+            _ => None,
+        }));
+    }
+    state.signals.iter().find_map(|signal| {
+        let (effect, _) = waits
+            .iter()
+            .find(|(_, facts)| facts.takes(&signal.name, signal.correlation_key.as_deref()))?;
+        let resolved = EffectResolved {
+            signal_seq: Some(signal.seq),
+            ..resolution(effect, Status::Ok, "engine")
+        };
+        Some(resolved.into())
+    })
+}

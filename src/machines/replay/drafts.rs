@@ -1,0 +1,285 @@
+//! Drafts: the records that an engine asks for, with values too large for a record set apart.
+//!
+//! May not append anything. Invariant: a draft's record fits into a journal line, whatever the
+//! author wrote; what was cut for display is marked.
+
+use super::check;
+use super::engine::cancel_outcome;
+use super::state::RunState;
+use crate::codecs::event::{
+    BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
+    Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
+};
+use crate::codecs::format::json::Json;
+use crate::codecs::turn::{Output, Request};
+use crate::ground::digest::Digest;
+use crate::ground::id::{EffectId, Epoch, Seq};
+use crate::ground::limits::{ERROR_BYTES_MAX, INLINE_BYTES_MAX};
+use crate::machines::effect::life::Effect;
+use crate::machines::effect::{self, policy};
+
+/// Longest title, label or name kept in a record.
+const TEXT_BYTES_MAX: usize = 1024;
+/// Most labels kept in a record.
+const LABELS_MAX: usize = 32;
+/// Most warnings kept in an end record.
+const WARNINGS_MAX: usize = 20;
+
+/// A record to append.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// What it says.
+    pub event: Event,
+    /// Values that must be durable in `blobs/` before it.
+    pub blobs: Vec<Json>,
+}
+
+/// A draft of an event whose values are small.
+#[must_use]
+pub fn plain(event: Event) -> Draft {
+    Draft { event, blobs: Vec::new() }
+}
+
+/// A draft of an event that may carry a large value.
+#[must_use]
+pub fn with_value(mut event: Event) -> Draft {
+    let mut blobs = Vec::new();
+    match &mut event {
+        Event::EffectResolved(EffectResolved { value, value_blob, .. }) => {
+            set_apart(value, value_blob, &mut blobs);
+        }
+        Event::SignalReceived(signal) => {
+            set_apart(&mut signal.payload, &mut signal.payload_blob, &mut blobs);
+        }
+        Event::RunCreated(created) => {
+            set_apart(&mut created.inputs, &mut created.inputs_blob, &mut blobs);
+        }
+        Event::ProcessAssigned(assigned) => {
+            set_apart(&mut assigned.inputs, &mut assigned.inputs_blob, &mut blobs);
+        }
+        _ => {}
+    }
+    Draft { event, blobs }
+}
+
+/// Moves a value that is too large for a record into `blobs`.
+fn set_apart(value: &mut Option<Json>, blob: &mut Option<BlobRef>, blobs: &mut Vec<Json>) {
+    if let Some(large) = value.take_if(|v| v.as_str().len() > INLINE_BYTES_MAX) {
+        let bytes = large.as_str().as_bytes();
+        *blob = Some(BlobRef { digest: Digest::of(bytes), bytes: bytes.len() as u64 });
+        blobs.push(large);
+    }
+}
+
+fn payload(value: Option<Json>, blobs: &mut Vec<Json>) -> (Option<Json>, Option<BlobRef>) {
+    let (mut inline, mut blob) = value.map(Payload::Inline).map_or((None, None), Payload::split);
+    set_apart(&mut inline, &mut blob, blobs);
+    (inline, blob)
+}
+
+/// The record of a request; followed by its refusal when its options make no sense.
+#[must_use]
+pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
+    let id = EffectId::new(request.ordinal);
+    let policy = policy::resolve(&request.kind, request.options.as_ref());
+    let mut blobs = Vec::new();
+    let (def, def_blob) = payload(Some(request.def.clone()), &mut blobs);
+    let (args, args_blob) = payload(request.args.clone(), &mut blobs);
+    let digest = |text: &str| text.parse().unwrap_or_else(|_| Digest::of(text.as_bytes()));
+    let event = EffectRequested {
+        effect_id: id,
+        key: request.key.clone(),
+        name: clip(&request.name),
+        scope: clip(&request.scope),
+        cause,
+        kind: clip(&request.kind),
+        task_id: request.task_id.as_deref().map(clip),
+        title: request.title.as_deref().map(clip),
+        label: request.label.as_deref().map(clip),
+        labels: request.labels.iter().take(LABELS_MAX).map(|l| clip(l)).collect(),
+        def,
+        def_blob,
+        def_digest: digest(&request.def_digest),
+        args,
+        args_blob,
+        args_digest: digest(&request.args_digest),
+        policy: policy.clone().unwrap_or_default(),
+        cleanup: request.cleanup,
+    };
+    let mut batch = vec![Draft { event: event.into(), blobs }];
+    if let Err(why) = policy {
+        batch.push(plain(refused(id, why)));
+    }
+    batch
+}
+
+/// The answer to a request that can never run.
+fn refused(id: EffectId, why: String) -> Event {
+    EffectResolved {
+        effect_id: id,
+        epoch: Epoch(0),
+        status: Status::Error,
+        value: None,
+        value_blob: None,
+        value_digest: None,
+        error: Some(effect::plain_error("InvalidTaskDefinitionError", why)),
+        post_digest: None,
+        stdout: None,
+        stderr: None,
+        started_at: None,
+        finished_at: None,
+        signal_seq: None,
+        metadata: None,
+        by: "engine".into(),
+    }
+    .into()
+}
+
+/// The record of a patch mark.
+#[must_use]
+pub fn mark(key: &str, id: &str, cause: Seq) -> Draft {
+    let value = Json::of(id);
+    plain(ValueObserved { key: key.to_owned(), op: ObservedOp::Patch, value, cause }.into())
+}
+
+/// The record that gives up an effect.
+#[must_use]
+pub fn effect_cancelled(effect: &Effect, reason: &str, by: &str) -> Event {
+    EffectCancelled {
+        effect_id: effect.id,
+        epoch: effect.epoch,
+        outcome: cancel_outcome(effect.status),
+        reason: clip(reason),
+        by: by.to_owned(),
+    }
+    .into()
+}
+
+/// The end of a cancelled run.
+#[must_use]
+pub fn cancelled(reason: Option<String>, error: Option<ErrorInfo>) -> Draft {
+    plain(RunCancelled { reason, error: error.map(clip_error), by: "engine".into() }.into())
+}
+
+/// The end of a run by its process, or its next generation.
+#[must_use]
+pub fn end(state: &RunState, output: &Output, cause: Seq, warnings: &[String]) -> Draft {
+    let mut blobs = Vec::new();
+    let warnings: Vec<String> = warnings.iter().take(WARNINGS_MAX).map(|w| clip(w)).collect();
+    let event = match output {
+        Output::Halted { reason, payload } => RunHalted {
+            reason: clip(reason),
+            payload: payload.clone().map(inline_or_marked),
+            cause: Some(cause),
+            by: "process".into(),
+        }
+        .into(),
+        Output::Continued { inputs, entry, carry } => {
+            return continued(state, inputs.as_ref(), entry.as_deref(), carry.as_ref(), cause);
+        }
+        Output::Failed { error } => RunFailed {
+            error: clip_error(error.clone()),
+            last_effect: last_effect(state, cause),
+            warnings,
+            seal: None,
+            cause: Some(cause),
+        }
+        .into(),
+        Output::Completed { output } => {
+            let (inline, blob) = payload(Some(output.clone()), &mut blobs);
+            RunCompleted {
+                output: inline,
+                output_blob: blob,
+                output_digest: check::output_digest(output),
+                warnings,
+                seal: None,
+                cause: Some(cause),
+            }
+            .into()
+        }
+        Output::Request(_) | Output::Mark { .. } => unreachable!("a settled process has ended"),
+    };
+    Draft { event, blobs }
+}
+
+fn continued(
+    state: &RunState,
+    inputs: Option<&Json>,
+    entry: Option<&str>,
+    carry: Option<&Json>,
+    cause: Seq,
+) -> Draft {
+    let Some(mut process) = state.process.clone() else {
+        unreachable!("only a process continues");
+    };
+    if let Some(entry) = entry {
+        let (path, export) = entry.split_once('#').map_or((entry, None), |(p, e)| (p, Some(e)));
+        process.entry = path.to_owned();
+        process.export_name = export.map(str::to_owned);
+    }
+    let mut blobs = Vec::new();
+    let (inputs, inputs_blob) = payload(inputs.cloned(), &mut blobs);
+    let event = RunContinued {
+        generation: state.generation + 1,
+        process,
+        inputs,
+        inputs_blob,
+        carry: carry.cloned(),
+        cause,
+    };
+    Draft { event: event.into(), blobs }
+}
+
+/// The effect whose outcome the failing turn was fed.
+fn last_effect(state: &RunState, cause: Seq) -> Option<EffectId> {
+    state.effects.values().find(|e| e.ended.as_ref().is_some_and(|x| x.seq == cause)).map(|e| e.id)
+}
+
+/// Cuts a text for display to [`TEXT_BYTES_MAX`], marked.
+fn clip(text: &str) -> String {
+    cut(text, TEXT_BYTES_MAX)
+}
+
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = (0..=bytes_max).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    format!("{}… ({} bytes)", &text[..end], text.len())
+}
+
+/// Cuts an error to what a record keeps.
+#[must_use]
+pub fn clip_error(error: ErrorInfo) -> ErrorInfo {
+    let share = ERROR_BYTES_MAX / 4;
+    ErrorInfo {
+        name: clip(&error.name),
+        message: cut(&error.message, share),
+        stack: error.stack.map(|s| cut(&s, share)),
+        data: error.data.map(|d| if d.as_str().len() > 2 * share { marked(&d) } else { d }),
+    }
+}
+
+/// A value that has no blob of its own: what is too large is said to have been there.
+fn inline_or_marked(value: Json) -> Json {
+    if value.as_str().len() > INLINE_BYTES_MAX { marked(&value) } else { value }
+}
+
+fn marked(value: &Json) -> Json {
+    Json::of(&serde_json::json!({ "truncated": true, "bytes": value.as_str().len() }))
+}
+
+/// What a settled process asks for, unless a record cannot hold it: then an error that says so.
+#[must_use]
+pub fn settle(output: Output) -> Output {
+    let large = match &output {
+        Output::Continued { carry: Some(carry), .. } => carry.as_str().len(),
+        _ => 0,
+    };
+    if large <= INLINE_BYTES_MAX {
+        return output;
+    }
+    let most = INLINE_BYTES_MAX;
+    let why = format!("carry has {large} bytes, at most {most}: pass large values as inputs");
+    Output::Failed { error: effect::plain_error("LimitError", why) }
+}

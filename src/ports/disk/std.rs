@@ -1,0 +1,379 @@
+//! The machine's disk: `openat` and friends through rustix, locks through fs2.
+//!
+//! May not know what the files mean. Invariant: no call follows a symbolic link below an opened
+//! directory, and no descriptor is inherited by a child.
+
+use super::{
+    Dir, Disk, Error, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename, Result, Stat,
+    is_component,
+};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::any::Any;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The machine's disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StdDisk;
+
+#[derive(Debug)]
+struct StdDir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+#[derive(Debug)]
+struct StdFile {
+    file: File,
+    path: PathBuf,
+}
+
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
+
+fn failed(op: &'static str, path: &Path, errno: Errno) -> Error {
+    Error::new(op, path, errno.into())
+}
+
+/// Repeats a call that a signal interrupted.
+fn again<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+impl Disk for StdDisk {
+    fn open_dir(&self, path: &Path) -> Result<Rc<dyn Dir>> {
+        let fd = again(|| rustix::fs::open(path, DIR_FLAGS, Mode::empty()))
+            .map_err(|e| failed("open directory", path, e))?;
+        Ok(Rc::new(StdDir { fd, path: path.to_owned() }))
+    }
+
+    fn create_dirs(&self, path: &Path) -> Result<()> {
+        use std::os::unix::fs::DirBuilderExt;
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(|e| Error::new("make directory", path, e))
+    }
+
+    fn canonicalize(&self, path: &Path) -> Result<PathBuf> {
+        std::fs::canonicalize(path).map_err(|e| Error::new("resolve", path, e))
+    }
+
+    fn read_user_file(&self, path: &Path, max: u64) -> Result<Vec<u8>> {
+        use std::io::Read;
+        let wrap = |e| Error::new("read", path, e);
+        let file = File::open(path).map_err(wrap)?;
+        let mut out = Vec::new();
+        // One byte more than allowed tells a file that is too long from one that just fits; a size
+        // asked for beforehand would be 0 for pipes.
+        file.take(max.saturating_add(1)).read_to_end(&mut out).map_err(wrap)?;
+        if out.len() as u64 > max {
+            let why = format!("it is longer than {max} bytes");
+            return Err(Error::of_kind("read", path, Kind::TooLarge, &why));
+        }
+        Ok(out)
+    }
+
+    fn boot_id(&self) -> String {
+        self.read_user_file(Path::new("/proc/sys/kernel/random/boot_id"), 100)
+            .ok()
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .map_or_else(String::new, |text| text.trim().to_owned())
+    }
+
+    fn effective_uid(&self) -> u32 {
+        rustix::process::geteuid().as_raw()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        let mut out = [0; 16];
+        // Sixteen bytes come whole once the kernel's pool is ready, which it is for any program
+        // that a person or a service manager starts.
+        let _ = rustix::rand::getrandom(&mut out, rustix::rand::GetRandomFlags::empty());
+        out
+    }
+}
+
+impl StdDir {
+    fn at(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    fn checked(&self, op: &'static str, name: &str) -> Result<()> {
+        if is_component(name) {
+            return Ok(());
+        }
+        let why = "its name is not a single path component";
+        Err(Error::of_kind(op, self.at(name), Kind::BadName, why))
+    }
+
+    fn open_file(
+        &self,
+        op: &'static str,
+        name: &str,
+        flags: OFlags,
+    ) -> Result<Box<dyn FileHandle>> {
+        self.checked(op, name)?;
+        // NONBLOCK: opening a pipe that someone put there must not wait for its other end.
+        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        let path = self.at(name);
+        let fd = again(|| rustix::fs::openat(&self.fd, name, flags, FILE_MODE))
+            .map_err(|e| failed(op, &path, e))?;
+        let file = StdFile { file: File::from(fd), path };
+        if file.stat()?.kind != FileKind::File {
+            return Err(Error::of_kind(op, file.path, Kind::WrongKind, "it is not a regular file"));
+        }
+        Ok(Box::new(file))
+    }
+
+    fn target<'a>(&self, op: &'static str, dir: &'a dyn Dir) -> Result<&'a Self> {
+        dir.as_any().downcast_ref().ok_or_else(|| {
+            Error::of_kind(op, dir.path(), Kind::Broken, "the directories are of two disks")
+        })
+    }
+}
+
+fn stat_of(stat: &rustix::fs::Stat) -> Stat {
+    let kind = match rustix::fs::FileType::from_raw_mode(stat.st_mode) {
+        rustix::fs::FileType::RegularFile => FileKind::File,
+        rustix::fs::FileType::Directory => FileKind::Dir,
+        rustix::fs::FileType::Symlink => FileKind::Symlink,
+        _ => FileKind::Other,
+    };
+    Stat {
+        kind,
+        bytes: u64::try_from(stat.st_size).unwrap_or(0),
+        // The width of this field depends on the platform.
+        #[allow(clippy::useless_conversion)]
+        links: u64::from(stat.st_nlink),
+        uid: stat.st_uid,
+        mode: stat.st_mode & 0o7777,
+        inode: stat.st_ino,
+    }
+}
+
+impl Dir for StdDir {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn open_dir(&self, name: &str) -> Result<Rc<dyn Dir>> {
+        self.checked("open directory", name)?;
+        let path = self.at(name);
+        let flags = DIR_FLAGS | OFlags::NOFOLLOW;
+        let fd = again(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))
+            .map_err(|e| failed("open directory", &path, e))?;
+        Ok(Rc::new(Self { fd, path }))
+    }
+
+    fn open(&self, name: &str, mode: Open) -> Result<Box<dyn FileHandle>> {
+        let flags = if mode == Open::Write { OFlags::RDWR } else { OFlags::RDONLY };
+        let file = self.open_file("open", name, flags)?;
+        if mode == Open::Truth {
+            file.drop_cache()?;
+        }
+        Ok(file)
+    }
+
+    fn create_excl(&self, name: &str) -> Result<Box<dyn FileHandle>> {
+        self.open_file("create", name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+    }
+
+    fn open_or_create(&self, name: &str) -> Result<Box<dyn FileHandle>> {
+        self.open_file("open", name, OFlags::RDWR | OFlags::CREATE)
+    }
+
+    fn rename(&self, from: &str, target: &dyn Dir, to: &str, mode: Rename) -> Result<()> {
+        self.checked("rename", from)?;
+        self.checked("rename to", to)?;
+        let other = self.target("rename", target)?;
+        let flags = match mode {
+            Rename::Replace => RenameFlags::empty(),
+            Rename::NoReplace => RenameFlags::NOREPLACE,
+        };
+        rustix::fs::renameat_with(&self.fd, from, &other.fd, to, flags)
+            .map_err(|e| failed("rename to", &other.at(to), e))
+    }
+
+    fn link(&self, from: &str, target: &dyn Dir, to: &str) -> Result<()> {
+        self.checked("link", from)?;
+        self.checked("link to", to)?;
+        let other = self.target("link", target)?;
+        rustix::fs::linkat(&self.fd, from, &other.fd, to, AtFlags::empty())
+            .map_err(|e| failed("link to", &other.at(to), e))
+    }
+
+    fn unlink(&self, name: &str) -> Result<()> {
+        self.checked("remove", name)?;
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::empty())
+            .map_err(|e| failed("remove", &self.at(name), e))
+    }
+
+    fn rmdir(&self, name: &str) -> Result<()> {
+        self.checked("remove", name)?;
+        rustix::fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR)
+            .map_err(|e| failed("remove", &self.at(name), e))
+    }
+
+    fn mkdir(&self, name: &str) -> Result<()> {
+        self.checked("make directory", name)?;
+        rustix::fs::mkdirat(&self.fd, name, Mode::RWXU)
+            .map_err(|e| failed("make directory", &self.at(name), e))
+    }
+
+    fn list(&self) -> Result<Vec<String>> {
+        let wrap = |e| failed("list", &self.path, e);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(wrap)? {
+            let entry = entry.map_err(wrap)?;
+            let name = entry.file_name().to_string_lossy();
+            if name != "." && name != ".." {
+                names.push(name.into_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn stat(&self, name: &str) -> Result<Stat> {
+        self.checked("look at", name)?;
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .map(|stat| stat_of(&stat))
+            .map_err(|e| failed("look at", &self.at(name), e))
+    }
+
+    fn stat_self(&self) -> Result<Stat> {
+        rustix::fs::fstat(&self.fd)
+            .map(|stat| stat_of(&stat))
+            .map_err(|e| failed("look at", &self.path, e))
+    }
+
+    fn sync(&self) -> Result<()> {
+        again(|| rustix::fs::fsync(&self.fd)).map_err(|e| failed("sync directory", &self.path, e))
+    }
+
+    fn fs_class(&self) -> Result<FsClass> {
+        let stat = rustix::fs::fstatfs(&self.fd)
+            .map_err(|e| failed("look at the filesystem of", &self.path, e))?;
+        // The field is signed on some platforms; the magic numbers are 32 bits wide.
+        #[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)]
+        let magic = stat.f_type as u32;
+        Ok(match magic {
+            0xef53 => FsClass::Durable("ext4"),
+            0x5846_5342 => FsClass::Durable("xfs"),
+            0x9123_683e => FsClass::Durable("btrfs"),
+            0xf2f5_2010 => FsClass::Durable("f2fs"),
+            0x794c_7630 => FsClass::Durable("overlay"),
+            0x0102_1994 => FsClass::Volatile("tmpfs"),
+            0x6969 => FsClass::Unfit("nfs".into()),
+            0xff53_4d42 | 0xfe53_4d42 | 0x517b => FsClass::Unfit("cifs".into()),
+            0x0102_1997 => FsClass::Unfit("9p".into()),
+            0x6573_5546 => FsClass::Unfit("fuse".into()),
+            other => FsClass::Unfit(format!("{other:#x}")),
+        })
+    }
+
+    fn free_space(&self) -> Result<u64> {
+        let stat = rustix::fs::fstatvfs(&self.fd)
+            .map_err(|e| failed("look at the filesystem of", &self.path, e))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+impl StdFile {
+    fn wrap(&self, op: &'static str) -> impl Fn(io::Error) -> Error + '_ {
+        move |e| Error::new(op, &self.path, e)
+    }
+}
+
+impl FileHandle for StdFile {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize> {
+        let mut done = 0;
+        while done < into.len() {
+            match self.file.read_at(&mut into[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.wrap("read")(e)),
+            }
+        }
+        Ok(done)
+    }
+
+    fn read_all(&self, max: u64) -> Result<Vec<u8>> {
+        let bytes = self.stat()?.bytes;
+        if bytes > max {
+            let why = format!("it is longer than {max} bytes");
+            return Err(Error::of_kind("read", &self.path, Kind::TooLarge, &why));
+        }
+        let mut out = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        // What is appended meanwhile is not asked for; what is cut off meanwhile is not there.
+        let done = self.read_at(0, &mut out)?;
+        out.truncate(done);
+        Ok(out)
+    }
+
+    fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.file.write_all_at(bytes, offset).map_err(self.wrap("write"))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        self.file.sync_data().map_err(self.wrap("sync"))
+    }
+
+    fn sync_file(&self) -> Result<()> {
+        self.file.sync_all().map_err(self.wrap("sync"))
+    }
+
+    fn truncate(&self, bytes: u64) -> Result<()> {
+        self.file.set_len(bytes).map_err(self.wrap("truncate"))
+    }
+
+    fn stat(&self) -> Result<Stat> {
+        rustix::fs::fstat(&self.file)
+            .map(|stat| stat_of(&stat))
+            .map_err(|e| failed("look at", &self.path, e))
+    }
+
+    fn set_mode(&self, mode: u32) -> Result<()> {
+        rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))
+            .map_err(|e| failed("set permissions of", &self.path, e))
+    }
+
+    fn drop_cache(&self) -> Result<()> {
+        rustix::fs::fadvise(self.file.as_fd(), 0, None, rustix::fs::Advice::DontNeed)
+            .map_err(|e| failed("drop the cache of", &self.path, e))
+    }
+
+    fn cached_pages(&self) -> Option<u64> {
+        // cachestat(2) has no safe wrapper here; callers take "unknown" for "maybe".
+        None
+    }
+
+    fn try_lock(&self, lock: Lock) -> Result<bool> {
+        let taken = match lock {
+            Lock::Shared => fs2::FileExt::try_lock_shared(&self.file),
+            Lock::Exclusive => fs2::FileExt::try_lock_exclusive(&self.file),
+        };
+        match taken {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(e) => Err(self.wrap("lock")(e)),
+        }
+    }
+}
