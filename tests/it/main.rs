@@ -4,5 +4,6 @@
 
 mod journal_crash;
 mod journal_damage;
+mod pin_graph;
 mod support;
 mod tidy;

@@ -27,6 +27,9 @@ pub enum ImportKind {
     Reexport,
     /// `import("x")`.
     Dynamic,
+    /// `ctx.run("./x")` or `ctx.run({ process: "./x" })`: not an import, but the child run needs
+    /// the module. Only a guess from the shape of a call: what it names need not exist.
+    ChildRun,
 }
 
 /// One request for another module.
@@ -195,6 +198,30 @@ impl Looker<'_> {
         json
     }
 
+    /// A call `….run("./x")` or `….run({ process: "./x" })`.
+    fn child_run(&mut self, it: &CallExpression<'_>) {
+        let Some(member) = it.callee.as_member_expression() else { return };
+        if member.static_property_name() != Some("run") {
+            return;
+        }
+        let source = match it.arguments.first().and_then(|argument| argument.as_expression()) {
+            Some(Expression::StringLiteral(source)) => Some(&**source),
+            Some(Expression::ObjectExpression(object)) => object.properties.iter().find_map(|p| {
+                let property = p.as_property()?;
+                match (property.key.static_name()?.as_ref(), &property.value) {
+                    ("process", Expression::StringLiteral(source)) => Some(&**source),
+                    _ => None,
+                }
+            }),
+            _ => None,
+        };
+        if let Some(source) = source
+            && (source.value.starts_with("./") || source.value.starts_with("../"))
+        {
+            self.import(source, ImportKind::ChildRun, false);
+        }
+    }
+
     fn commonjs(&mut self, name: &'static str, span: Span) {
         self.commonjs.push((name, span, self.try_depth > 0));
     }
@@ -274,6 +301,7 @@ impl<'a> Visit<'a> for Looker<'_> {
         {
             self.commonjs("require", id.span);
         }
+        self.child_run(it);
         walk::walk_call_expression(self, it);
     }
 

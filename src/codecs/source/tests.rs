@@ -3,6 +3,8 @@
 //! Knows only the public functions. Invariant: every stripped text is parsed again as JavaScript,
 //! and its identifiers stand where they stood.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
+
 use super::parse::with_tree;
 use super::{ImportKind, ModuleKind, analyze, strip_types};
 use oxc_ast::ast::{BindingIdentifier, IdentifierName, IdentifierReference};
@@ -228,14 +230,16 @@ fn a_whole_module_is_stripped() {
         "#!/usr/bin/env dormouse\nimport { defineTask, type Ctx } from 'dormouse';\n\
          import rules from './rules.json' with { type: 'json' };\n\
          export interface Inputs { topics: readonly string[]; limit?: number }\n\
-         const draft = defineTask('draft', (args: { topic: string }) => ({ kind: 'agent' as const,\n\
+         const draft = defineTask('draft', (args: { topic: string }) => ({\n\
+         kind: 'agent' as const,\n\
          agent: { name: 'w', prompt: `about ${(args as any).topic!}` } }));\n\
          export async function process(inputs: Inputs, ctx: Ctx): Promise<{ n: number }> {\n\
-         const all = await ctx.parallel.map<string, any>(inputs.topics, async (t): Promise<any> =>\n\
+         const all = await ctx.parallel.map<string, A>(inputs.topics, async (t): Promise<A> =>\n\
          ctx.task(draft, { topic: t }));\nreturn { n: all.length } satisfies { n: number };\n}\n",
         "#!/usr/bin/env dormouse\nimport { defineTask, } from 'dormouse';\n\
          import rules from './rules.json' with { type: 'json' };\n;\n\
-         const draft = defineTask('draft', (args ) => ({ kind: 'agent' ,\n\
+         const draft = defineTask('draft', (args ) => ({\n\
+         kind: 'agent' ,\n\
          agent: { name: 'w', prompt: `about ${(args ).topic }` } }));\n\
          export async function process(inputs , ctx ) {\n\
          const all = await ctx.parallel.map (inputs.topics, async (t) =>\n\
@@ -337,10 +341,12 @@ fn commonjs_is_refused() {
 
 #[test]
 fn imports_come_in_order_with_places() {
-    let text = "import a, { b } from './a.js';\nimport './side.js';\nimport type { T } from './t.js';\n\
+    let text = "import a, { b } from './a.js';\nimport './side.js';\n\
+        import type { T } from './t.js';\n\
         export * from './c.js';\nexport { d } from \"./d.js\";\nexport type { U } from './u.js';\n\
         import j from './j.json' with { type: 'json' };\nimport * as n from 'dormouse';\n\
-        const e = await import('./e.js');\nconst f = () => import(`./f.js`);\nconst g = (x) => import(x);\n\
+        const e = await import('./e.js');\nconst f = () => import(`./f.js`);\n\
+        const g = (x) => import(x);\n\
         export { type V } from './v.js';\n";
     let found = analyze("m.ts", text).unwrap();
     let row = |i: &super::Import| (i.specifier.clone(), i.kind, i.json, i.line, i.column);
@@ -361,4 +367,13 @@ fn imports_come_in_order_with_places() {
         ]
     );
     assert_eq!(found.computed_imports, [(11, 18)]);
+}
+
+#[test]
+fn modules_of_child_runs_are_seen() {
+    let text = "await ctx.run('./a.js', { inputs: 1 }); ctx.run({ process: '../b.ts', inputs });\n\
+        ctx.run(task, './no.js'); tool.run('no.js'); run('./no.js'); ctx.run(name);";
+    let found = analyze("m.js", text).unwrap();
+    let rows: Vec<_> = found.imports.iter().map(|i| (i.specifier.as_str(), i.kind)).collect();
+    assert_eq!(rows, [("./a.js", ImportKind::ChildRun), ("../b.ts", ImportKind::ChildRun)]);
 }
