@@ -2,3 +2,5 @@
 //!
 //! May not read a clock, open a file, wait or draw at random. Invariant: the same inputs give the
 //! same outputs on every machine and in every version that reads the same journal format.
+
+pub mod effect;
