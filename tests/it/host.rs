@@ -89,8 +89,8 @@ pub(crate) fn turn(feed: Feed) -> TurnInput {
 
 impl Driver {
     pub(crate) fn load(start: Start) -> Result<Self, LoadFailure> {
-        let mut host = spawn();
         let clock_micros = start.clock_micros;
+        let mut host = spawn();
         match host.call(&ToHost::Start(Box::new(start)), 10_000, 30_000).unwrap() {
             FromHost::Started { warnings, .. } => {
                 let next = turn(Feed::RunStarted);
@@ -181,7 +181,16 @@ pub(crate) fn failure(done: &TurnDone) -> &ErrorInfo {
 
 /// Runs a process that asks for nothing, in the dormouse profile, and gives its output.
 pub(crate) fn evaluate(body: &str) -> String {
+    evaluate_in(Profile::Dormouse, body)
+}
+
+pub(crate) fn evaluate_in(profile: Profile, body: &str) -> String {
     let source = format!("export async function process(inputs, ctx) {{ {body} }}");
-    let mut driver = Driver::new(start(Profile::Dormouse, &source));
+    let mut driver = Driver::new(start(profile, &source));
     output(&driver.begin()).to_owned()
+}
+
+/// The first answer of a host, whatever it is.
+pub(crate) fn load_answer(start: Start) -> FromHost {
+    spawn().call(&ToHost::Start(Box::new(start)), 10_000, 30_000).unwrap()
 }

@@ -1,4 +1,5 @@
 //! Tests of the whole, one module per subject.
 
 mod host;
+mod host_sandbox;
 mod host_turns;

@@ -2,7 +2,7 @@
 // May not know what any kind means. Invariant: a call's promise is settled only by the outcome of
 // its own effect, never by looking something up by name.
 
-import { config, native, strict } from "dormouse:native";
+import { config, native, strict, when } from "dormouse:native";
 import {
   EffectCancelledError, InvocationCollisionError, RunCancelledError, fromPosted,
 } from "dormouse:errors";
@@ -72,7 +72,8 @@ function begin(entry, spec, remember) {
     state.building -= 1;
   }
   if (built instanceof Promise) {
-    built.then(
+    when(
+      built,
       (parts) => request(entry, spec, parts, where),
       (error) => settleNow(entry, { error }),
     );

@@ -1,7 +1,7 @@
 // How a process ends, goes on or is interrupted: halt, continueAsNew, cancellation, onCleanup,
 // patched. May not know effects of any kind. Invariant: the first end of a run counts.
 
-import { config, native } from "dormouse:native";
+import { config, native, when } from "dormouse:native";
 import { DormouseError, RunHaltedError, coded } from "dormouse:errors";
 import {
   ambient, countOutput, endWith, guard, scopeOf, shieldOf, state, warnOf,
@@ -136,7 +136,8 @@ export const cancellation = (view, makeCtx) => Object.freeze({
       leave();
     }
     return new Promise((resolve, reject) => {
-      result.then(
+      when(
+        result,
         (value) => {
           leave();
           resolve(value);

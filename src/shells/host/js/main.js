@@ -1,7 +1,7 @@
 // The prelude's door to the Rust half: begin a turn, take a step, finish. May not know intrinsics.
 // Invariant: between two steps the job queue is drained, so that attribution and order are exact.
 
-import { config, native, strict } from "dormouse:native";
+import { config, native, strict, when } from "dormouse:native";
 import { cancelledOutcome, rejectUnshielded, settle } from "dormouse:call";
 import { cleanUpOnce, raiseCancelled } from "dormouse:control";
 import { makeCtx, setGiven } from "dormouse:ctx";
@@ -104,7 +104,7 @@ function start() {
   } catch (error) {
     result = Promise.reject(error);
   }
-  result.then(returned, threw);
+  when(result, returned, threw);
 }
 
 function returned(value) {

@@ -10,5 +10,10 @@ const start = JSON.parse(native.start);
 // inputs and carried (JSON text or null), known, knownMarks, limits, version.
 export const config = start;
 
+// `then` as it was: where built-ins are not frozen, an author may replace it.
+const { apply } = Reflect;
+const { then } = Promise.prototype;
+export const when = (promise, ok, failed) => apply(then, promise, [ok, failed]);
+
 // Whether the rules of the `dormouse` profile apply; else those of `babysitter`.
 export const strict = start.dormouseProfile;

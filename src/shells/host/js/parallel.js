@@ -2,7 +2,7 @@
 // branches do. Invariant: results stand where their branches stood, whatever the order in which
 // they settled.
 
-import { config, native, strict } from "dormouse:native";
+import { config, native, strict, when } from "dormouse:native";
 import { coded } from "dormouse:errors";
 import { ambient, guard, makeScope, scopeOf, shieldOf } from "dormouse:state";
 import { entryOf, giveUp, openEntries } from "dormouse:call";
@@ -125,7 +125,8 @@ function fill(run) {
     const i = run.next++;
     run.active += 1;
     const promise = startBranch(run, i);
-    promise.then(
+    when(
+      promise,
       (value) => settled(run, i, true, value),
       (error) => settled(run, i, false, error),
     );

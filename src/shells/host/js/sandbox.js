@@ -65,7 +65,9 @@ function RunDate(...args) {
 Object.defineProperty(RunDate, "name", { value: "Date" });
 Object.defineProperty(RunDate, "length", { value: 7 });
 Object.defineProperty(RunDate, "prototype", { value: GlobalDate.prototype, writable: false });
-method(GlobalDate.prototype, "constructor", 7, RunDate);
+Object.defineProperty(GlobalDate.prototype, "constructor", {
+  value: RunDate, writable: true, configurable: true, enumerable: false,
+});
 method(RunDate, "now", 0, () => state.clockMs);
 method(RunDate, "parse", 1, GlobalDate.parse.bind(GlobalDate));
 method(RunDate, "UTC", 7, GlobalDate.UTC.bind(GlobalDate));

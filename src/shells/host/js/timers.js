@@ -1,6 +1,7 @@
 // setTimeout and clearTimeout as durable timers; queueMicrotask is the engine's own.
 // May not read a clock. Invariant: a delay of zero makes no effect and runs at the end of the turn.
 
+import { when } from "dormouse:native";
 import { ambient, guard, state, warnOf } from "dormouse:state";
 import { entryOf, giveUp } from "dormouse:call";
 import { timer } from "dormouse:sleep";
@@ -23,7 +24,7 @@ export function setTimeout(fn, delay, ...args) {
   const at = state.clockMs + Math.ceil(Math.min(ms, 8e15 - state.clockMs));
   const promise = timer({}, "sleep", at, { label: "setTimeout" });
   timers.set(id, promise);
-  promise.then(() => fire(id, fn, args), () => timers.delete(id));
+  when(promise, () => fire(id, fn, args), () => timers.delete(id));
   return id;
 }
 

@@ -62,7 +62,7 @@ export class TextDecoder {
     const keep = options.stream === true ? unfinished(all) : 0;
     this.#rest = all.slice(all.length - keep);
     const text = native.utf8Decode(Array.from(all.subarray(0, all.length - keep)), this.#fatal);
-    if (text === null) throw new TypeError("TextDecoder: the bytes are not UTF-8");
+    if (text === undefined) throw new TypeError("TextDecoder: the bytes are not UTF-8");
     return !this.#ignoreBOM && text.startsWith("\ufeff") ? text.slice(1) : text;
   }
 }
@@ -127,12 +127,12 @@ export class URL {
   constructor(text, base) {
     const baseText = base === undefined ? undefined : String(base).toWellFormed();
     const parts = native.urlParse(String(text).toWellFormed(), baseText);
-    if (parts === null) throw new TypeError(`Invalid URL: ${text}`);
+    if (parts === undefined) throw new TypeError(`Invalid URL: ${text}`);
     this.#parts = JSON.parse(parts);
   }
   static canParse(text, base) {
     const baseText = base === undefined ? undefined : String(base).toWellFormed();
-    return native.urlParse(String(text).toWellFormed(), baseText) !== null;
+    return native.urlParse(String(text).toWellFormed(), baseText) !== undefined;
   }
   static parse(text, base) {
     return URL.canParse(text, base) ? new URL(text, base) : null;
@@ -152,7 +152,7 @@ export class URL {
   }
   #change(name, value, keepParams) {
     const parts = native.urlSet(this.#parts.href, name, value);
-    if (parts !== null) this.#parts = JSON.parse(parts);
+    if (parts !== undefined) this.#parts = JSON.parse(parts);
     if (name === "search" && !keepParams && this.#params !== undefined) {
       adopt(this.#params, this.#parts.search);
     }
@@ -162,7 +162,7 @@ export class URL {
   }
   set href(text) {
     const parts = native.urlParse(String(text).toWellFormed(), undefined);
-    if (parts === null) throw new TypeError(`Invalid URL: ${text}`);
+    if (parts === undefined) throw new TypeError(`Invalid URL: ${text}`);
     this.#parts = JSON.parse(parts);
     if (this.#params !== undefined) adopt(this.#params, this.#parts.search);
   }
