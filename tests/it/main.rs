@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod host;
+mod host_sandbox;
+mod host_turns;
 mod journal_crash;
 mod journal_damage;
 mod pin_graph;
