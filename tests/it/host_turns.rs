@@ -27,7 +27,9 @@ fn a_task_is_requested_and_its_value_comes_back() {
 #[test]
 fn what_a_process_throws_is_its_failure() {
     let source = "export async function process(inputs, ctx) {
-        class Mine extends Error { constructor(m) { super(m); this.name = 'Mine'; this.data = {x: 1}; } }
+        class Mine extends Error {
+            constructor(m) { super(m); this.name = 'Mine'; this.data = {x: 1}; }
+        }
         throw new Mine('no');
     }";
     for profile in [Dormouse, Babysitter] {
@@ -35,6 +37,6 @@ fn what_a_process_throws_is_its_failure() {
         let error = failure(&done);
         assert_eq!((error.name.as_str(), error.message.as_str()), ("Mine", "no"));
         assert_eq!(error.data.as_ref().unwrap().as_str(), r#"{"x":1}"#);
-        assert!(error.stack.as_deref().unwrap().contains("main.js:3:"), "{:?}", error.stack);
+        assert!(error.stack.as_deref().unwrap().contains("main.js:5:"), "{:?}", error.stack);
     }
 }
