@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod host;
+mod host_ctx;
 mod host_sandbox;
 mod host_turns;
 mod journal_crash;
