@@ -5,6 +5,7 @@
 mod host;
 mod host_ctx;
 mod host_sandbox;
+mod host_tasks;
 mod host_turns;
 mod journal_crash;
 mod journal_damage;
