@@ -65,16 +65,6 @@ fn every_form_of_definition_becomes_a_task() {
     );
     let ordinals: Vec<_> = requests(&done).into_iter().map(|r| r.ordinal).collect();
     assert_eq!(ordinals, (1..=13).collect::<Vec<_>>());
-    let defs = defs(&done);
-    assert_eq!(defs[2]["title"], "Own");
-    assert_eq!(defs[3]["inputSchema"]["type"], "object");
-    assert_eq!(defs[5]["review"]["deep"][0], 1);
-    assert_eq!(defs[6]["agent"]["name"], "n");
-    assert_eq!(defs[6]["agent"]["outputSchema"]["type"], "object");
-    assert_eq!(defs[6]["labels"][0], "x");
-    assert_eq!(defs[9]["shell"], serde_json::json!({"command": "ls", "expectedExitCode": 1}));
-    assert!(defs[9].get("command").is_none());
-    assert_eq!(requests(&done)[10].options.as_ref().unwrap().as_str(), r#"{"timeout":5}"#);
     let result: serde_json::Value = serde_json::from_str(output(&done)).unwrap();
     let bad = "InvalidTaskDefinitionError";
     assert_eq!(
@@ -101,6 +91,21 @@ fn every_form_of_definition_becomes_a_task() {
         result["module"],
         serde_json::json!([true, true, false, 1, true, true, ["default"]])
     );
+}
+
+#[test]
+fn definitions_are_completed_and_put_in_order() {
+    let done = Driver::new(start(Babysitter, &fixture("task_forms.js"))).begin();
+    let defs = defs(&done);
+    assert_eq!(defs[2]["title"], "Own");
+    assert_eq!(defs[3]["inputSchema"]["type"], "object");
+    assert_eq!(defs[5]["review"]["deep"][0], 1);
+    assert_eq!(defs[6]["agent"]["name"], "n");
+    assert_eq!(defs[6]["agent"]["outputSchema"]["type"], "object");
+    assert_eq!(defs[6]["labels"][0], "x");
+    assert_eq!(defs[9]["shell"], serde_json::json!({"command": "ls", "expectedExitCode": 1}));
+    assert!(defs[9].get("command").is_none());
+    assert_eq!(requests(&done)[10].options.as_ref().unwrap().as_str(), r#"{"timeout":5}"#);
 }
 
 #[test]
@@ -179,10 +184,13 @@ fn builders_make_definitions_of_their_kind() {
 
 #[test]
 fn options_are_merged_and_never_enter_the_identity() {
-    let body = "const d = defineTask('d', () => ({kind: 'agent', agent: {timeout: 3}, priority: 'high',
-            policy: {retry: true, deadline: '1h'}}), {idempotent: true, deadline: '9h'});
+    let body = "const d = defineTask('d',
+            () => ({kind: 'agent', agent: {timeout: 3}, priority: 'high',
+                policy: {retry: true, deadline: '1h'}}),
+            {idempotent: true, deadline: '9h'});
         ctx.task(d, 1, {timeout: '5m', priority: 7, label: 'L'}); ctx.task(d, 1); ctx.task(sh);
-        return await ctx.task(d, 1, {tiemout: 5}).catch((e) => e.name + e.message.includes('tiemout'))";
+        return await ctx.task(d, 1, {tiemout: 5})
+            .catch((e) => e.name + e.message.includes('tiemout'))";
     let done = run(body).begin();
     let all = requests(&done);
     assert_eq!(
@@ -233,7 +241,8 @@ fn values_beyond_the_limits_are_range_errors() {
             const big = 'x'.repeat(2000); let deep = 1; for (let i = 0; i < 101; i++) deep = [deep];
             const out = [];
             for (const bad of [big, deep]) {{
-                out.push(await ctx.task(t, bad).catch((e) => e.name + ' ' + e.message.split(':')[0]))
+                const text = (e) => e.name + ' ' + e.message.split(':')[0];
+                out.push(await ctx.task(t, bad).catch(text))
             }}
             try {{ await ctx.breakpoint(big) }} catch (e) {{ out.push(e.name) }}
             ctx.log('l', big);
@@ -276,7 +285,8 @@ fn a_shell_task_never_throws() {
     let done = run.resolve(2, r#"{"success":true,"exitCode":0}"#);
     assert_eq!(
         output(&done),
-        "[{\"success\":false,\"exitCode\":3,\"stdout\":\"o\",\"stderr\":\"e\",\"error\":\"exit 3\"},\
+        "[{\"success\":false,\"exitCode\":3,\"stdout\":\"o\",\"stderr\":\"e\",\
+         \"error\":\"exit 3\"},\
          {\"success\":true,\"exitCode\":0}]"
     );
 }

@@ -4,6 +4,7 @@
 
 mod host;
 mod host_ctx;
+mod host_parallel;
 mod host_sandbox;
 mod host_tasks;
 mod host_turns;

@@ -164,6 +164,8 @@ impl Instance {
             return Stop::Limit(Box::new(limit));
         }
         let (text, stack) = describe(ctx, &thrown);
+        // Authors know the built-in module by another name.
+        let text = text.replace("'dormouse:sdk'", "'dormouse'");
         let known = modules.failure.take().filter(|(code, _)| text.contains(code));
         let (code, message) = known.map_or_else(
             || ("E_MODULE_ERROR".to_owned(), text),

@@ -190,9 +190,10 @@ impl FromPinned {
         let json = gate(module.source.as_bytes(), JSON_DEPTH_MAX, Surrogates::Paired)
             .map_err(|e| self.0.fail(ctx, "E_MODULE_ERROR", &format!("{}: {e}", module.path)))?;
         // The text becomes a string literal of the engine's language: JSON's own form is one.
-        let literal = serde_json::to_string(json.as_str()).unwrap_or_default();
+        let literal = |text: &str| serde_json::to_string(text).unwrap_or_default();
+        let (path, text) = (literal(&module.path), literal(json.as_str()));
         Ok(format!(
-            "import {{ parse }} from \"{PRELUDE}json_module\";\nexport default parse({literal});\n"
+            "import {{ parse }} from '{PRELUDE}json_module'; export default parse({path}, {text});"
         ))
     }
 }
