@@ -207,17 +207,14 @@ impl OpenRun {
         };
         let asked = record_at(self.records(), effect.requested_seq);
         let inputs = match asked.map(|r| &r.event) {
-            Some(Event::EffectRequested(e)) => {
-                Payload::join(e.args.as_ref(), e.args_blob.as_ref())
-            }
+            Some(Event::EffectRequested(e)) => Payload::join(e.args.as_ref(), e.args_blob.as_ref()),
             _ => None,
         };
         let inputs = inputs.map(|p| self.value(&p)).transpose()?;
         let depth = self.state().parent.as_ref().map_or(0, |p| p.depth) + 1;
         let parent = ParentRef { run_id: self.dir.id().clone(), effect_id: effect.id, depth };
         let cwd = self.state().cwd.clone();
-        let made =
-            self.runs.build_child(root, child_id, &graph, process, inputs, parent, cwd);
+        let made = self.runs.build_child(root, child_id, &graph, process, inputs, parent, cwd);
         match made {
             Ok(dir) => Ok(Some(dir)),
             Err(Error::Conflict(t)) if t.code == "run_exists" => {

@@ -321,7 +321,8 @@ pub(super) fn store_process(dir: &RunDir, graph: &PinnedGraph) -> Result<()> {
         return Ok(());
     }
     let [first, beside] = places(&process);
-    let taken = dir.read_relative(&format!("{first}/{LOCK_FILE}"), limits::MODULE_BYTES_MAX).is_ok();
+    let taken =
+        dir.read_relative(&format!("{first}/{LOCK_FILE}"), limits::MODULE_BYTES_MAX).is_ok();
     let place = if taken { beside } else { first };
     for (path, bytes) in pinned_files(graph) {
         dir.put_relative(&format!("{place}/{path}"), &bytes)?;
@@ -399,10 +400,7 @@ fn id_of_key(key: &str) -> Result<RunId> {
 }
 
 /// The inputs of a payload pair, for messages to hosts.
-pub(super) fn loaded(
-    dir: &RunDir,
-    payload: Option<&Payload>,
-) -> Result<Option<Json>> {
+pub(super) fn loaded(dir: &RunDir, payload: Option<&Payload>) -> Result<Option<Json>> {
     payload.map(|p| super::open::value_of(dir, p)).transpose()
 }
 

@@ -36,7 +36,9 @@ pub(super) fn after_append(run: &OpenRun, record: &Arc<Record>) {
             let inputs = args.unwrap_or_else(Json::null);
             run.dir
                 .write_task_file(asked.effect_id, "inputs.json", line(&inputs).as_bytes())
-                .and_then(|()| run.dir.write_task_file(asked.effect_id, "task.json", &pretty(&task)))
+                .and_then(|()| {
+                    run.dir.write_task_file(asked.effect_id, "task.json", &pretty(&task))
+                })
         }
         Event::EffectResolved(done) => {
             let payload = Payload::join(done.value.as_ref(), done.value_blob.as_ref());
@@ -48,9 +50,9 @@ pub(super) fn after_append(run: &OpenRun, record: &Arc<Record>) {
             run.dir.write_task_file(done.effect_id, "result.json", &pretty(&result))
         }
         Event::ProcessAssigned(assigned) => match run.dir.run_json() {
-            Some(json) => run
-                .dir
-                .write_run_json(&RunJson { process: Some(assigned.process.clone()), ..json }),
+            Some(json) => {
+                run.dir.write_run_json(&RunJson { process: Some(assigned.process.clone()), ..json })
+            }
             None => Ok(()),
         },
         _ => Ok(()),

@@ -3,14 +3,13 @@
 //! May not decide anything about the run: that is the engine's. Invariant: nothing is shown to a
 //! host that is not durable in the journal.
 
-use crate::codecs::event::{Event, Payload};
+use crate::codecs::event::{Event, Payload, ProcessRef};
 use crate::codecs::format::json::Json;
 use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits;
-use crate::machines::replay::engine::{
-    Action, Engine, FeedPlan, Input, Rest, StartPlan, TurnPlan,
-};
+use crate::machines::replay::engine::{Action, Engine, FeedPlan, Input, Rest, StartPlan, TurnPlan};
+use crate::shells::pin::PinnedGraph;
 use crate::shells::run_dir::dir::RunDir;
 
 use super::create::{host_limits, load_process, loaded};
@@ -27,6 +26,8 @@ pub(super) struct Player<'a> {
     cwd: Option<String>,
     /// Log lines are kept.
     logs: bool,
+    /// Code to play instead of what is pinned.
+    instead: Option<(Option<PinnedGraph>, ProcessRef)>,
 }
 
 /// What a host's silence means for the run.
@@ -39,7 +40,12 @@ pub(super) enum Answer {
 
 impl<'a> Player<'a> {
     pub(super) fn new(runs: &'a Runs, dir: &RunDir, cwd: Option<String>, logs: bool) -> Self {
-        Self { runs, dir: dir.clone(), host: None, failures: 0, cwd, logs }
+        Self { runs, dir: dir.clone(), host: None, failures: 0, cwd, logs, instead: None }
+    }
+
+    /// Plays other code than what is pinned (none: the pinned code under another name).
+    pub(super) fn replace_code(&mut self, graph: Option<PinnedGraph>, process: &ProcessRef) {
+        self.instead = Some((graph, process.clone()));
     }
 
     pub(super) fn drop_host(&mut self) {
@@ -48,7 +54,10 @@ impl<'a> Player<'a> {
 
     /// Starts an instance.
     pub(super) fn start(&mut self, plan: &StartPlan) -> Result<Answer> {
-        let graph = load_process(&self.dir, &plan.process)?;
+        let (graph, process) = match &self.instead {
+            Some((Some(graph), process)) => (graph.clone(), process),
+            _ => (load_process(&self.dir, &plan.process)?, &plan.process),
+        };
         let run_id = self.dir.id().to_string();
         let path = self.runs.disk.canonicalize(self.dir.path())?;
         let start = Start {
@@ -57,10 +66,10 @@ impl<'a> Player<'a> {
             generation: plan.generation,
             run_dir: path.display().to_string(),
             cwd: self.cwd.clone(),
-            process_id: plan.process.process_id.clone(),
-            profile: plan.process.api,
-            entry: plan.process.entry.clone(),
-            export_name: plan.process.export_name.clone(),
+            process_id: process.process_id.clone(),
+            profile: process.api,
+            entry: process.entry.clone(),
+            export_name: process.export_name.clone(),
             modules: graph.modules(),
             inputs: loaded(&self.dir, plan.inputs.as_ref())?,
             carried: plan.carried.clone(),

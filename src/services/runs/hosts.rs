@@ -2,7 +2,10 @@
 //!
 //! May not know pipes or engines. Invariant: a host that failed is not spoken to again.
 
+use std::path::PathBuf;
+
 use crate::codecs::turn::{FromHost, ToHost};
+use crate::shells::host::parent::{self, HostError};
 
 /// Why a host did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,4 +31,38 @@ pub trait Host {
         cpu_max_ms: u64,
         wall_max_ms: u64,
     ) -> Result<FromHost, Silence>;
+}
+
+/// Hosts that are child processes of this program.
+#[derive(Debug, Clone)]
+pub struct ChildHosts {
+    /// The program.
+    pub exe: PathBuf,
+}
+
+impl Hosts for ChildHosts {
+    fn spawn(&self) -> Result<Box<dyn Host>, Silence> {
+        match parent::Host::spawn(&self.exe) {
+            Ok(host) => Ok(Box::new(host)),
+            Err(e) => Err(silence(&e)),
+        }
+    }
+}
+
+impl Host for parent::Host {
+    fn call(
+        &mut self,
+        message: &ToHost,
+        cpu_max_ms: u64,
+        wall_max_ms: u64,
+    ) -> Result<FromHost, Silence> {
+        self.call(message, cpu_max_ms, wall_max_ms).map_err(|e| silence(&e))
+    }
+}
+
+fn silence(error: &HostError) -> Silence {
+    match error {
+        HostError::Killed { .. } => Silence::Cpu(error.to_string()),
+        _ => Silence::Died(error.to_string()),
+    }
 }

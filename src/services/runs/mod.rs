@@ -79,7 +79,8 @@ impl Runs {
         let Error::NotFound(mut trouble) = error else { return error };
         let ids = self.view_root().and_then(|root| Ok(root.run_ids()?)).unwrap_or_default();
         let near = ids.iter().map(|id| (strsim::osa_distance(id.as_str(), reference), id));
-        let near = near.filter(|(distance, _)| *distance <= 3).min_by_key(|(distance, _)| *distance);
+        let near =
+            near.filter(|(distance, _)| *distance <= 3).min_by_key(|(distance, _)| *distance);
         if let Some((_, id)) = near {
             trouble.next.push(format!("did you mean {id}?"));
         }

@@ -33,7 +33,7 @@ pub struct OpenRun {
     writer: Writer,
     /// What opening had to repair.
     pub repair: Option<Plan>,
-    _root: Option<Rc<Root>>,
+    pub(super) root: Option<Rc<Root>>,
 }
 
 /// A run that is looked at: verified and folded, not owned.
@@ -75,7 +75,7 @@ impl Runs {
             records: scan.records.iter().cloned().map(Arc::new).collect(),
             writer: opened.writer,
             repair: opened.repair,
-            _root: root,
+            root,
         };
         run.reload().map_err(|e| match e {
             Error::Bug(t) => Error::Damaged(Trouble { code: "J24", ..t }.next(hint)),
@@ -107,9 +107,8 @@ impl Runs {
         }
         let records: Vec<Arc<Record>> =
             std::mem::take(&mut scan.records).into_iter().map(Arc::new).collect();
-        let state = fold(&records).map_err(|e| {
-            Error::Damaged(Trouble::new("J24", e.to_string()).next(hint.clone()))
-        })?;
+        let state = fold(&records)
+            .map_err(|e| Error::Damaged(Trouble::new("J24", e.to_string()).next(hint.clone())))?;
         let state = state.ok_or_else(|| {
             Error::Damaged(Trouble::new("J02", "the journal is empty").next(hint))
         })?;
@@ -232,8 +231,9 @@ pub(super) fn value_of(dir: &RunDir, payload: &Payload) -> Result<Json> {
         Payload::Inline(json) => Ok(json.clone()),
         Payload::Blob(blob) => {
             let bytes = dir.get_blob(blob)?;
-            gate(&bytes, JSON_DEPTH_MAX, Surrogates::Lone)
-                .map_err(|e| Error::Damaged(Trouble::new("J51", format!("blob {}: {e}", blob.digest))))
+            gate(&bytes, JSON_DEPTH_MAX, Surrogates::Lone).map_err(|e| {
+                Error::Damaged(Trouble::new("J51", format!("blob {}: {e}", blob.digest)))
+            })
         }
     }
 }

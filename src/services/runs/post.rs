@@ -149,8 +149,8 @@ impl OpenRun {
         let effect = state.effect(id);
         let kind = effect.map_or("", |e| e.kind.as_str());
         let schema = output_schema(&def, kind);
-        let strict = kind == "shell"
-            || state.process.as_ref().is_some_and(|p| p.api == Profile::Dormouse);
+        let strict =
+            kind == "shell" || state.process.as_ref().is_some_and(|p| p.api == Profile::Dormouse);
         let enforced = schema.as_ref().filter(|_| strict);
         let end = state.end.map(|(end, _)| end.name());
         let verdict = judge(effect, id, end, &post, enforced)

@@ -141,16 +141,17 @@ impl Runs {
     /// Sends a signal.
     pub fn signal(&self, reference: &str, signal: Signal) -> Result<Done> {
         self.deed(reference, |run| {
-            let digest = Digest::of(
-                canonical(&signal.payload, Numbers::AsWritten, None).as_bytes(),
-            );
+            let digest =
+                Digest::of(canonical(&signal.payload, Numbers::AsWritten, None).as_bytes());
             if let Some((seq, before)) =
                 signal.signal_id.as_ref().and_then(|id| run.state().signal_ids.get(id))
             {
                 if *before == digest {
                     return Ok(Done { seq: *seq, repeat: true });
                 }
-                let what = format!("a signal of this id was received at record {seq} with another payload");
+                let what = format!(
+                    "a signal of this id was received at record {seq} with another payload"
+                );
                 return Err(Error::Conflict(Trouble::new("signal_id_taken", what)));
             }
             run.must_be_open()?;

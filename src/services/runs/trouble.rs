@@ -3,8 +3,6 @@
 //! May not know exit codes or HTTP. Invariant: every error has a stable code that a page explains,
 //! says what and why, and names the next command where there is one.
 
-use std::error::Error as _;
-
 use crate::machines::effect::post::Refusal;
 use crate::machines::replay::state::IllegalEvent;
 use crate::ports::disk;
@@ -160,6 +158,7 @@ impl From<root::Error> for Error {
                 Self::Conflict(Trouble::new("root_needs_recovery", text))
             }
             root::Error::Name(_) => Self::Invalid(Trouble::new("run_id_invalid", text)),
+            root::Error::TooLong(_) => Self::Refused(Trouble::new("record_too_long", text)),
             root::Error::Lock(e) => e.into(),
             root::Error::Disk(e) => e.into(),
         }

@@ -104,6 +104,12 @@ impl RunDir {
         &self.id
     }
 
+    /// Whether it stands in a runs root.
+    #[must_use]
+    pub fn in_root(&self) -> bool {
+        self.root.is_some()
+    }
+
     /// Where it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
