@@ -154,3 +154,34 @@ fn the_same_inputs_give_the_same_outputs_in_every_host() {
         assert_eq!(drive(), first);
     }
 }
+
+/// Run by the test below, in other surroundings.
+#[test]
+fn what_everything_says() {
+    let mut run = Driver::new(start(Babysitter, &fixture("everything.js")));
+    let mut said = format!("{:?}", run.begin());
+    for ordinal in 1..=6 {
+        said += &format!("{:?}", run.resolve(ordinal, &format!("{{\"n\":{ordinal}}}")));
+    }
+    println!("said {}", dormouse::ground::digest::Digest::of(said.as_bytes()));
+}
+
+#[test]
+fn surroundings_do_not_matter() {
+    let say = |zone: &str, language: &str| {
+        #[allow(clippy::disallowed_methods)] // The test starts itself again.
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host_turns::what_everything_says", "--nocapture"])
+            .env("TZ", zone)
+            .env("LANG", language)
+            .env("LC_ALL", language)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split("said ").nth(1).unwrap().chars().take(67).collect::<String>()
+    };
+    let here = say("UTC", "C");
+    assert!(here.starts_with("b3:"));
+    assert_eq!(here, say("Asia/Tokyo", "tr_TR.UTF-8"));
+    assert_eq!(here, say("America/Lima", "de_DE.UTF-8"));
+}

@@ -4,9 +4,32 @@
 //! after an answer that ends the instance the process ends.
 
 use super::instance::Instance;
-use super::protocol::{FromHost, ToHost, read_frame, write_frame};
+use super::protocol::{FromHost, ToHost, encode_frame, read_frame};
 use crate::ground::limits::HOST_KILL_AFTER_MS;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+
+/// Serves one instance over standard input and output: the hidden command `dormouse host`.
+///
+/// # Errors
+/// As [`run_host`].
+pub fn run_host_on_stdio() -> io::Result<()> {
+    run_host(&mut io::stdin().lock(), &mut Unbuffered(io::stdout()))
+}
+
+/// Standard output without the line buffer, which would cut a message in two at its last line
+/// feed and wake the reader twice.
+struct Unbuffered(io::Stdout);
+
+impl Write for Unbuffered {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(self.0.as_fd(), bytes)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// Serves one instance over two streams until the input ends or the instance does.
 ///
@@ -19,7 +42,7 @@ pub fn run_host(stdin: &mut impl Read, stdout: &mut impl Write) -> io::Result<()
     let limits = start.limits.clone();
     expect_cpu(limits.load_cpu_max_ms);
     let (instance, message) = Instance::start(*start);
-    write_frame(stdout, &message)?;
+    send(stdout, &message)?;
     let Some(instance) = instance else {
         return Ok(());
     };
@@ -29,14 +52,29 @@ pub fn run_host(stdin: &mut impl Read, stdout: &mut impl Write) -> io::Result<()
         };
         expect_cpu(limits.turn_cpu_max_ms);
         let answer = instance.turn(&input);
-        write_frame(stdout, &answer)?;
-        if !matches!(answer, FromHost::Turn(_)) {
+        if !send(stdout, &answer)? {
             break;
         }
     }
     // The process ends here: taking the engine down first would only cost time.
     std::mem::forget(instance);
     Ok(())
+}
+
+/// Sends an answer; false when it ends the instance.
+fn send(stdout: &mut impl Write, answer: &FromHost) -> io::Result<bool> {
+    let goes_on = matches!(answer, FromHost::Turn(_));
+    let (frame, goes_on) = match encode_frame(answer) {
+        Ok(frame) => (frame, goes_on),
+        Err(e) => {
+            let detail = format!("the outputs of one turn: {e}");
+            let limit = FromHost::Limit { name: "memory".to_owned(), detail };
+            (encode_frame(&limit)?, false)
+        }
+    };
+    stdout.write_all(&frame)?;
+    stdout.flush()?;
+    Ok(goes_on)
 }
 
 /// Has the kernel end this process when it goes far beyond `millis` more of CPU time: whoever

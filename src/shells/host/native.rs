@@ -307,6 +307,7 @@ fn texts<'js>(ctx: &Ctx<'js>, native: &Object<'js>) -> Result<()> {
         let duration = humantime::parse_duration(text.trim()).ok()?;
         Some(duration.as_secs_f64() * 1000.0)
     };
+    native.set("site", Function::new(ctx.clone(), |stack: String| author_site(&stack))?)?;
     native.set("durationMs", Function::new(ctx.clone(), duration)?)?;
     native.set("decimal", Function::new(ctx.clone(), rounded_decimal)?)?;
     let encode = |ctx: Ctx<'js>, text: String| TypedArray::new(ctx, text.into_bytes());
@@ -318,6 +319,18 @@ fn texts<'js>(ctx: &Ctx<'js>, native: &Object<'js>) -> Result<()> {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     native.set("utf8Decode", Function::new(ctx.clone(), decode)?)
+}
+
+/// The first place in a stack that is not the prelude's: `file:line:column`.
+fn author_site(stack: &str) -> Option<String> {
+    stack.lines().find_map(|line| {
+        let place = line.trim().trim_end_matches(')');
+        let place = place.rsplit(['(', ' ']).next()?;
+        let mut parts = place.rsplitn(3, ':');
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let numbers = parts.next().is_some_and(is_number) && parts.next().is_some_and(is_number);
+        (numbers && !place.starts_with("dormouse:")).then(|| place.to_owned())
+    })
 }
 
 /// Plain decimal text of a finite number that is not negative, rounded to at most `places` digits
