@@ -329,6 +329,27 @@ fn calls_after_the_end_are_closed_and_unawaited_ones_stay_requested() {
 }
 
 #[test]
+fn a_definition_that_takes_a_while_is_requested_after_the_return() {
+    let body =
+        "const slow = defineTask('slow', async () => { await null; return {kind: 'agent'} });
+        ctx.task(slow); ctx.task(t); return 1";
+    let done = run(body).begin();
+    assert_eq!((keys(&done), output(&done)), (vec!["slow#0", "t#0"], "1"));
+}
+
+#[test]
+fn texts_with_half_a_surrogate_pair_do_no_harm() {
+    let body = "const odd = defineTask('o\\ud800', () => ({kind: 'k\\ud800', title: '\\ud800'}));
+        ctx.task(odd, '\\ud800', {key: '\\ud800', label: '\\ud800'});
+        ctx.breakpoint('\\ud800'); ctx.signal('\\ud800'); ctx.hook('\\ud800');
+        throw new Error('\\ud800')";
+    let done = run(body).begin();
+    assert_eq!(keys(&done).len(), 4);
+    assert_eq!(requests(&done)[0].args.as_ref().unwrap().as_str(), r#""\ud800""#);
+    assert_eq!(failure(&done).message, "\u{fffd}");
+}
+
+#[test]
 fn rejections_without_handler_are_warnings() {
     let mut run = run("const p = ctx.task(t, 1); Promise.reject(new TypeError('lost'));
         await ctx.sleep(5); return await p.catch((e) => e.message)");

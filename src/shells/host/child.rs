@@ -40,6 +40,7 @@ pub fn run_host(stdin: &mut impl Read, stdout: &mut impl Write) -> io::Result<()
         return Ok(());
     };
     let limits = start.limits.clone();
+    keep_no_core();
     expect_cpu(limits.load_cpu_max_ms);
     let (instance, message) = Instance::start(*start);
     send(stdout, &message)?;
@@ -75,6 +76,13 @@ fn send(stdout: &mut impl Write, answer: &FromHost) -> io::Result<bool> {
     stdout.write_all(&frame)?;
     stdout.flush()?;
     Ok(goes_on)
+}
+
+/// A host that dies leaves no image of an author's values behind.
+fn keep_no_core() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    // Without this limit everything still works.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Has the kernel end this process when it goes far beyond `millis` more of CPU time: whoever

@@ -11,6 +11,7 @@ use crate::ground::clock::thread_cpu_micros;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Function, Module, Object, Promise, Runtime};
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 /// Stops code that runs too long: asked by the engine while it interprets.
@@ -82,14 +83,20 @@ impl Instance {
         let context = Context::full(&runtime).map_err(broken)?;
         let shared = Shared::new(&start);
         let limits = start.limits.clone();
+        // What failed to load is left to the end of the process: an engine without memory may not
+        // survive being taken down.
         let instance = Self { context, _runtime: runtime, meter, watch, shared, limits };
+        let instance = ManuallyDrop::new(instance);
         instance.context.with(|ctx| {
             native::install(&ctx, &instance.shared, &start).map_err(broken)?;
             instance.load_prelude(&ctx)?;
             instance.load_entry(&ctx, &start, &modules)
         })?;
         let done = instance.shared.take();
-        Ok((instance, FromHost::Started { warnings: done.warnings, logs: done.logs }))
+        Ok((
+            ManuallyDrop::into_inner(instance),
+            FromHost::Started { warnings: done.warnings, logs: done.logs },
+        ))
     }
 
     fn load_prelude(&self, ctx: &Ctx<'_>) -> Step<()> {

@@ -31,7 +31,7 @@ export function defineTask(first, second, options) {
     throw new Error(`defineTask(${id}): wants a function or a definition object`);
   }
   const parts = {
-    id: id.trim(), impl, defaults: isObject(defaults) ? defaults : {},
+    id: id.trim().toWellFormed(), impl, defaults: isObject(defaults) ? defaults : {},
     options: isObject(options) ? options : undefined,
   };
   const handle = Object.freeze({
