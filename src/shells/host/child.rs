@@ -3,7 +3,7 @@
 //! May not open files, sockets or other processes. Invariant: one message in, one message out, and
 //! after an answer that ends the instance the process ends.
 
-use super::instance::Instance;
+use super::instance::{Instance, Warm};
 use super::protocol::{FromHost, ToHost, encode_frame, read_frame};
 use crate::ground::limits::HOST_KILL_AFTER_MS;
 use std::io::{self, Read, Write};
@@ -36,13 +36,15 @@ impl Write for Unbuffered {
 /// # Errors
 /// A stream that fails, or a message out of turn.
 pub fn run_host(stdin: &mut impl Read, stdout: &mut impl Write) -> io::Result<()> {
+    keep_no_core();
+    // Whoever started us may be reading files meanwhile.
+    let warm = Warm::up().map_err(io::Error::other)?;
     let Some(ToHost::Start(start)) = read_frame(stdin)? else {
         return Ok(());
     };
     let limits = start.limits.clone();
-    keep_no_core();
     expect_cpu(limits.load_cpu_max_ms);
-    let (instance, message) = Instance::start(*start);
+    let (instance, message) = Instance::start(warm, *start);
     send(stdout, &message)?;
     let Some(instance) = instance else {
         return Ok(());
