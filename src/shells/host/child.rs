@@ -97,3 +97,20 @@ fn expect_cpu(millis: u64) {
     // Without this limit everything still works; only an orphan would live longer.
     let _ = setrlimit(Resource::Cpu, Rlimit { current: Some(used + allowed + 1), maximum });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shells::host::protocol::{FRAME_BYTES_MAX, TaskBlob, TurnDone};
+
+    #[test]
+    fn an_answer_longer_than_a_frame_is_a_limit() {
+        let content = vec![0; FRAME_BYTES_MAX];
+        let blobs = vec![TaskBlob { path: "tasks/e0001/blobs/x".to_owned(), content }];
+        let mut out = Vec::new();
+        let answer = FromHost::Turn(TurnDone { blobs, ..TurnDone::default() });
+        assert!(!send(&mut out, &answer).unwrap());
+        let said: Option<FromHost> = read_frame(&mut out.as_slice()).unwrap();
+        assert!(matches!(said, Some(FromHost::Limit { name, .. }) if name == "memory"));
+    }
+}
