@@ -41,7 +41,8 @@ fn every_form_of_definition_becomes_a_task() {
             "bare#0",
             "shell#0",
             "plain#1",
-            "plain#2"
+            "plain#2",
+            "plain#3"
         ]
     );
     let kinds: Vec<_> = requests(&done).into_iter().map(|r| r.kind.as_str()).collect();
@@ -60,11 +61,12 @@ fn every_form_of_definition_becomes_a_task() {
             "shell",
             "shell",
             "agent",
+            "agent",
             "agent"
         ]
     );
     let ordinals: Vec<_> = requests(&done).into_iter().map(|r| r.ordinal).collect();
-    assert_eq!(ordinals, (1..=13).collect::<Vec<_>>());
+    assert_eq!(ordinals, (1..=14).collect::<Vec<_>>());
     let result: serde_json::Value = serde_json::from_str(output(&done)).unwrap();
     let bad = "InvalidTaskDefinitionError";
     assert_eq!(
@@ -83,7 +85,7 @@ fn every_form_of_definition_becomes_a_task() {
             "Error",
             "Error",
             "TypeError",
-            true
+            "TypeError"
         ])
     );
     assert_eq!(result["registry"], serde_json::json!([true, 15, true, false, 0]));

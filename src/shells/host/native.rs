@@ -324,8 +324,10 @@ fn texts<'js>(ctx: &Ctx<'js>, native: &Object<'js>) -> Result<()> {
 /// The first place in a stack that is not the prelude's: `file:line:column`.
 fn author_site(stack: &str) -> Option<String> {
     stack.lines().find_map(|line| {
-        let place = line.trim().trim_end_matches(')');
-        let place = place.rsplit(['(', ' ']).next()?;
+        // `at name (file:1:2)` or `at file:1:2`.
+        let line = line.trim().strip_prefix("at ")?;
+        let named = line.strip_suffix(')').and_then(|line| line.rsplit_once('('));
+        let place = named.map_or(line, |(_, place)| place);
         let mut parts = place.rsplitn(3, ':');
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         let numbers = parts.next().is_some_and(is_number) && parts.next().is_some_and(is_number);
@@ -439,6 +441,15 @@ fn url_parts(url: &url::Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_authors_place_is_the_first_that_is_not_the_preludes() {
+        let stack =
+            "    at task (dormouse:task:3:1)\n    at step (src/main.js:12:7)\n    at x (a:1:1)";
+        assert_eq!(author_site(stack).as_deref(), Some("src/main.js:12:7"));
+        assert_eq!(author_site("    at lib/a b.js:4:2").as_deref(), Some("lib/a b.js:4:2"));
+        assert_eq!(author_site("    at native\n"), None);
+    }
 
     #[test]
     fn decimals_round_halves_up_by_their_shortest_digits() {
