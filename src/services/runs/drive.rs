@@ -230,6 +230,12 @@ impl OpenRun {
         self.engine.warnings()
     }
 
+    /// Turns that this command ran.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.engine.turns()
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         &self.engine
     }
