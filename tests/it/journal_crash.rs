@@ -91,7 +91,7 @@ fn g1_nothing_acknowledged_is_lost_at_any_crash_point() {
                     crash(&disk, power);
                     recover(&disk, &mut promised, &what).unwrap();
                 }
-                crash(&disk, power);
+                disk.power_cut();
                 recover(&disk, &mut promised, &format!("{what}, at last")).unwrap();
                 if through {
                     break;

@@ -100,12 +100,12 @@ pub fn plan(scan: &Scan) -> Option<Plan> {
     }
     // From the end, so that a repair that dies halfway leaves a verified prefix and a shorter rest.
     for segment in scan.segments.iter().rev() {
-        steps.extend(step(segment, scan));
+        steps.extend(step(segment));
     }
     Some(Plan { label, case, steps, head: scan.head, lost: lost(scan, label) })
 }
 
-fn step(segment: &Segment, scan: &Scan) -> Option<Step> {
+fn step(segment: &Segment) -> Option<Step> {
     let file = segment.name.clone();
     if segment.blank {
         return Some(Step::Remove { file });
@@ -114,7 +114,7 @@ fn step(segment: &Segment, scan: &Scan) -> Option<Step> {
         let bytes = segment.bytes - segment.verified;
         return Some(Step::Cut { file, offset: segment.verified, bytes });
     }
-    (scan.lacks_feed && scan.segments.last() == Some(segment)).then_some(Step::Complete { file })
+    segment.lacks_feed.then_some(Step::Complete { file })
 }
 
 fn lost(scan: &Scan, label: Label) -> Option<Lost> {
@@ -122,7 +122,7 @@ fn lost(scan: &Scan, label: Label) -> Option<Lost> {
         return None;
     }
     let last_seq = scan.claimed.max(Some(scan.witness)).filter(|last| *last > scan.head.seq);
-    if last_seq.is_none() && scan.lacks_feed {
+    if last_seq.is_none() && scan.segments.iter().any(|s| s.lacks_feed) {
         return None;
     }
     let first_seq = scan.head.seq.next();

@@ -141,6 +141,8 @@ pub struct Segment {
     pub verified: u64,
     /// Nothing in it but zeros, or nothing at all.
     pub blank: bool,
+    /// Its last record verifies but the line feed is missing.
+    pub lacks_feed: bool,
 }
 
 /// What opening found.
@@ -160,8 +162,6 @@ pub struct Scan {
     pub witness: Seq,
     /// Highest place that any line behind the damage claims.
     pub claimed: Option<Seq>,
-    /// The last record verifies but its line feed is missing.
-    pub lacks_feed: bool,
     genesis: Sum,
 }
 
@@ -238,7 +238,13 @@ pub fn scan(run: &RunId, files: &[File], around: Around) -> Scan {
     for (first, file) in &segments {
         let blank = file.bytes.iter().all(|b| *b == 0);
         let bytes = file.bytes.len() as u64;
-        walk.segments.push(Segment { name: file.name.clone(), bytes, verified: 0, blank });
+        walk.segments.push(Segment {
+            name: file.name.clone(),
+            bytes,
+            verified: 0,
+            blank,
+            lacks_feed: false,
+        });
         // A segment is made only when the record before it is durable.
         walk.witness = walk.witness.max(Seq(first.0 - 1));
     }
@@ -261,7 +267,6 @@ struct Walk<'a> {
     segments: Vec<Segment>,
     witness: Seq,
     claimed: Option<Seq>,
-    lacks_feed: bool,
     latest: Timestamp,
     main: Option<Finding>,
     notes: Vec<Finding>,
@@ -276,7 +281,6 @@ impl<'a> Walk<'a> {
             segments: Vec::new(),
             witness: around.witness.unwrap_or_default(),
             claimed: None,
-            lacks_feed: false,
             latest: Timestamp::default(),
             main: None,
             notes: Vec::new(),
@@ -317,7 +321,6 @@ impl<'a> Walk<'a> {
             segments: self.segments,
             witness: self.witness,
             claimed: self.claimed,
-            lacks_feed: self.lacks_feed,
             genesis: line::genesis(self.run),
         }
     }
@@ -503,7 +506,7 @@ impl<'a> Walk<'a> {
         if let Some(record) = whole {
             self.accept(record, &name, at);
             self.segments[i].verified = (at + tail.len()) as u64;
-            self.lacks_feed = true;
+            self.segments[i].lacks_feed = true;
         }
     }
 
