@@ -4,4 +4,5 @@
 
 mod journal_crash;
 mod journal_damage;
+mod journal_on_disk;
 mod support;

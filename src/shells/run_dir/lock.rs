@@ -240,3 +240,63 @@ impl Held {
         Ok(there.map(|stat| stat.inode) == Some(self.file.stat()?.inode))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::clock::ManualClock;
+    use crate::ports::disk::memory::MemoryDisk;
+    use std::path::Path;
+
+    fn locked(disk: &MemoryDisk, lock: Lock) -> Result<Held, Error> {
+        let dir = disk.open_dir(Path::new("/")).unwrap();
+        take(&dir, "run.lock", lock, 0, &ManualClock::default(), disk)
+    }
+
+    fn head() -> Head {
+        Head { seq: Seq(3), sum: Sum::from_bytes([1; 16]) }
+    }
+
+    #[test]
+    fn the_text_never_decides_whether_the_lock_is_free() {
+        let disk = MemoryDisk::new(1);
+        let other_boot = r#"{"v":1,"pid":1,"boot_id":"other","started":"2026-11-20T12:00:00.000000Z","exe":"","cmd":"","host":"","state":"open","head_seq":3,"head_sum":null,"failures":0}"#;
+        for text in ["", "garbage", "\0\0\0", "{\"v\":2}", other_boot] {
+            disk.tamper(Path::new("/run.lock"), |bytes| *bytes = text.as_bytes().to_vec());
+            let held = locked(&disk, Lock::Exclusive).unwrap();
+            assert!(!held.writer_died(), "{text}");
+            assert!(matches!(locked(&disk, Lock::Exclusive), Err(Error::Busy { .. })));
+            assert!(matches!(locked(&disk, Lock::Shared), Err(Error::Busy { .. })));
+        }
+        let (_one, _two) =
+            (locked(&disk, Lock::Shared).unwrap(), locked(&disk, Lock::Shared).unwrap());
+        assert!(matches!(locked(&disk, Lock::Exclusive), Err(Error::Busy { .. })));
+    }
+
+    #[test]
+    fn a_writer_that_never_closed_in_this_boot_is_known_to_have_died() {
+        let disk = MemoryDisk::new(1);
+        locked(&disk, Lock::Exclusive).unwrap().write_note(State::Open, head(), 0).unwrap();
+        let held = locked(&disk, Lock::Exclusive).unwrap();
+        assert!(held.writer_died());
+        assert_eq!(held.before().unwrap().witness(), None);
+        held.write_note(State::Closed, head(), 0).unwrap();
+        drop(held);
+        let held = locked(&disk, Lock::Exclusive).unwrap();
+        assert!(!held.writer_died());
+        assert_eq!(held.before().unwrap().witness(), Some(Seq(3)));
+    }
+
+    #[test]
+    fn a_lock_file_that_was_replaced_or_is_none_is_noticed() {
+        let disk = MemoryDisk::new(1);
+        let held = locked(&disk, Lock::Exclusive).unwrap();
+        assert!(held.still_in_place().unwrap());
+        disk.open_dir(Path::new("/")).unwrap().unlink("run.lock").unwrap();
+        disk.tamper(Path::new("/run.lock"), Vec::clear);
+        assert!(!held.still_in_place().unwrap());
+        disk.open_dir(Path::new("/")).unwrap().unlink("run.lock").unwrap();
+        disk.put_symlink(Path::new("/run.lock"));
+        assert!(matches!(locked(&disk, Lock::Shared), Err(Error::NotALock { .. })));
+    }
+}
