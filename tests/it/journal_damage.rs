@@ -471,6 +471,9 @@ fn a_root_finds_its_runs_and_refuses_to_be_what_it_is_not() {
     assert!(
         matches!(view.find("alpha"), Err(root::Error::Ambiguous { candidates, .. }) if candidates.len() == 2)
     );
+    assert_eq!(view.find("/runs/beta").unwrap().id().as_str(), "beta");
+    let beta = view.find("beta").unwrap();
+    assert!(root::guard(&beta, 0, &clock()).unwrap().is_some());
     assert!(matches!(view.find("gamma"), Err(root::Error::NotFound(_))));
     // A staged run that is dropped leaves nothing behind.
     drop(root.stage(&"gone".parse().unwrap()).unwrap());

@@ -122,6 +122,12 @@ impl RunDir {
         &self.disk
     }
 
+    /// The `.dormouse` directory of the root that it stands in.
+    #[must_use]
+    pub fn root(&self) -> Option<&Rc<dyn Dir>> {
+        self.root.as_ref()
+    }
+
     /// Takes `run.lock` exclusively.
     pub fn lock(&self, wait_ms: u64, clock: &dyn Clock) -> Result<lock::Held, lock::Error> {
         lock::take(&self.dir, RUN_LOCK, Lock::Exclusive, wait_ms, clock, &*self.disk)

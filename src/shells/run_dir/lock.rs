@@ -127,7 +127,16 @@ pub struct Held {
     dir: Rc<dyn Dir>,
     name: &'static str,
     holder: Holder,
-    before: Option<Note>,
+    before: Before,
+}
+
+/// What the text said when the lock was taken.
+#[derive(Debug)]
+enum Before {
+    Nothing,
+    Note(Note),
+    /// Torn, foreign, or of a newer version.
+    Unreadable,
 }
 
 /// Takes the lock `name` in `dir`, waiting up to `wait_ms`.
@@ -146,7 +155,7 @@ pub fn take(
         while !file.try_lock(lock)? {
             if left_ms == 0 {
                 let path = dir.path().join(name);
-                return Err(Error::Busy { path, holder: text(&*file).map(|n| n.describe()) });
+                return Err(Error::Busy { path, holder: read(&*file).note().map(Note::describe) });
             }
             let step = left_ms.min(POLL_MS);
             clock.sleep_millis(step);
@@ -154,7 +163,7 @@ pub fn take(
         }
         // Somebody may have put another file in its place between opening and locking.
         if disk::optional(dir.stat(name))?.map(|s| s.inode) == Some(file.stat()?.inode) {
-            let before = text(&*file);
+            let before = read(&*file);
             return Ok(Held { file, dir: Rc::clone(dir), name, holder, before });
         }
     }
@@ -185,31 +194,50 @@ fn open(dir: &Rc<dyn Dir>, name: &str, uid: u32) -> Result<Box<dyn FileHandle>, 
 /// The note of a lock, without the lock. Text of any other form is no note.
 #[must_use]
 pub fn read_note(dir: &dyn Dir, name: &str) -> Option<Note> {
-    text(&*dir.open(name, Open::Read).ok()?)
+    match read(&*dir.open(name, Open::Read).ok()?) {
+        Before::Note(note) => Some(note),
+        _ => None,
+    }
 }
 
-fn text(file: &dyn FileHandle) -> Option<Note> {
-    let bytes = file.read_all(NOTE_BYTES_MAX).ok()?;
-    serde_json::from_slice(&bytes).ok().filter(|note: &Note| note.v == 1)
+fn read(file: &dyn FileHandle) -> Before {
+    let bytes = file.read_all(NOTE_BYTES_MAX).unwrap_or_default();
+    // One line: a writer that dies before it cuts the file leaves the end of a longer one.
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+    match serde_json::from_slice::<Note>(line) {
+        Ok(note) if note.v == 1 => Before::Note(note),
+        _ if bytes.is_empty() => Before::Nothing,
+        _ => Before::Unreadable,
+    }
+}
+
+impl Before {
+    fn note(&self) -> Option<&Note> {
+        if let Self::Note(note) = self { Some(note) } else { None }
+    }
 }
 
 impl Held {
     /// The note that was there when the lock was taken.
     #[must_use]
     pub fn before(&self) -> Option<&Note> {
-        self.before.as_ref()
+        self.before.note()
     }
 
     /// Whether the last writer may have left bytes that look written and are not: it never said
-    /// `closed`, and the page cache of that time is still this one.
+    /// `closed`, and the page cache of that time is still this one. A text that cannot be read
+    /// counts as well: all it costs is a copy.
     #[must_use]
     pub fn writer_died(&self) -> bool {
-        let same_boot = |note: &Note| {
-            note.boot_id == self.holder.boot_id
-                || note.boot_id.is_empty()
-                || self.holder.boot_id.is_empty()
-        };
-        self.before.as_ref().is_some_and(|note| note.state == State::Open && same_boot(note))
+        match &self.before {
+            Before::Nothing => false,
+            Before::Unreadable => true,
+            Before::Note(note) => {
+                let known = !note.boot_id.is_empty() && !self.holder.boot_id.is_empty();
+                let same_boot = !known || note.boot_id == self.holder.boot_id;
+                note.state == State::Open && same_boot
+            }
+        }
     }
 
     /// Says in the file who holds the lock and how the run stands.
@@ -261,10 +289,12 @@ mod tests {
     fn the_text_never_decides_whether_the_lock_is_free() {
         let disk = MemoryDisk::new(1);
         let other_boot = r#"{"v":1,"pid":1,"boot_id":"other","started":"2026-11-20T12:00:00.000000Z","exe":"","cmd":"","host":"","state":"open","head_seq":3,"head_sum":null,"failures":0}"#;
-        for text in ["", "garbage", "\0\0\0", "{\"v\":2}", other_boot] {
+        let texts =
+            [("", false), ("x", true), ("\0\0", true), ("{\"v\":2}", true), (other_boot, false)];
+        for (text, died) in texts {
             disk.tamper(Path::new("/run.lock"), |bytes| *bytes = text.as_bytes().to_vec());
             let held = locked(&disk, Lock::Exclusive).unwrap();
-            assert!(!held.writer_died(), "{text}");
+            assert_eq!(held.writer_died(), died, "{text}");
             assert!(matches!(locked(&disk, Lock::Exclusive), Err(Error::Busy { .. })));
             assert!(matches!(locked(&disk, Lock::Shared), Err(Error::Busy { .. })));
         }
