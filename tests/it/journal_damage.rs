@@ -5,7 +5,7 @@ use dormouse::codecs::event::{Event, Record};
 use dormouse::codecs::format::line;
 use dormouse::ground::id::{RunId, Seq};
 use dormouse::ports::disk::Disk;
-use dormouse::ports::disk::memory::MemoryDisk;
+use dormouse::ports::disk::memory::{Fault, MemoryDisk};
 use dormouse::shells::journal::plan::{self, Label};
 use dormouse::shells::journal::scan::{
     Around, CASES, Case, File, Scan, Verdict, scan, segment_name,
@@ -357,6 +357,64 @@ fn a_repair_that_loses_records_keeps_them_in_quarantine_and_says_so_at_once() {
     disk.power_cut();
     let scan = reader::read(&open_root(&disk).unwrap().view().find("demo-run").unwrap(), None);
     assert_eq!((scan.verdict(), scan.head.seq), (Verdict::Ok, Seq(2)), "{:?}", scan.main);
+}
+
+/// Repairs if the journal is damaged; nothing when the disk dies on the way.
+fn repair(disk: &MemoryDisk) -> Option<()> {
+    let root = open_root(disk).ok()?;
+    let run = root.view().run(&run_id()).ok()?;
+    let lock = run.lock(0, &clock()).ok()?;
+    let scan = reader::read_locked(&run, None);
+    if scan.verdict() == Verdict::Damaged {
+        let plan = plan::plan(&scan).unwrap();
+        writer::repair(&run, lock, &clock(), &scan, &plan, "operator:test", None).ok()?;
+    }
+    Some(())
+}
+
+#[test]
+fn a_repair_that_dies_anywhere_is_still_damage_or_is_recorded() {
+    for seed in 0..30 {
+        for nth in 1.. {
+            let disk = MemoryDisk::new(seed * 100 + nth);
+            let run = new_run(&open_root(&disk).unwrap()).unwrap();
+            let (mut files, truth) = journal(&run_id(), 9, &[3, 5, 8]);
+            // Damage inside the second segment, or a segment that is gone.
+            if seed % 2 == 0 {
+                files[1].bytes[90] ^= 1;
+            } else {
+                files.remove(2);
+            }
+            for file in files {
+                let path = run.path().join("journal").join(&file.name);
+                disk.tamper(&path, |bytes| *bytes = file.bytes);
+            }
+            disk.open_dir(&run.path().join("journal")).unwrap().sync().unwrap();
+            disk.fail_at(nth, Fault::Die);
+            let through = repair(&disk).is_some();
+            if seed % 3 == 0 {
+                disk.kill()
+            } else {
+                disk.power_cut()
+            }
+            let run = open_root(&disk).unwrap().view().run(&run_id()).unwrap();
+            let scan = reader::read(&run, None);
+            let head = if seed % 2 == 0 { 2 } else { 4 };
+            let what = format!("seed {seed}, crash at {nth}: {:?}", scan.main);
+            assert_eq!(scan.records[..head], truth[..head], "{what}");
+            if scan.verdict() <= Verdict::Torn {
+                assert_eq!(scan.records[head].event.name(), "JOURNAL_REPAIRED", "{what}");
+            }
+            repair(&disk).unwrap();
+            let run = open_root(&disk).unwrap().view().run(&run_id()).unwrap();
+            let scan = reader::read(&run, None);
+            assert!(scan.verdict() <= Verdict::Note, "{what}, then {:?}", scan.main);
+            assert_eq!(scan.records[head].event.name(), "JOURNAL_REPAIRED", "{what}");
+            if through {
+                break;
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Repair: what would be done to a journal as plain data, and doing it.
 //!
 //! May not decide whether a loss is acceptable, nor judge bytes. Invariant: every byte that leaves
-//! the journal is durable in `quarantine/` before, and files change only by being replaced.
+//! the journal is durable in `quarantine/` before, files change only by being replaced, and a
+//! repair that loses records and dies halfway leaves a journal that is still judged damaged, or
+//! one that holds the record of the repair.
 
 use super::reader::read_segment;
 use super::scan::{Case, Scan, Segment, Verdict};
@@ -98,10 +100,7 @@ pub fn plan(scan: &Scan) -> Option<Plan> {
     for note in scan.notes.iter().filter(|note| note.case == Case::J34) {
         steps.push(Step::Remove { file: note.file.clone() });
     }
-    // From the end, so that a repair that dies halfway leaves a verified prefix and a shorter rest.
-    for segment in scan.segments.iter().rev() {
-        steps.extend(step(segment));
-    }
+    steps.extend(scan.segments.iter().filter_map(step));
     Some(Plan { label, case, steps, head: scan.head, lost: lost(scan, label) })
 }
 
@@ -142,40 +141,49 @@ pub enum Error {
     Disk(#[from] disk::Error),
 }
 
-/// Does what the plan says. The caller holds the run's lock and appends the record, or hands it to
-/// the writer.
-pub fn apply(run: &RunDir, plan: &Plan, scan: &Scan, now: Timestamp) -> Result<Done, Error> {
+/// The first half of a repair: keeps in quarantine what the plan takes out. The journal is not
+/// touched; done twice, it keeps the bytes twice.
+pub fn keep(run: &RunDir, plan: &Plan, scan: &Scan, now: Timestamp) -> Result<Done, Error> {
     let journal = run.dir().open_dir("journal")?;
     let mut done = Done { removed: Vec::new(), seen: seen(run, scan)? };
     for step in &plan.steps {
+        if let Step::Cut { file, offset, bytes } = step {
+            let all = read_segment(&*journal, file, Open::Truth)?;
+            if all.len() as u64 != offset + bytes {
+                return Err(Error::Changed(file.clone()));
+            }
+            let gone = &all[usize::try_from(*offset).unwrap_or(0)..];
+            done.seen.look_into(gone);
+            done.removed.push(set_aside(run, plan.case, file, *offset, gone, now)?);
+        }
+    }
+    Ok(done)
+}
+
+/// The second half: changes the journal. `written` is a segment that already has its new content.
+/// Cuts come before removals: until the first bad byte is gone the verdict is still damaged.
+pub(super) fn rewrite(run: &RunDir, plan: &Plan, written: Option<&str>) -> Result<(), Error> {
+    let journal = run.dir().open_dir("journal")?;
+    for step in &plan.steps {
         match step {
-            Step::Remove { file } => {
-                disk::optional(journal.unlink(file))?;
+            Step::Remove { file } | Step::Cut { file, offset: 0, .. } => {
+                if Some(file.as_str()) != written {
+                    disk::optional(journal.unlink(file))?;
+                }
             }
             Step::Complete { file } => {
                 let mut bytes = read_segment(&*journal, file, Open::Truth)?;
                 bytes.push(b'\n');
                 disk::write_atomic(&*journal, file, &bytes, Atomic::DURABLE)?;
             }
-            Step::Cut { file, offset, bytes } => {
-                let all = read_segment(&*journal, file, Open::Truth)?;
-                if all.len() as u64 != offset + bytes {
-                    return Err(Error::Changed(file.clone()));
-                }
-                let (kept, gone) = all.split_at(usize::try_from(*offset).unwrap_or(0));
-                done.seen.look_into(gone);
-                let removed = set_aside(run, plan.case, file, *offset, gone, now)?;
-                done.removed.push(removed);
-                if kept.is_empty() {
-                    journal.unlink(file)?;
-                } else {
-                    disk::write_atomic(&*journal, file, kept, Atomic::DURABLE)?;
-                }
+            Step::Cut { file, offset, .. } => {
+                let mut bytes = read_segment(&*journal, file, Open::Truth)?;
+                bytes.truncate(usize::try_from(*offset).unwrap_or(0));
+                disk::write_atomic(&*journal, file, &bytes, Atomic::DURABLE)?;
             }
         }
     }
-    journal.sync()?;
-    Ok(done)
+    Ok(journal.sync()?)
 }
 
 /// Writes bytes into the run's quarantine, durably.

@@ -70,6 +70,18 @@ struct CacheFile {
     sum: Vec<u8>,
     #[serde(with = "serde_bytes")]
     state: Vec<u8>,
+    /// Over the rest: the file is not synced, and a torn head would bear false witness.
+    #[serde(with = "serde_bytes")]
+    check: Vec<u8>,
+}
+
+impl CacheFile {
+    fn checksum(&self) -> Vec<u8> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.format.to_le_bytes()).update(&self.seq.to_le_bytes());
+        hasher.update(&self.sum).update(&self.state);
+        Sum::from_hasher(&hasher).as_bytes().to_vec()
+    }
 }
 
 /// A file of the run that is not a plain file of its owner: J61.
@@ -239,12 +251,14 @@ impl RunDir {
 
     /// Replaces `state/cache.mpk`.
     pub fn write_cache(&self, head: Head, bytes: &[u8]) -> disk::Result<()> {
-        let file = CacheFile {
+        let mut file = CacheFile {
             format: FORMAT_VERSION,
             seq: head.seq.0,
             sum: head.sum.as_bytes().to_vec(),
             state: bytes.to_vec(),
+            check: Vec::new(),
         };
+        file.check = file.checksum();
         let bytes = rmp_serde::to_vec_named(&file).unwrap_or_default();
         let state = self.dir.ensure_dir("state")?;
         disk::write_atomic(&*state, "cache.mpk", &bytes, Atomic::DERIVED)
@@ -258,7 +272,7 @@ impl RunDir {
         let mut rest = bytes.as_slice();
         let file: CacheFile = rmp_serde::from_read(&mut rest).ok()?;
         // The decoder stops where the value ends; bytes after it speak for a torn file.
-        if !rest.is_empty() || file.format != FORMAT_VERSION {
+        if !rest.is_empty() || file.format != FORMAT_VERSION || file.check != file.checksum() {
             return None;
         }
         let sum = Sum::from_bytes(file.sum.try_into().ok()?);
@@ -445,6 +459,11 @@ mod tests {
         }
         disk.tamper(path, |bytes| bytes.push(0));
         assert_eq!(run.read_cache(), None);
+        for byte in 0..good.len() {
+            disk.tamper(path, |bytes| bytes.clone_from(&good));
+            disk.tamper(path, |bytes| bytes[byte] ^= 1);
+            assert_eq!(run.read_cache(), None, "byte {byte}");
+        }
         run.forget_state().unwrap();
         assert!(disk.content(path).is_none());
     }
