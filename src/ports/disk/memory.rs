@@ -51,6 +51,7 @@ struct State {
     faults: BTreeMap<u64, Fault>,
     unreadable: Option<PathBuf>,
     stuck_cache: bool,
+    failing_drop: bool,
     capacity: usize,
     random: u64,
 }
@@ -317,7 +318,7 @@ impl State {
                     let mut byte = |i: usize, new: u8| match old(i) {
                         // Bytes outside what was written keep their value.
                         Some(old) if old == new => new,
-                        // No line feeds: what a tail with many lines means is not the disk's affair.
+                        // No line feeds: a tail with many lines is another test's affair.
                         _ => u8::try_from(self.roll(245)).unwrap_or(0) + 11,
                     };
                     new.iter().enumerate().map(|(i, b)| byte(i, *b)).collect()
@@ -355,6 +356,7 @@ impl MemoryDisk {
             faults: BTreeMap::new(),
             unreadable: None,
             stuck_cache: false,
+            failing_drop: false,
             capacity: usize::MAX,
             random: seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15),
         })))
@@ -465,6 +467,12 @@ impl MemoryDisk {
     /// From now on dropping the cache does nothing.
     pub fn stick_cache(&self) {
         self.0.borrow_mut().stuck_cache = true;
+    }
+
+    /// From now on dropping the cache starts a write-back of dirty pages that fails: the next read
+    /// still shows them, the one after the next drop does not.
+    pub fn fail_write_back_on_drop(&self) {
+        self.0.borrow_mut().failing_drop = true;
     }
 
     /// How many bytes all files together may have.
@@ -865,10 +873,16 @@ impl FileHandle for MemoryFile {
     }
 
     fn drop_cache(&self) -> Result<()> {
-        if !self.disk.0.borrow().stuck_cache {
-            self.with("drop the cache of", Content::drop_clean)?;
+        let State { stuck_cache, failing_drop, .. } = *self.disk.0.borrow();
+        if stuck_cache {
+            return Ok(());
         }
-        Ok(())
+        self.with("drop the cache of", |content| {
+            content.drop_clean();
+            if failing_drop {
+                content.fail_write_back();
+            }
+        })
     }
 
     fn cached_pages(&self) -> Option<u64> {

@@ -161,8 +161,14 @@ pub fn keep(run: &RunDir, plan: &Plan, scan: &Scan, now: Timestamp) -> Result<Do
 }
 
 /// The second half: changes the journal. `written` is a segment that already has its new content.
-/// Cuts come before removals: until the first bad byte is gone the verdict is still damaged.
-pub(super) fn rewrite(run: &RunDir, plan: &Plan, written: Option<&str>) -> Result<(), Error> {
+/// Cuts come before removals: until the first bad byte is gone the verdict is still damaged. What
+/// stays is printed from the verified records, not read again.
+pub(super) fn rewrite(
+    run: &RunDir,
+    plan: &Plan,
+    scan: &Scan,
+    written: Option<&str>,
+) -> disk::Result<()> {
     let journal = run.dir().open_dir("journal")?;
     for step in &plan.steps {
         match step {
@@ -171,19 +177,20 @@ pub(super) fn rewrite(run: &RunDir, plan: &Plan, written: Option<&str>) -> Resul
                     disk::optional(journal.unlink(file))?;
                 }
             }
-            Step::Complete { file } => {
-                let mut bytes = read_segment(&*journal, file, Open::Truth)?;
-                bytes.push(b'\n');
-                disk::write_atomic(&*journal, file, &bytes, Atomic::DURABLE)?;
-            }
-            Step::Cut { file, offset, .. } => {
-                let mut bytes = read_segment(&*journal, file, Open::Truth)?;
-                bytes.truncate(usize::try_from(*offset).unwrap_or(0));
-                disk::write_atomic(&*journal, file, &bytes, Atomic::DURABLE)?;
+            Step::Complete { file } | Step::Cut { file, .. } => {
+                replace(&*journal, scan, file)?;
             }
         }
     }
-    Ok(journal.sync()?)
+    journal.sync()
+}
+
+/// Puts the verified records of a segment into a new file of its name.
+fn replace(journal: &dyn Dir, scan: &Scan, file: &str) -> disk::Result<()> {
+    let Some(i) = scan.segments.iter().position(|segment| segment.name == file) else {
+        return Ok(());
+    };
+    disk::write_atomic(journal, file, &scan.segment_bytes(i), Atomic::DURABLE)
 }
 
 /// Writes bytes into the run's quarantine, durably.
@@ -294,10 +301,8 @@ pub fn record(plan: &Plan, done: &Done, by: &str, why: Option<String>) -> Journa
 /// and what is written over a failed write-back may never reach the device: a new file does.
 pub(super) fn copy_last(run: &RunDir, scan: &Scan) -> disk::Result<()> {
     let journal = run.dir().open_dir("journal")?;
-    let whole = |segment: &&Segment| !segment.blank && segment.verified > 0;
-    let Some(last) = scan.segments.iter().rfind(whole) else { return Ok(()) };
-    let bytes = read_segment(&*journal, &last.name, Open::Truth)?;
-    disk::write_atomic(&*journal, &last.name, &bytes, Atomic::DURABLE)
+    let last = scan.segments.iter().rfind(|segment| segment.verified > 0);
+    last.map_or(Ok(()), |segment| replace(&*journal, scan, &segment.name))
 }
 
 /// The head of an empty journal is nothing to build on.

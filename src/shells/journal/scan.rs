@@ -178,6 +178,26 @@ impl Scan {
         self.records.iter().map(|r| r.at).max().unwrap_or_default()
     }
 
+    /// The verified content of the `i`-th segment, printed again: what a page cache shows twice
+    /// need not be the same twice. Ends in a line feed even if the file does not.
+    #[must_use]
+    pub fn segment_bytes(&self, i: usize) -> Vec<u8> {
+        let Some(segment) = self.segments.get(i) else { return Vec::new() };
+        let first = segment_first(&segment.name).unwrap_or_default().0.max(1);
+        let skipped = usize::try_from(first - 1).unwrap_or(usize::MAX);
+        let before = skipped.checked_sub(1).and_then(|i| self.records.get(i));
+        let mut sum = before.map_or(self.genesis, |record| record.sum);
+        let mut out = Vec::with_capacity(usize::try_from(segment.verified + 1).unwrap_or(0));
+        for record in self.records.iter().skip(skipped) {
+            if out.len() as u64 >= segment.verified {
+                break;
+            }
+            out.extend_from_slice(&line::encode(record.seq, record.at, &record.event, sum).0);
+            sum = record.sum;
+        }
+        out
+    }
+
     /// The same scan after the fold refused the record at `seq`: J24.
     #[must_use]
     pub fn refused_by_fold(mut self, seq: Seq, why: String) -> Self {

@@ -94,7 +94,7 @@ pub fn open(
     let mut repaired = None;
     if let Some(plan) = &repair {
         let done = plan::keep(run, plan, &scan, clock.now()).map_err(not_repaired)?;
-        plan::rewrite(run, plan, None).map_err(not_repaired)?;
+        plan::rewrite(run, plan, &scan, None).map_err(Error::NotWritten)?;
         if !done.removed.is_empty() {
             repaired = Some(plan::record(plan, &done, "recovery", None).into());
         }
@@ -136,10 +136,7 @@ pub fn repair(
     let name = scan::segment_name(seq);
     let journal = run.dir().open_dir("journal").map_err(Error::NotWritten)?;
     disk::write_atomic(&*journal, &name, &bytes, Atomic::DURABLE).map_err(Error::Unknown)?;
-    plan::rewrite(run, plan, Some(&name)).map_err(|e| match not_repaired(e) {
-        Error::NotWritten(e) => Error::Unknown(e),
-        other => other,
-    })?;
+    plan::rewrite(run, plan, scan, Some(&name)).map_err(Error::Unknown)?;
     let file = journal.open(&name, Open::Write).map_err(Error::Unknown)?;
     let head = Head { seq, sum };
     lock.write_note(State::Open, head, 0).map_err(Error::Unknown)?;

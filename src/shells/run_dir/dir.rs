@@ -438,7 +438,11 @@ mod tests {
         let text = String::from_utf8(run.read_logs().unwrap()).unwrap();
         assert_eq!(
             text,
-            "{\"turn\":3,\"log\":\"one\"}\n{\"turn\":3,\"log\":\"two\"}\n{\"turn\":4,\"log\":\"one\"}\n"
+            concat!(
+                "{\"turn\":3,\"log\":\"one\"}\n",
+                "{\"turn\":3,\"log\":\"two\"}\n",
+                "{\"turn\":4,\"log\":\"one\"}\n"
+            )
         );
     }
 

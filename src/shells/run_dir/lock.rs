@@ -72,7 +72,7 @@ impl Note {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Somebody else holds it: wait or give up.
-    #[error("{} is locked{}", path.display(), holder.as_ref().map_or(String::new(), |h| format!(" by {h}")))]
+    #[error("{} is locked by {}", path.display(), holder.as_deref().unwrap_or("somebody"))]
     Busy {
         /// The lock file.
         path: PathBuf,
@@ -164,7 +164,11 @@ pub fn take(
         // Somebody may have put another file in its place between opening and locking.
         if disk::optional(dir.stat(name))?.map(|s| s.inode) == Some(file.stat()?.inode) {
             let before = read(&*file);
-            return Ok(Held { file, dir: Rc::clone(dir), name, holder, before });
+            let held = Held { file, dir: Rc::clone(dir), name, holder, before };
+            if lock == Lock::Exclusive {
+                held.announce();
+            }
+            return Ok(held);
         }
     }
     let path = dir.path().join(name);
@@ -240,8 +244,22 @@ impl Held {
         }
     }
 
+    /// Puts the new holder's name into the file and keeps what it says about the last writer. Best
+    /// effort: it is for whoever waits.
+    fn announce(&self) {
+        let state = if self.writer_died() { State::Open } else { State::Closed };
+        let closed = self.before().filter(|note| note.witness().is_some());
+        let head = closed.and_then(|note| Some((note.head_seq, note.head_sum?)));
+        let failures = self.before().map_or(0, |note| note.failures);
+        let _ = self.write(state, head, failures);
+    }
+
     /// Says in the file who holds the lock and how the run stands.
     pub fn write_note(&self, state: State, head: Head, failures: u32) -> disk::Result<()> {
+        self.write(state, Some((head.seq, head.sum)), failures)
+    }
+
+    fn write(&self, state: State, head: Option<(Seq, Sum)>, failures: u32) -> disk::Result<()> {
         let holder = self.holder.clone();
         let note = Note {
             v: 1,
@@ -252,8 +270,8 @@ impl Held {
             cmd: holder.cmd,
             host: holder.host,
             state,
-            head_seq: head.seq,
-            head_sum: Some(head.sum),
+            head_seq: head.map_or(Seq(0), |(seq, _)| seq),
+            head_sum: head.map(|(_, sum)| sum),
             failures,
         };
         let mut line = serde_json::to_vec(&note).unwrap_or_default();
@@ -288,7 +306,10 @@ mod tests {
     #[test]
     fn the_text_never_decides_whether_the_lock_is_free() {
         let disk = MemoryDisk::new(1);
-        let other_boot = r#"{"v":1,"pid":1,"boot_id":"other","started":"2026-11-20T12:00:00.000000Z","exe":"","cmd":"","host":"","state":"open","head_seq":3,"head_sum":null,"failures":0}"#;
+        let other_boot = concat!(
+            r#"{"v":1,"pid":1,"boot_id":"other","started":"2026-11-20T12:00:00.000000Z","exe":"","#,
+            r#""cmd":"","host":"","state":"open","head_seq":3,"head_sum":null,"failures":0}"#
+        );
         let texts =
             [("", false), ("x", true), ("\0\0", true), ("{\"v\":2}", true), (other_boot, false)];
         for (text, died) in texts {
@@ -307,11 +328,14 @@ mod tests {
     fn a_writer_that_never_closed_in_this_boot_is_known_to_have_died() {
         let disk = MemoryDisk::new(1);
         locked(&disk, Lock::Exclusive).unwrap().write_note(State::Open, head(), 0).unwrap();
+        // Taking the lock alone changes nothing about it.
+        drop(locked(&disk, Lock::Exclusive).unwrap());
         let held = locked(&disk, Lock::Exclusive).unwrap();
         assert!(held.writer_died());
         assert_eq!(held.before().unwrap().witness(), None);
         held.write_note(State::Closed, head(), 0).unwrap();
         drop(held);
+        drop(locked(&disk, Lock::Exclusive).unwrap());
         let held = locked(&disk, Lock::Exclusive).unwrap();
         assert!(!held.writer_died());
         assert_eq!(held.before().unwrap().witness(), Some(Seq(3)));
