@@ -13,6 +13,7 @@ use dormouse::shells::journal::scan::{
 use dormouse::shells::journal::{reader, writer};
 use dormouse::shells::run_dir::lock;
 use dormouse::shells::run_dir::root;
+use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::rc::Rc;
@@ -207,6 +208,7 @@ fn rows() -> Vec<Row> {
         (Case::J15, 5, with(&next[..40])),
         (Case::J15, 5, with(b"garbage\n")),
         (Case::J15, 5, with(&[0; 700])),
+        (Case::J15, 0, one_file(lines[0][..50].to_vec())),
         (Case::J15, 7, plus(&segment_name(Seq(7)), b"")),
         (Case::J20, 0, one_file(flipped.concat())),
         (Case::J20, 4, with(&[b"garbage\n".as_slice(), &after(6)].concat())),
@@ -291,17 +293,103 @@ fn every_combination_of_layout_tail_and_witness_has_one_case_and_a_plan_that_hol
     }
 }
 
+/// What an editor, a bad disk or a bad copy may do to one file.
+#[derive(Debug, Clone)]
+enum Harm {
+    Cut(usize),
+    Flip(usize, u8),
+    Remove(usize, usize),
+    Insert(usize, Vec<u8>),
+    Zero(usize, usize),
+    Swap(usize, usize),
+    Repeat(usize, usize),
+    Rename(u64),
+    Lose,
+}
+
+fn harm() -> impl Strategy<Value = Harm> {
+    let at = 0..1_000_usize;
+    prop_oneof![
+        at.clone().prop_map(Harm::Cut),
+        (at.clone(), 0..8_u8).prop_map(|(at, bit)| Harm::Flip(at, bit)),
+        (at.clone(), 1..300_usize).prop_map(|(at, n)| Harm::Remove(at, n)),
+        (at.clone(), proptest::collection::vec(any::<u8>(), 1..60))
+            .prop_map(|(at, bytes)| Harm::Insert(at, bytes)),
+        (at.clone(), 1..300_usize).prop_map(|(at, n)| Harm::Zero(at, n)),
+        (0..9_usize, 0..9_usize).prop_map(|(a, b)| Harm::Swap(a, b)),
+        (0..9_usize, 0..9_usize).prop_map(|(a, b)| Harm::Repeat(a, b)),
+        (1..12_u64).prop_map(Harm::Rename),
+        Just(Harm::Lose),
+    ]
+}
+
+fn inflict(files: &mut Vec<File>, i: usize, harm: Harm) {
+    if files.is_empty() {
+        return;
+    }
+    let i = i % files.len();
+    let bytes = &mut files[i].bytes;
+    let lines: Vec<Vec<u8>> = bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+    let end = bytes.len();
+    let span = |at: usize, n: usize| at.min(end)..(at + n).min(end);
+    match harm {
+        Harm::Cut(at) => bytes.truncate(at),
+        Harm::Flip(at, bit) if end > 0 => bytes[at % end] ^= 1 << bit,
+        Harm::Remove(at, n) => drop(bytes.drain(span(at, n))),
+        Harm::Insert(at, new) => drop(bytes.splice(span(at, 0), new)),
+        Harm::Zero(at, n) => bytes[span(at, n)].fill(0),
+        Harm::Swap(a, b) if a < lines.len() && b < lines.len() => {
+            let mut lines = lines;
+            lines.swap(a, b);
+            *bytes = lines.concat();
+        }
+        Harm::Repeat(a, b) if a < lines.len() && b <= lines.len() => {
+            let mut lines = lines;
+            lines.insert(b, lines[a].clone());
+            *bytes = lines.concat();
+        }
+        Harm::Rename(first) => {
+            let name = segment_name(Seq(first));
+            if files.iter().all(|file| file.name != name) {
+                files[i].name = name;
+            }
+        }
+        Harm::Lose => drop(files.remove(i)),
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(3_000))]
+
+    #[test]
+    fn no_harm_makes_a_journal_say_something_else(
+        harms in proptest::collection::vec((0..4_usize, harm()), 1..5),
+        layout in proptest::sample::subsequence(vec![2_u64, 3, 5, 8], 0..4),
+        witness in 0..11_u64,
+    ) {
+        let (mut files, truth) = journal(&run_id(), 9, &layout);
+        let what = format!("{harms:?} on {layout:?}, witness {witness}");
+        for (i, harm) in harms {
+            inflict(&mut files, i, harm);
+        }
+        let scan = judge(&files, witness);
+        check(&scan, &truth, &what);
+        repaired(&files, &scan, &truth, &what);
+    }
+}
+
 /// Does what the plan says to the files in memory: the result must be clean.
 fn repaired(files: &[File], scan: &Scan, truth: &[Record], what: &str) {
     let Some(plan) = plan::plan(scan) else { return };
     let mut files = files.to_vec();
-    for step in &plan.steps {
-        match step {
-            plan::Step::Remove { file } => files.retain(|f| f.name != *file),
-            plan::Step::Complete { file } => {
+    for edit in &plan.edits {
+        match edit {
+            plan::Edit::Remove { file } => files.retain(|f| f.name != *file),
+            plan::Edit::Complete { file } => {
                 files.iter_mut().find(|f| f.name == *file).unwrap().bytes.push(b'\n');
             }
-            plan::Step::Cut { file, offset, bytes } => {
+            plan::Edit::Cut { file, offset, bytes } => {
                 let it = files.iter_mut().find(|f| f.name == *file).unwrap();
                 assert_eq!(it.bytes.len() as u64, offset + bytes, "{what}");
                 it.bytes.truncate(usize::try_from(*offset).unwrap());

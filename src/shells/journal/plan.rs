@@ -43,7 +43,7 @@ impl Label {
 
 /// One thing to do to a file in `journal/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Edit {
     /// Remove a file that holds nothing.
     Remove {
         /// The file.
@@ -74,7 +74,7 @@ pub struct Plan {
     /// Why.
     pub case: Case,
     /// In this order.
-    pub steps: Vec<Step>,
+    pub edits: Vec<Edit>,
     /// The head that is kept.
     pub head: Head,
     /// Records that go, when they were or may have been acknowledged.
@@ -82,9 +82,13 @@ pub struct Plan {
 }
 
 /// The plan for what a scan found; nothing when there is nothing to do, or nothing that can be done
-/// with this directory alone (a missing journal, another run's journal, read errors).
+/// with this directory alone (a missing journal or first record, another run's journal, read
+/// errors).
 #[must_use]
 pub fn plan(scan: &Scan) -> Option<Plan> {
+    if is_empty(scan.head) {
+        return None;
+    }
     let case = scan.main.case;
     let label = match (scan.verdict(), case) {
         (Verdict::Ok | Verdict::Refuse, _)
@@ -96,24 +100,24 @@ pub fn plan(scan: &Scan) -> Option<Plan> {
         (Verdict::Torn, _) => Label::P3,
         _ => Label::P5,
     };
-    let mut steps = Vec::new();
+    let mut edits = Vec::new();
     for note in scan.notes.iter().filter(|note| note.case == Case::J34) {
-        steps.push(Step::Remove { file: note.file.clone() });
+        edits.push(Edit::Remove { file: note.file.clone() });
     }
-    steps.extend(scan.segments.iter().filter_map(step));
-    Some(Plan { label, case, steps, head: scan.head, lost: lost(scan, label) })
+    edits.extend(scan.segments.iter().filter_map(edit));
+    Some(Plan { label, case, edits, head: scan.head, lost: lost(scan, label) })
 }
 
-fn step(segment: &Segment) -> Option<Step> {
+fn edit(segment: &Segment) -> Option<Edit> {
     let file = segment.name.clone();
     if segment.blank {
-        return Some(Step::Remove { file });
+        return Some(Edit::Remove { file });
     }
     if segment.verified < segment.bytes {
         let bytes = segment.bytes - segment.verified;
-        return Some(Step::Cut { file, offset: segment.verified, bytes });
+        return Some(Edit::Cut { file, offset: segment.verified, bytes });
     }
-    segment.lacks_feed.then_some(Step::Complete { file })
+    segment.lacks_feed.then_some(Edit::Complete { file })
 }
 
 fn lost(scan: &Scan, label: Label) -> Option<Lost> {
@@ -146,8 +150,8 @@ pub enum Error {
 pub fn keep(run: &RunDir, plan: &Plan, scan: &Scan, now: Timestamp) -> Result<Done, Error> {
     let journal = run.dir().open_dir("journal")?;
     let mut done = Done { removed: Vec::new(), seen: seen(run, scan)? };
-    for step in &plan.steps {
-        if let Step::Cut { file, offset, bytes } = step {
+    for edit in &plan.edits {
+        if let Edit::Cut { file, offset, bytes } = edit {
             let all = read_segment(&*journal, file, Open::Truth)?;
             if all.len() as u64 != offset + bytes {
                 return Err(Error::Changed(file.clone()));
@@ -170,14 +174,14 @@ pub(super) fn rewrite(
     written: Option<&str>,
 ) -> disk::Result<()> {
     let journal = run.dir().open_dir("journal")?;
-    for step in &plan.steps {
-        match step {
-            Step::Remove { file } | Step::Cut { file, offset: 0, .. } => {
+    for edit in &plan.edits {
+        match edit {
+            Edit::Remove { file } | Edit::Cut { file, offset: 0, .. } => {
                 if Some(file.as_str()) != written {
                     disk::optional(journal.unlink(file))?;
                 }
             }
-            Step::Complete { file } | Step::Cut { file, .. } => {
+            Edit::Complete { file } | Edit::Cut { file, .. } => {
                 replace(&*journal, scan, file)?;
             }
         }

@@ -265,8 +265,9 @@ pub fn scan(run: &RunId, files: &[File], around: Around) -> Scan {
             blank,
             lacks_feed: false,
         });
-        // A segment is made only when the record before it is durable.
-        walk.witness = walk.witness.max(Seq(first.0 - 1));
+        // A segment is made only when the record before it is durable, and a run's directory only
+        // appears together with its first record.
+        walk.witness = walk.witness.max(Seq((first.0 - 1).max(1)));
     }
     if segments.iter().all(|(_, file)| file.bytes.iter().all(|b| *b == 0)) {
         walk.without_records(around, segments.len());

@@ -157,9 +157,9 @@ pub fn take(
                 let path = dir.path().join(name);
                 return Err(Error::Busy { path, holder: read(&*file).note().map(Note::describe) });
             }
-            let step = left_ms.min(POLL_MS);
-            clock.sleep_millis(step);
-            left_ms -= step;
+            let pause = left_ms.min(POLL_MS);
+            clock.sleep_millis(pause);
+            left_ms -= pause;
         }
         // Somebody may have put another file in its place between opening and locking.
         if disk::optional(dir.stat(name))?.map(|s| s.inode) == Some(file.stat()?.inode) {
