@@ -7,6 +7,7 @@ mod host_sandbox;
 mod host_turns;
 mod journal_crash;
 mod journal_damage;
+mod journal_on_disk;
 mod pin_graph;
 mod support;
 mod tidy;

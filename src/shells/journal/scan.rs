@@ -141,6 +141,8 @@ pub struct Segment {
     pub verified: u64,
     /// Nothing in it but zeros, or nothing at all.
     pub blank: bool,
+    /// Its last record verifies but the line feed is missing.
+    pub lacks_feed: bool,
 }
 
 /// What opening found.
@@ -160,8 +162,6 @@ pub struct Scan {
     pub witness: Seq,
     /// Highest place that any line behind the damage claims.
     pub claimed: Option<Seq>,
-    /// The last record verifies but its line feed is missing.
-    pub lacks_feed: bool,
     genesis: Sum,
 }
 
@@ -176,6 +176,26 @@ impl Scan {
     #[must_use]
     pub fn last_at(&self) -> Timestamp {
         self.records.iter().map(|r| r.at).max().unwrap_or_default()
+    }
+
+    /// The verified content of the `i`-th segment, printed again: what a page cache shows twice
+    /// need not be the same twice. Ends in a line feed even if the file does not.
+    #[must_use]
+    pub fn segment_bytes(&self, i: usize) -> Vec<u8> {
+        let Some(segment) = self.segments.get(i) else { return Vec::new() };
+        let first = segment_first(&segment.name).unwrap_or_default().0.max(1);
+        let skipped = usize::try_from(first - 1).unwrap_or(usize::MAX);
+        let before = skipped.checked_sub(1).and_then(|i| self.records.get(i));
+        let mut sum = before.map_or(self.genesis, |record| record.sum);
+        let mut out = Vec::with_capacity(usize::try_from(segment.verified + 1).unwrap_or(0));
+        for record in self.records.iter().skip(skipped) {
+            if out.len() as u64 >= segment.verified {
+                break;
+            }
+            out.extend_from_slice(&line::encode(record.seq, record.at, &record.event, sum).0);
+            sum = record.sum;
+        }
+        out
     }
 
     /// The same scan after the fold refused the record at `seq`: J24.
@@ -238,9 +258,16 @@ pub fn scan(run: &RunId, files: &[File], around: Around) -> Scan {
     for (first, file) in &segments {
         let blank = file.bytes.iter().all(|b| *b == 0);
         let bytes = file.bytes.len() as u64;
-        walk.segments.push(Segment { name: file.name.clone(), bytes, verified: 0, blank });
-        // A segment is made only when the record before it is durable.
-        walk.witness = walk.witness.max(Seq(first.0 - 1));
+        walk.segments.push(Segment {
+            name: file.name.clone(),
+            bytes,
+            verified: 0,
+            blank,
+            lacks_feed: false,
+        });
+        // A segment is made only when the record before it is durable, and a run's directory only
+        // appears together with its first record.
+        walk.witness = walk.witness.max(Seq((first.0 - 1).max(1)));
     }
     if segments.iter().all(|(_, file)| file.bytes.iter().all(|b| *b == 0)) {
         walk.without_records(around, segments.len());
@@ -261,7 +288,6 @@ struct Walk<'a> {
     segments: Vec<Segment>,
     witness: Seq,
     claimed: Option<Seq>,
-    lacks_feed: bool,
     latest: Timestamp,
     main: Option<Finding>,
     notes: Vec<Finding>,
@@ -276,7 +302,6 @@ impl<'a> Walk<'a> {
             segments: Vec::new(),
             witness: around.witness.unwrap_or_default(),
             claimed: None,
-            lacks_feed: false,
             latest: Timestamp::default(),
             main: None,
             notes: Vec::new(),
@@ -317,7 +342,6 @@ impl<'a> Walk<'a> {
             segments: self.segments,
             witness: self.witness,
             claimed: self.claimed,
-            lacks_feed: self.lacks_feed,
             genesis: line::genesis(self.run),
         }
     }
@@ -503,7 +527,7 @@ impl<'a> Walk<'a> {
         if let Some(record) = whole {
             self.accept(record, &name, at);
             self.segments[i].verified = (at + tail.len()) as u64;
-            self.lacks_feed = true;
+            self.segments[i].lacks_feed = true;
         }
     }
 

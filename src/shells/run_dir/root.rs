@@ -128,7 +128,34 @@ pub struct Options {
 pub struct Root {
     view: RootView,
     json: RootJson,
-    _lock: Held,
+    _lock: Guard,
+}
+
+/// Keeps daemons off a root while it lives.
+#[derive(Debug)]
+pub struct Guard(#[allow(dead_code, reason = "held, not used")] Held);
+
+/// Holds the root that a run stands in, if it stands in one, before the run is locked: a run that
+/// was opened by its path may be written only while no daemon owns it.
+pub fn guard(run: &RunDir, wait_ms: u64, clock: &dyn Clock) -> Result<Option<Guard>, Error> {
+    let Some(meta) = run.root() else { return Ok(None) };
+    let (guard, json) = hold(meta, wait_ms, clock, &**run.disk())?;
+    match json {
+        Some(json) if json.state == RootState::Open => {
+            Err(Error::NeedsRecovery(meta.path().to_owned()))
+        }
+        _ => Ok(Some(guard)),
+    }
+}
+
+fn hold(
+    meta: &Rc<dyn Dir>,
+    wait_ms: u64,
+    clock: &dyn Clock,
+    disk: &dyn Disk,
+) -> Result<(Guard, Option<RootJson>), Error> {
+    let lock = lock::take(meta, ROOT_LOCK, Lock::Shared, wait_ms, clock, disk)?;
+    Ok((Guard(lock), read_root_json(&**meta)?))
 }
 
 /// A runs root for looking: nothing is locked, made or written.
@@ -191,8 +218,12 @@ impl RootView {
         }
     }
 
-    /// The run whose id is `text`, or the only one whose id begins with it.
+    /// The run whose id is `text`, or the only one whose id begins with it, or the one whose
+    /// directory `text` is a path to.
     pub fn find(&self, text: &str) -> Result<RunDir, Error> {
+        if text.contains('/') {
+            return run_at(&self.disk, Path::new(text));
+        }
         if let Ok(id) = text.parse::<RunId>() {
             match self.run(&id) {
                 Err(Error::NotFound(_)) => {}
@@ -262,9 +293,9 @@ impl Root {
         let mut view = RootView::open(disk, path)?;
         view.check_place(options)?;
         let meta = view.dir.ensure_dir(META)?;
-        let lock = lock::take(&meta, ROOT_LOCK, Lock::Shared, options.wait_ms, clock, &**disk)?;
+        let (lock, json) = hold(&meta, options.wait_ms, clock, &**disk)?;
         view.meta = Some(Rc::clone(&meta));
-        let json = match read_root_json(&*meta)? {
+        let json = match json {
             Some(json) => json,
             None => view.make_root_json(&*meta)?,
         };
