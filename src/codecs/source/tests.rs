@@ -486,6 +486,8 @@ fn commonjs_is_refused() {
     check_refused("m.js", "module.exports.x = 1;", "m.js:1:1: E_COMMONJS: `module`");
     check_refused("m.js", "exports.x = 1;", "m.js:1:1: E_COMMONJS: `exports`");
     check_refused("m.ts", "exports.x = 1 as any;", "m.ts:1:1: E_COMMONJS: `exports`");
+    let declared = "declare const require: any;\nlet f: (exports: 1) => 1 = require('a');";
+    check_refused("m.ts", declared, "m.ts:2:28: E_COMMONJS: `require`");
     check_refused("m.cjs", "", "m.cjs:1:1: E_COMMONJS");
     check_refused("m.js", "export function f() { return require('fs'); }", "m.js:1:30: E_COMMONJS");
     for fine in [
@@ -539,4 +541,28 @@ fn modules_of_child_runs_are_seen() {
     let found = analyze("m.js", text).unwrap();
     let rows: Vec<_> = found.imports.iter().map(|i| (i.specifier.as_str(), i.kind)).collect();
     assert_eq!(rows, [("./a.js", ImportKind::ChildRun), ("../b.ts", ImportKind::ChildRun)]);
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_crash() {
+    for (open, middle, close, fine) in [
+        ("(", "1", ")", 4_000),
+        ("[", "1", "]", 4_000),
+        ("(() => ", "1", ")", 2_000),
+        ("`${", "1", "}`", 4_000),
+        ("!", "1", "", 20_000),
+        ("a => ", "1", "", 15_000),
+        ("a ? b : ", "1", "", 15_000),
+        ("", "a", ".b()", 20_000),
+        ("", "1", " + 1", 20_000),
+        ("", "1", " as T", 20_000),
+    ] {
+        let text = |n: usize| format!("x = {}{middle}{};", open.repeat(n), close.repeat(n));
+        analyze("m.ts", &text(fine)).unwrap_or_else(|e| panic!("{open}{close}: {e}"));
+        let error = analyze("m.ts", &text(200_000)).unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), ("E_SYNTAX", "nested too deeply"));
+    }
+    let types = |n: usize| format!("let x: {}1{};", "[".repeat(n), "]".repeat(n));
+    analyze("m.ts", &types(4_000)).unwrap();
+    assert!(analyze("m.ts", &types(6_000)).is_err());
 }
