@@ -300,6 +300,15 @@ fn links_do_not_lead_out_of_the_root() {
 }
 
 #[test]
+fn nothing_takes_the_place_of_the_lock() {
+    let source = "import a from './process.lock.json';\nexport const process = () => a;";
+    let reader = InMemory::of(&[("/r/p.js", source), ("/r/process.lock.json", "{}")]);
+    let request = PinRequest::of(EntrySpec::parse("/r/p.js").unwrap());
+    let error = pin(&reader, &request).unwrap_err();
+    assert_eq!((error.code, error.site.unwrap().line), ("E_MODULE_READ", 1));
+}
+
+#[test]
 fn graphs_are_bounded() {
     let mut files = vec![("/r/package.json".to_owned(), String::new())];
     let mut main = String::new();
@@ -416,7 +425,7 @@ fn a_lock_has_one_form_and_is_checked() {
     for (from, to, why) in [
         ("\"version\": 1", "\"version\": 2", "version 2"),
         ("\"bytes\": 23", "\"bytes\": 24", "its files give"),
-        ("\"path\": \"p.js\"", "\"path\": \"../p.js\"", "not a path below"),
+        ("\"path\": \"p.js\"", "\"path\": \"../p.js\"", "not a path for"),
         ("\"path\": \"p.js\"", "\"path\": \"q.js\"", "not among the files"),
         ("\"api\"", "\"apis\"", "unknown field"),
         ("\"version\": 1,", "\"version\": 1", "at byte"),

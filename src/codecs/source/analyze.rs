@@ -125,7 +125,7 @@ fn look(path: &str, text: &str, program: &Program<'_>) -> Result<Analysis, Sourc
             line,
             column,
             message: format!("`{name}` belongs to CommonJS, which is not available in processes"),
-            hint: "write `import … from` and `export`".to_owned(),
+            hint: "write `import { … } from` and `export async function process`".to_owned(),
         });
     }
     looker.refused.map_or(Ok(found), Err)
