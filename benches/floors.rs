@@ -1,1 +1,3 @@
+//! Benchmarks against floors measured in the same run.
+
 fn main() {}

@@ -157,6 +157,13 @@ pub fn thread_cpu_micros() -> u64 {
     u64::try_from(used.tv_sec * 1_000_000 + used.tv_nsec / 1000).unwrap_or(0)
 }
 
+/// CPU time that this process has used, in microseconds.
+#[must_use]
+pub fn process_cpu_micros() -> u64 {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    u64::try_from(used.tv_sec * 1_000_000 + used.tv_nsec / 1000).unwrap_or(0)
+}
+
 /// Microseconds on a clock that never goes backwards; only differences mean anything.
 #[must_use]
 pub fn monotonic_micros() -> u64 {

@@ -2,3 +2,5 @@
 //!
 //! May not print, parse command lines or know status codes. Invariant: a service changes a run only
 //! by appending events that the fold accepts.
+
+pub mod runs;

@@ -1,3 +1,12 @@
-//! Tests through the public interface, one module for each subject.
+//! Tests of the whole: one binary, one module a subject.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod host;
+mod host_sandbox;
+mod host_turns;
+mod journal_crash;
+mod journal_damage;
 mod pin_graph;
+mod support;
+mod tidy;

@@ -5,6 +5,7 @@
 
 pub mod breakpoint;
 pub mod hook;
+pub mod key;
 pub mod life;
 pub mod policy;
 pub mod post;

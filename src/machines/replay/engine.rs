@@ -19,7 +19,7 @@ use crate::codecs::event::{
 use crate::codecs::format::json::Json;
 use crate::codecs::turn::{KnownEffect, Output, TurnDone};
 use crate::ground::clock::Timestamp;
-use crate::ground::digest::Digest;
+use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Seq};
 use crate::ground::limits;
 use crate::machines::effect::{self, life::EffectStatus};
@@ -209,7 +209,8 @@ pub struct Engine {
     warnings: Vec<String>,
     turns: u64,
     dry: bool,
-    bound: BTreeSet<EffectId>,
+    bound: BTreeMap<EffectId, Mark>,
+    bound_order: Vec<EffectId>,
 }
 
 impl Default for Engine {
@@ -241,7 +242,8 @@ impl Engine {
             warnings: Vec::new(),
             turns: 0,
             dry: false,
-            bound: BTreeSet::new(),
+            bound: BTreeMap::new(),
+            bound_order: Vec::new(),
         }
     }
 
@@ -275,10 +277,25 @@ impl Engine {
         self.turns
     }
 
-    /// Effects from before an accepted change of code that a call has bound to.
+    /// Effects from before an accepted change of code that a call has bound to, with what the call
+    /// looked like.
     #[must_use]
-    pub const fn bound(&self) -> &BTreeSet<EffectId> {
+    pub const fn bound(&self) -> &BTreeMap<EffectId, Mark> {
         &self.bound
+    }
+
+    /// The same effects in the order of their calls.
+    #[must_use]
+    pub fn bound_order(&self) -> &[EffectId] {
+        &self.bound_order
+    }
+
+    /// The last record that was loaded is durable with this sum. Whoever appends folds first and
+    /// learns the sum when the record was written.
+    pub fn sealed(&mut self, sum: Sum) {
+        if let Some(state) = &mut self.state {
+            state.head.sum = sum;
+        }
     }
 
     /// When time alone will make something happen.
@@ -605,7 +622,8 @@ impl Engine {
                 turn.outputs.push(output);
                 continue;
             };
-            self.bound.insert(known.id);
+            self.bound.insert(known.id, Mark::of_output(&output));
+            self.bound_order.push(known.id);
             self.awaited.insert(known.id);
             if let Some(record) = self.script.spare.remove(&known.id) {
                 turn.feeds.insert(record.seq, record);

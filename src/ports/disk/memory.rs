@@ -240,6 +240,28 @@ impl State {
         }
     }
 
+    /// Makes the changes in `dir` durable, and every earlier one that they build on: a rename
+    /// cannot be durable while the making of its old name is not.
+    fn settle_names(&mut self, dir: u64) {
+        let mut needed: BTreeSet<(u64, String)> = BTreeSet::new();
+        let (mut mine, mut rest) = (Vec::new(), Vec::new());
+        for change in std::mem::take(&mut self.pending).into_iter().rev() {
+            let touches =
+                |c: &NameChange| c.dir == dir || needed.contains(&(c.dir, c.name.clone()));
+            if change.iter().any(touches) {
+                needed.extend(change.iter().map(|c| (c.dir, c.name.clone())));
+                mine.push(change);
+            } else {
+                rest.push(change);
+            }
+        }
+        rest.reverse();
+        self.pending = rest;
+        for change in mine.into_iter().rev() {
+            self.make_durable(change);
+        }
+    }
+
     fn add(&mut self, dir: u64, name: &str, mode: u32, body: Body) -> u64 {
         self.next += 1;
         let node = self.next;
@@ -509,7 +531,9 @@ impl Disk for MemoryDisk {
         let mut dir = self.open_dir(Path::new("/"))?;
         for part in path.components() {
             if let Component::Normal(name) = part {
-                dir = dir.ensure_dir(&name.to_string_lossy())?;
+                let made = dir.ensure_dir(&name.to_string_lossy())?;
+                dir.sync()?;
+                dir = made;
             }
         }
         Ok(())
@@ -715,13 +739,7 @@ impl Dir for MemoryDir {
     fn sync(&self) -> Result<()> {
         let mut state = self.disk.0.borrow_mut();
         let dies = state.whole(self.life, "sync directory", &self.path)?;
-        let (mine, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut state.pending)
-            .into_iter()
-            .partition(|change| change.iter().any(|c| c.dir == self.node));
-        state.pending = rest;
-        for change in mine {
-            state.make_durable(change);
-        }
+        state.settle_names(self.node);
         if dies { Err(failed("sync directory", &self.path, Errno::STALE)) } else { Ok(()) }
     }
 

@@ -176,7 +176,7 @@ pub enum FsClass {
 pub trait Disk: fmt::Debug {
     /// Opens a directory by path; symbolic links on the way there are followed.
     fn open_dir(&self, path: &Path) -> Result<Rc<dyn Dir>>;
-    /// Makes a directory (0700) and whatever is missing above it.
+    /// Makes a directory (0700) and whatever is missing above it, durably.
     fn create_dirs(&self, path: &Path) -> Result<()>;
     /// The path without links and dots.
     fn canonicalize(&self, path: &Path) -> Result<PathBuf>;
@@ -241,6 +241,14 @@ pub trait Dir: fmt::Debug {
             },
             other => other,
         }
+    }
+
+    /// The same, and its name is durable. One that exists is trusted only after a sync too:
+    /// whoever made it may have died before theirs.
+    fn ensure_durable_dir(&self, name: &str) -> Result<Rc<dyn Dir>> {
+        let dir = self.ensure_dir(name)?;
+        self.sync()?;
+        Ok(dir)
     }
 }
 

@@ -58,12 +58,21 @@ impl Disk for StdDisk {
     }
 
     fn create_dirs(&self, path: &Path) -> Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path)
-            .map_err(|e| Error::new("make directory", path, e))
+        let above = match path.parent() {
+            Some(above) if above.as_os_str().is_empty() => Path::new("."),
+            Some(above) => above,
+            None => return Ok(()),
+        };
+        match rustix::fs::mkdir(path, Mode::RWXU) {
+            Err(Errno::EXIST) => return Ok(()),
+            Err(Errno::NOENT) => {
+                self.create_dirs(above)?;
+                rustix::fs::mkdir(path, Mode::RWXU)
+                    .map_err(|e| failed("make directory", path, e))?;
+            }
+            other => other.map_err(|e| failed("make directory", path, e))?,
+        }
+        self.open_dir(above)?.sync()
     }
 
     fn canonicalize(&self, path: &Path) -> Result<PathBuf> {
@@ -137,7 +146,7 @@ impl StdDir {
         Ok(Box::new(file))
     }
 
-    fn target<'a>(&self, op: &'static str, dir: &'a dyn Dir) -> Result<&'a Self> {
+    fn target<'a>(op: &'static str, dir: &'a dyn Dir) -> Result<&'a Self> {
         dir.as_any().downcast_ref().ok_or_else(|| {
             Error::of_kind(op, dir.path(), Kind::Broken, "the directories are of two disks")
         })
@@ -201,7 +210,7 @@ impl Dir for StdDir {
     fn rename(&self, from: &str, target: &dyn Dir, to: &str, mode: Rename) -> Result<()> {
         self.checked("rename", from)?;
         self.checked("rename to", to)?;
-        let other = self.target("rename", target)?;
+        let other = Self::target("rename", target)?;
         let flags = match mode {
             Rename::Replace => RenameFlags::empty(),
             Rename::NoReplace => RenameFlags::NOREPLACE,
@@ -213,7 +222,7 @@ impl Dir for StdDir {
     fn link(&self, from: &str, target: &dyn Dir, to: &str) -> Result<()> {
         self.checked("link", from)?;
         self.checked("link to", to)?;
-        let other = self.target("link", target)?;
+        let other = Self::target("link", target)?;
         rustix::fs::linkat(&self.fd, from, &other.fd, to, AtFlags::empty())
             .map_err(|e| failed("link to", &other.at(to), e))
     }

@@ -4,3 +4,15 @@
 //! [`protocol::Start`] and the turns carry.
 
 pub mod protocol;
+
+pub mod parent;
+
+pub mod child;
+
+mod instance;
+
+mod modules;
+
+mod native;
+
+mod meter;

@@ -1,0 +1,160 @@
+//! Accepting other code for an open run.
+//!
+//! May not guess: what differs needs a decision. Invariant: nothing is pinned or appended before
+//! every difference has one.
+
+use crate::codecs::event::{
+    Accepted, Decision, DecisionAction, Event, ProcessAssigned, ProcessRef,
+};
+use crate::codecs::format::json::Json;
+use crate::ground::digest::Digest;
+use crate::ground::id::Seq;
+use crate::machines::effect::life::EffectStatus;
+use crate::machines::replay::drafts;
+
+use super::check::{Checked, Line};
+use super::create::{Source, store_process};
+use super::open::SeenRun;
+use super::trouble::Trouble;
+use super::{Error, Result, Runs};
+
+/// What to do with calls whose arguments or kind changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnChange {
+    /// The recorded outcome stands.
+    Keep,
+    /// Asked for anew.
+    Redo,
+    /// Refuse.
+    Fail,
+}
+
+/// What to do with pending calls that the new code does not make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRemoved {
+    /// Wait for their outcome.
+    Keep,
+    /// Give them up.
+    Cancel,
+}
+
+/// A change of code that was worked out, not yet applied.
+#[derive(Debug)]
+pub struct Plan {
+    /// The reconciliation.
+    pub checked: Checked,
+    /// What is decided.
+    pub decisions: Vec<Decision>,
+    /// Digest of both.
+    pub digest: Digest,
+}
+
+impl Runs {
+    /// Works out what accepting `source` would mean. Nothing is written.
+    pub fn plan_accept(
+        &self,
+        reference: &str,
+        source: &Source,
+        on_change: OnChange,
+        on_removed: Option<OnRemoved>,
+    ) -> Result<Plan> {
+        let seen = self.look(reference)?;
+        if let Some((end, _)) = seen.state.end {
+            let what = format!("run {} has ended as {}", seen.dir.id(), end.name());
+            return Err(Error::Conflict(Trouble::new("run_ended", what)));
+        }
+        let (graph, _) = self.pin(source)?;
+        let checked = self.check_seen(&seen, Some(&graph), source.process_id.clone())?;
+        if checked.held {
+            let what = "the new code cannot replay the journal within its limits";
+            return Err(Error::Refused(Trouble::new("accept_failed", what)));
+        }
+        let decisions = decide(&seen, &checked.lines, on_change, on_removed)?;
+        let whole = Json::of(&(&checked.lines, &decisions, &checked.process));
+        let digest = Digest::of(whole.as_str().as_bytes());
+        Ok(Plan { checked, decisions, digest })
+    }
+
+    /// Accepts: pins the new code beside the old and appends the decision.
+    pub fn accept(
+        &self,
+        reference: &str,
+        source: &Source,
+        plan: &Plan,
+        reason: Option<String>,
+    ) -> Result<(Seq, ProcessRef)> {
+        let (graph, _) = self.pin(source)?;
+        let mut run = self.open(reference)?;
+        run.must_be_open()?;
+        if graph.digest != plan.checked.process.digest {
+            let what = "the source changed after the plan was made";
+            return Err(Error::Conflict(Trouble::new("plan_stale", what)));
+        }
+        let previous = run.state().process.clone();
+        let process = plan.checked.process.clone();
+        self.try_loading(&graph, &process, run.dir.id())?;
+        store_process(&run.dir, &graph)?;
+        let accepted = Accepted {
+            old_digest: previous.as_ref().map_or(process.digest, |p| p.digest),
+            new_digest: process.digest,
+            plan_digest: plan.digest,
+            decisions: plan.decisions.clone(),
+        };
+        let assigned = ProcessAssigned {
+            process: process.clone(),
+            previous,
+            force: false,
+            accepted: Some(accepted),
+            inputs: None,
+            inputs_blob: None,
+            reason,
+            by: self.by.clone(),
+        };
+        let seq = run.append(assigned.into())?.seq;
+        let gone: Vec<Event> = plan
+            .decisions
+            .iter()
+            .filter(|d| matches!(d.action, DecisionAction::Cancel | DecisionAction::Redo))
+            .filter_map(|d| run.state().effect(d.effect_id))
+            .filter(|e| e.status.is_open())
+            .map(|e| drafts::effect_cancelled(e, "superseded by accepted code", &self.by))
+            .collect();
+        for event in gone {
+            run.append(event)?;
+        }
+        run.close()?;
+        Ok((seq, process))
+    }
+}
+
+fn decide(
+    seen: &SeenRun,
+    lines: &[Line],
+    on_change: OnChange,
+    on_removed: Option<OnRemoved>,
+) -> Result<Vec<Decision>> {
+    let mut decisions = Vec::new();
+    for line in lines {
+        let Some(effect) = line.effect_id.and_then(|id| seen.state.effect(id)) else { continue };
+        let action = match line.change {
+            "args-changed" | "kind-changed" => match on_change {
+                OnChange::Keep => DecisionAction::Keep,
+                OnChange::Redo => DecisionAction::Redo,
+                OnChange::Fail => {
+                    let what = format!("{} of {} ({})", line.change, line.key, effect.id);
+                    let hint = "give --on-args-change keep, or --on-args-change redo";
+                    return Err(Error::Refused(Trouble::new("args_changed", what).next(hint)));
+                }
+            },
+            "removed" if effect.status.is_open() => match (on_removed, effect.status) {
+                (Some(OnRemoved::Cancel), _) | (None, EffectStatus::Requested) => {
+                    DecisionAction::Cancel
+                }
+                _ => DecisionAction::Drain,
+            },
+            _ => continue,
+        };
+        decisions.push(Decision { key: line.key.clone(), effect_id: effect.id, action });
+    }
+    Ok(decisions)
+}

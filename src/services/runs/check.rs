@@ -1,0 +1,258 @@
+//! Checking a run against code: its journal is replayed in a throw-away instance.
+//!
+//! May not append anything. Invariant: what a check says would happen is what the run would do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::codecs::event::{Accepted, Event, ProcessAssigned, ProcessRef, Record};
+use crate::codecs::turn::Output;
+use crate::ground::digest::Digest;
+use crate::ground::id::EffectId;
+use crate::machines::replay::check::{Divergence, Mark};
+use crate::machines::replay::engine::{Action, Engine, Input, Rest};
+use crate::shells::pin::PinnedGraph;
+use crate::shells::run_dir::dir::RunDir;
+
+use super::create::Source;
+use super::drive::{Answer, Player};
+use super::open::SeenRun;
+use super::trouble::Trouble;
+use super::{Error, Result, Runs};
+
+/// How one recorded call fares under other code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// `kept`, `args-changed`, `kind-changed`, `removed`, `new`, `reordered`.
+    pub change: &'static str,
+    /// Invocation key.
+    pub key: String,
+    /// The recorded effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect_id: Option<EffectId>,
+    /// Kind of the effect.
+    pub kind: String,
+    /// Where the recorded effect stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<&'static str>,
+}
+
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// The code that was checked.
+    pub process: ProcessRef,
+    /// The journal is reproduced strictly.
+    pub strict: bool,
+    /// Where it is not.
+    pub divergence: Option<Divergence>,
+    /// What came in the way, where it is neither: a limit, a host that failed.
+    pub held: bool,
+    /// What the code would ask for next.
+    pub next: Vec<Mark>,
+    /// How each recorded call fares, by key.
+    pub lines: Vec<Line>,
+    /// Remarks.
+    pub warnings: Vec<String>,
+}
+
+impl Runs {
+    /// Replays a run against its pinned code, or against `source`.
+    pub fn check(&self, reference: &str, source: Option<&Source>) -> Result<Checked> {
+        let seen = self.look(reference)?;
+        let graph = source.map(|source| self.pin(source)).transpose()?.map(|(graph, _)| graph);
+        self.check_seen(&seen, graph.as_ref(), source.and_then(|s| s.process_id.clone()))
+    }
+
+    pub(super) fn check_seen(
+        &self,
+        seen: &SeenRun,
+        graph: Option<&PinnedGraph>,
+        process_id: Option<String>,
+    ) -> Result<Checked> {
+        let Some(pinned) = seen.state.process.clone() else {
+            let what = format!("run {} has no process yet", seen.dir.id());
+            let next = format!("dormouse run assign-process {} --entry FILE", seen.dir.id());
+            return Err(Error::Refused(Trouble::new("run_is_bare", what).next(next)));
+        };
+        let process = graph.map_or_else(
+            || pinned.clone(),
+            |g| ProcessRef {
+                process_id: process_id.unwrap_or_else(|| pinned.process_id.clone()),
+                // The profile of a run never changes.
+                api: pinned.api,
+                ..g.process_ref(None)
+            },
+        );
+        let strict = self.dry(&seen.dir, &seen.records, graph, &process)?;
+        let by_key = match graph {
+            Some(graph) if strict.divergence().is_some() => {
+                let accept = pretend_accept(seen, &process);
+                let mut records = seen.records.clone();
+                records.push(Arc::new(accept));
+                Some(self.dry(&seen.dir, &records, Some(graph), &process)?)
+            }
+            _ => None,
+        };
+        let lines = match &by_key {
+            Some(dry) => reconcile(seen, dry),
+            None if strict.divergence().is_none() => {
+                seen.state.effects.values().map(|e| line("kept", e)).collect()
+            }
+            None => Vec::new(),
+        };
+        Ok(Checked {
+            strict: strict.divergence().is_none() && strict.rest != Rest::Held,
+            held: strict.rest == Rest::Held,
+            divergence: strict.divergence().cloned(),
+            next: strict.next.iter().map(Mark::of_output).collect(),
+            lines,
+            warnings: strict.engine.warnings().to_vec(),
+            process,
+        })
+    }
+
+    /// Plays records in an engine that appends nothing.
+    fn dry(
+        &self,
+        dir: &RunDir,
+        records: &[Arc<Record>],
+        graph: Option<&PinnedGraph>,
+        process: &ProcessRef,
+    ) -> Result<Dry> {
+        let cwd = match records.first().map(|r| &r.event) {
+            Some(Event::RunCreated(created)) => created.cwd.clone(),
+            _ => None,
+        };
+        let mut player = Player::new(self, dir, cwd, false);
+        player.replace_code(graph.cloned(), process);
+        let mut engine = loaded(records)?;
+        let mut input = Input::Poll;
+        loop {
+            let Some(action) = engine.handle(self.clock.now(), input)? else {
+                input = Input::Poll;
+                continue;
+            };
+            let answer = match action {
+                Action::Start(plan) => player.start(&plan)?,
+                Action::Turn(plan) => player.turn(&plan)?,
+                Action::Rest(Rest::WouldAppend(next)) => {
+                    let rest = Rest::Reproduced;
+                    return Ok(Dry { engine, rest, next });
+                }
+                Action::Rest(rest) => return Ok(Dry { engine, rest, next: Vec::new() }),
+                Action::Append(_) => {
+                    let what = "a dry run asked for an append";
+                    return Err(Error::Bug(Trouble::new("bug", what)));
+                }
+            };
+            match answer {
+                Answer::Input(next) => input = next,
+                Answer::Again => {
+                    player.drop_host();
+                    engine = loaded(records)?;
+                    input = Input::Poll;
+                }
+            }
+        }
+    }
+}
+
+/// What a dry run arrived at.
+struct Dry {
+    engine: Engine,
+    rest: Rest,
+    next: Vec<Output>,
+}
+
+impl Dry {
+    fn divergence(&self) -> Option<&Divergence> {
+        self.engine.divergence()
+    }
+}
+
+fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
+    let mut engine = Engine::dry();
+    for record in records {
+        engine.handle(record.at, Input::Loaded(Arc::clone(record)))?;
+    }
+    Ok(engine)
+}
+
+/// The record that an accept would append, without its decisions.
+fn pretend_accept(seen: &SeenRun, process: &ProcessRef) -> Record {
+    let digest = Digest::of(b"");
+    let accepted = Accepted {
+        old_digest: seen.state.process.as_ref().map_or(digest, |p| p.digest),
+        new_digest: process.digest,
+        plan_digest: digest,
+        decisions: Vec::new(),
+    };
+    let assigned = ProcessAssigned {
+        process: process.clone(),
+        previous: seen.state.process.clone(),
+        force: false,
+        accepted: Some(accepted),
+        inputs: None,
+        inputs_blob: None,
+        reason: None,
+        by: "check".into(),
+    };
+    let head = seen.state.head;
+    Record { seq: head.seq.next(), at: seen.state.last_at, event: assigned.into(), sum: head.sum }
+}
+
+fn line(change: &'static str, effect: &crate::machines::effect::life::Effect) -> Line {
+    Line {
+        change,
+        key: effect.key.clone(),
+        effect_id: Some(effect.id),
+        kind: effect.kind.clone(),
+        status: Some(effect.status.name()),
+    }
+}
+
+/// The recorded calls beside those that the new code makes, by key.
+fn reconcile(seen: &SeenRun, dry: &Dry) -> Vec<Line> {
+    let bound = dry.engine.bound();
+    let recorded = seen
+        .state
+        .effects
+        .values()
+        .filter(|e| e.requested_seq > seen.state.generation_start && !e.superseded);
+    let mut lines: Vec<Line> = recorded
+        .map(|effect| match bound.get(&effect.id) {
+            None => line("removed", effect),
+            Some(mark) if mark.kind != effect.kind => line("kind-changed", effect),
+            Some(mark) if mark.args_digest != effect.args_digest.to_string() => {
+                line("args-changed", effect)
+            }
+            Some(_) => line("kept", effect),
+        })
+        .collect();
+    let order: Vec<EffectId> = dry.engine.bound_order().to_vec();
+    let sorted: BTreeSet<EffectId> = order.iter().copied().collect();
+    if !order.iter().eq(sorted.iter()) {
+        for (place, id) in order.iter().enumerate() {
+            let moved = sorted.iter().nth(place) != Some(id);
+            let kept = lines.iter_mut().find(|l| l.effect_id == Some(*id) && l.change == "kept");
+            if let Some(line) = kept.filter(|_| moved) {
+                line.change = "reordered";
+            }
+        }
+    }
+    lines.extend(dry.next.iter().filter_map(|output| match output {
+        Output::Request(request) => Some(Line {
+            change: "new",
+            key: request.key.clone(),
+            effect_id: None,
+            kind: request.kind.clone(),
+            status: None,
+        }),
+        _ => None,
+    }));
+    lines
+}

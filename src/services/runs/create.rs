@@ -1,0 +1,414 @@
+//! Creating runs: pin the process, try to load it, make the whole directory appear at once.
+//!
+//! May not run a turn. Invariant: a run that exists can be loaded; a run that cannot be loaded was
+//! not created.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::codecs::event::{
+    Event, IdempotencyRef, ParentRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
+};
+use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
+use crate::ground::digest::Digest;
+use crate::ground::id::RunId;
+use crate::ground::limits;
+use crate::machines::replay::drafts::with_value;
+use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
+use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
+use crate::shells::run_dir::root::{self, Root};
+
+use super::hosts::Silence;
+use super::source::DiskReader;
+use super::trouble::Trouble;
+use super::{Error, Result, Runs};
+
+/// Where a process comes from.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// `path#export`, absolute.
+    pub entry: EntrySpec,
+    /// Process root, absolute.
+    pub root: Option<PathBuf>,
+    /// Library root, absolute.
+    pub library_root: Option<PathBuf>,
+    /// Patterns of further modules.
+    pub extra: Vec<String>,
+    /// What people call it; the entry's stem if nothing.
+    pub process_id: Option<String>,
+}
+
+/// A run to be created.
+#[derive(Debug, Clone, Default)]
+pub struct NewRun {
+    /// Its id; made up if nothing.
+    pub run_id: Option<RunId>,
+    /// Its process; bare if nothing.
+    pub source: Option<Source>,
+    /// Its inputs.
+    pub inputs: Option<Json>,
+    /// Asked again with the same key, the same run is returned.
+    pub idempotency_key: Option<String>,
+    /// Words for finding it.
+    pub tags: Vec<String>,
+    /// Where the command was given.
+    pub cwd: Option<String>,
+    /// Breakpoints are answered at once.
+    pub non_interactive: bool,
+}
+
+/// A run that was created, or existed already under the same key.
+#[derive(Debug)]
+pub struct Created {
+    /// Its directory.
+    pub dir: RunDir,
+    /// Its process.
+    pub process: Option<ProcessRef>,
+    /// It existed already.
+    pub existed: bool,
+    /// What pinning and loading remarked.
+    pub warnings: Vec<String>,
+}
+
+impl Runs {
+    /// Creates a run.
+    pub fn create(&self, new: &NewRun) -> Result<Created> {
+        let (graph, mut warnings) = match &new.source {
+            Some(source) => {
+                let (graph, warnings) = self.pin(source)?;
+                (Some(graph), warnings)
+            }
+            None => (None, Vec::new()),
+        };
+        let name = new.source.as_ref().and_then(|s| s.process_id.clone());
+        let process = graph.as_ref().map(|g| g.process_ref(name));
+        let idempotency = new.idempotency_key.as_ref().map(|key| IdempotencyRef {
+            key: key.clone(),
+            digest: request_digest(process.as_ref(), new.inputs.as_ref()),
+        });
+        let run_id = match (&new.run_id, &new.idempotency_key) {
+            (Some(id), _) => id.clone(),
+            (None, Some(key)) => id_of_key(key)?,
+            (None, None) => self.fresh_id(),
+        };
+        let created = RunCreated {
+            run_id: run_id.clone(),
+            process: process.clone(),
+            inputs: new.inputs.clone(),
+            inputs_blob: None,
+            parent: None,
+            idempotency: idempotency.clone(),
+            generation: 1,
+            tags: new.tags.clone(),
+            cwd: new.cwd.clone(),
+            non_interactive: new.non_interactive,
+            by: self.by.clone(),
+        };
+        let root = self.open_root(true)?;
+        if let (Some(graph), Some(process)) = (&graph, &process) {
+            warnings.extend(self.try_loading(graph, process, &run_id)?);
+        }
+        match self.build(&root, created, graph.as_ref()) {
+            Ok(dir) => Ok(Created { dir, process, existed: false, warnings }),
+            Err(Error::Conflict(t)) if t.code == "run_exists" => {
+                let dir = self.same_request(&run_id, idempotency.as_ref())?;
+                Ok(Created { dir, process, existed: true, warnings })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Pins a process from its source files.
+    pub(super) fn pin(&self, source: &Source) -> Result<(PinnedGraph, Vec<String>)> {
+        let request = PinRequest {
+            entry: source.entry.clone(),
+            root: source.root.clone(),
+            library_root: source.library_root.clone(),
+            extra: source.extra.clone(),
+        };
+        let graph = pin(&DiskReader(Rc::clone(&self.disk)), &request)?;
+        let warnings = graph.warnings.clone();
+        Ok((graph, warnings))
+    }
+
+    /// Loads a process in a host of its own, so that what cannot be loaded is refused now.
+    pub(super) fn try_loading(
+        &self,
+        graph: &PinnedGraph,
+        process: &ProcessRef,
+        run_id: &RunId,
+    ) -> Result<Vec<String>> {
+        let start = Start {
+            run_id: run_id.to_string(),
+            seed_run_id: run_id.to_string(),
+            generation: 1,
+            run_dir: self.root.join(run_id.as_str()).display().to_string(),
+            cwd: None,
+            process_id: process.process_id.clone(),
+            profile: process.api,
+            entry: process.entry.clone(),
+            export_name: process.export_name.clone(),
+            modules: graph.modules(),
+            inputs: None,
+            carried: None,
+            clock_micros: self.clock.now().micros(),
+            next_ordinal: 1,
+            known: Vec::new(),
+            known_marks: Vec::new(),
+            limits: host_limits(),
+        };
+        let message = ToHost::Start(Box::new(start));
+        let spawned = self.hosts.spawn();
+        let answer = spawned.and_then(|mut host| {
+            host.call(&message, limits::LOAD_CPU_MAX_MS, self.turn_wall_max_ms)
+        });
+        match answer {
+            Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
+            Ok(FromHost::LoadFailed(failure)) => Err(load_failed(&failure)),
+            Ok(FromHost::Limit { name, detail }) => {
+                let what = format!("the process cannot be loaded: limit:{name}: {detail}");
+                Err(Error::Refused(Trouble::new("E_MODULE_ERROR", what)))
+            }
+            Ok(FromHost::Turn(_)) => {
+                Err(Error::Bug(Trouble::new("host_protocol", "a host answered out of turn")))
+            }
+            Err(Silence::Cpu(why) | Silence::Died(why)) => {
+                let what = format!("the process cannot be loaded: {why}");
+                Err(Error::Refused(Trouble::new("E_MODULE_ERROR", what)))
+            }
+        }
+    }
+
+    /// Builds the whole directory out of sight and lets it appear.
+    pub(super) fn build(
+        &self,
+        root: &Root,
+        created: RunCreated,
+        graph: Option<&PinnedGraph>,
+    ) -> Result<RunDir> {
+        let now = self.clock.now();
+        let mut staged = root.stage(&created.run_id)?;
+        for (path, bytes) in graph.map(pinned_files).unwrap_or_default() {
+            staged.file(&format!("process/{path}"), &bytes)?;
+        }
+        if let Some(inputs) = &created.inputs {
+            staged.file("inputs.json", format!("{}\n", inputs.as_str()).as_bytes())?;
+        }
+        let run_json = RunJson {
+            run_id: created.run_id.clone(),
+            format_version: FORMAT_VERSION,
+            created_at: now,
+            process: created.process.clone(),
+            parent: created.parent.clone(),
+            cwd: created.cwd.clone(),
+            tags: created.tags.clone(),
+            non_interactive: created.non_interactive,
+        };
+        staged.file("run.json", &pretty(&run_json))?;
+        let draft = with_value(created.into());
+        for blob in &draft.blobs {
+            staged.blob(blob.as_str().as_bytes())?;
+        }
+        staged.journal(&[(now, draft.event)])?;
+        Ok(staged.publish()?)
+    }
+
+    /// The existing run, if it was created by the same request under the same key.
+    fn same_request(&self, id: &RunId, asked: Option<&IdempotencyRef>) -> Result<RunDir> {
+        let taken = |what: String| {
+            let next = format!("dormouse run show {id}");
+            Err(Error::Conflict(Trouble::new("run_exists", what).next(next)))
+        };
+        let Some(asked) = asked else { return taken(format!("run {id} exists already")) };
+        let seen = self.look_dir(self.view_root()?.run(id)?)?;
+        match &seen.state.idempotency {
+            Some(stands) if stands == asked => Ok(seen.dir),
+            Some(stands) if stands.key == asked.key => taken(format!(
+                "run {id} was created under the key {:?} with another process or other inputs",
+                asked.key
+            )),
+            _ => taken(format!("run {id} exists already, and not under this idempotency key")),
+        }
+    }
+
+    /// Gives a bare run its process, or (with `force`) an open one other code that must reproduce
+    /// its journal.
+    pub fn assign(
+        &self,
+        reference: &str,
+        source: &Source,
+        inputs: Option<Json>,
+        force: bool,
+        reason: Option<String>,
+    ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
+        let (graph, _) = self.pin(source)?;
+        let process = graph.process_ref(source.process_id.clone());
+        let mut run = self.open(reference)?;
+        run.must_be_open()?;
+        let previous = run.state().process.clone();
+        if previous.is_some() && !force {
+            let what = format!("run {} has a process already", run.dir.id());
+            let hint = "give --force, or take new code over with `dormouse run accept`";
+            let trouble = Trouble::new("process_assigned", what).next(hint);
+            return Err(Error::Conflict(trouble));
+        }
+        self.try_loading(&graph, &process, run.dir.id())?;
+        store_process(&run.dir, &graph)?;
+        run.append(
+            ProcessAssigned {
+                process: process.clone(),
+                previous: previous.clone(),
+                force: previous.is_some(),
+                accepted: None,
+                inputs,
+                inputs_blob: None,
+                reason,
+                by: self.by.clone(),
+            }
+            .into(),
+        )?;
+        let dir = run.dir.clone();
+        run.close()?;
+        Ok((dir, process, previous))
+    }
+
+    /// Builds the directory of a child run from its parent's pinned files.
+    pub(super) fn build_child(
+        &self,
+        root: &Root,
+        id: &RunId,
+        graph: &PinnedGraph,
+        process: ProcessRef,
+        inputs: Option<Json>,
+        parent: ParentRef,
+        cwd: Option<String>,
+    ) -> Result<RunDir> {
+        let created = RunCreated {
+            run_id: id.clone(),
+            process: Some(process),
+            inputs,
+            inputs_blob: None,
+            parent: Some(parent),
+            idempotency: None,
+            generation: 1,
+            tags: Vec::new(),
+            cwd,
+            non_interactive: false,
+            by: "executor:run".into(),
+        };
+        self.build(root, created, Some(graph))
+    }
+}
+
+/// All files of a pinned process with its lock, as they stand in `process/`.
+fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<_> = graph.files.iter().map(|f| (f.path.clone(), f.bytes.clone())).collect();
+    files.push((LOCK_FILE.to_owned(), graph.lock().print().into_bytes()));
+    files
+}
+
+/// Where a pinned process stands in a run directory: the first one in `process/`, later ones
+/// beside it.
+fn places(process: &ProcessRef) -> [String; 2] {
+    ["process".to_owned(), format!("process-{}", &process.digest.hex()[..16])]
+}
+
+/// Pins a process into a run that exists, beside the one it has.
+pub(super) fn store_process(dir: &RunDir, graph: &PinnedGraph) -> Result<()> {
+    let process = graph.process_ref(None);
+    if load_process(dir, &process).is_ok() {
+        return Ok(());
+    }
+    let [first, beside] = places(&process);
+    let taken =
+        dir.read_relative(&format!("{first}/{LOCK_FILE}"), limits::MODULE_BYTES_MAX).is_ok();
+    let place = if taken { beside } else { first };
+    for (path, bytes) in pinned_files(graph) {
+        dir.put_relative(&format!("{place}/{path}"), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Loads the pinned process that a record names; every byte is checked.
+pub(super) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedGraph> {
+    let mut missing = None;
+    for place in places(process) {
+        let path = format!("{place}/{LOCK_FILE}");
+        let lock = match dir.read_relative(&path, limits::MODULE_BYTES_MAX) {
+            Ok(bytes) => crate::shells::pin::PinLock::read(&bytes)?,
+            Err(e) => {
+                missing = Some(e);
+                continue;
+            }
+        };
+        if lock.belongs_to(process).is_err() {
+            continue;
+        }
+        let mut read = |path: &str| {
+            dir.read_relative(&format!("{place}/{path}"), limits::MODULE_BYTES_MAX)
+                .map_err(|e| e.source)
+        };
+        return Ok(PinnedGraph::verify(&lock, process, &mut read)?);
+    }
+    let why = missing.map_or(String::new(), |e| format!(": {e}"));
+    let what = format!("no pinned copy of the process {} is there{why} [J52]", process.digest);
+    Err(Error::Damaged(Trouble::new("J52", what).next("put process/ back from a copy of the run")))
+}
+
+/// The limits that hosts enforce.
+#[must_use]
+pub fn host_limits() -> HostLimits {
+    HostLimits {
+        heap_bytes_max: limits::HEAP_BYTES_MAX,
+        stack_bytes_max: limits::STACK_BYTES_MAX,
+        turn_cpu_max_ms: limits::TURN_CPU_MAX_MS,
+        load_cpu_max_ms: limits::LOAD_CPU_MAX_MS,
+        turn_outputs_max: limits::TURN_OUTPUTS_MAX,
+        open_effects_max: limits::OPEN_EFFECTS_MAX,
+        value_bytes_max: limits::VALUE_BYTES_MAX as u64,
+    }
+}
+
+fn load_failed(failure: &LoadFailure) -> Error {
+    const CODES: &[&str] = &[
+        "E_EXPORT_NOT_FOUND",
+        "E_EXPORT_NOT_FUNCTION",
+        "E_TS_SYNTAX",
+        "E_COMMONJS",
+        "E_IMPORT_NOT_PINNED",
+        "E_MODULE_SYNTAX",
+    ];
+    let known = CODES.iter().find(|code| **code == failure.code);
+    let stack = failure.stack.as_ref().map_or(String::new(), |s| format!("\n{}", s.trim_end()));
+    let what = format!("{}{stack}", failure.message);
+    Error::Refused(Trouble::new(known.copied().unwrap_or("E_MODULE_ERROR"), what))
+}
+
+/// The digest of what a client asked for under a key.
+fn request_digest(process: Option<&ProcessRef>, inputs: Option<&Json>) -> Digest {
+    let inputs = inputs.map_or(String::new(), |i| canonical(i, Numbers::AsWritten, None));
+    let process = process.map(Json::of).map_or(String::new(), |p| p.as_str().to_owned());
+    Digest::of(format!("{process}\n{inputs}").as_bytes())
+}
+
+/// The id of a run that is created under a key and no id: the same key finds the same run.
+fn id_of_key(key: &str) -> Result<RunId> {
+    let digest = Digest::of(format!("dormouse-idempotency-key\n{key}").as_bytes());
+    let text = format!("k{}", &digest.hex()[..25]);
+    text.parse().map_err(|e: crate::ground::id::Error| Error::from(root::Error::Name(e)))
+}
+
+/// The inputs of a payload pair, for messages to hosts.
+pub(super) fn loaded(dir: &RunDir, payload: Option<&Payload>) -> Result<Option<Json>> {
+    payload.map(|p| super::open::value_of(dir, p)).transpose()
+}
+
+/// The event that a run began with, for callers that want its data.
+#[must_use]
+pub fn created_event(event: &Event) -> Option<&RunCreated> {
+    match event {
+        Event::RunCreated(created) => Some(created),
+        _ => None,
+    }
+}

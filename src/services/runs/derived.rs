@@ -1,0 +1,113 @@
+//! Derived files of a run: task files, state for people, the state cache, logs.
+//!
+//! May not be relied upon. Invariant: a failure to write one of them changes nothing about the run.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::codecs::event::{Event, Payload, Record};
+use crate::codecs::format::json::Json;
+use crate::codecs::turn::{LogLine, TurnInput};
+use crate::ground::clock::Timestamp;
+use crate::ground::id::Seq;
+use crate::shells::run_dir::dir::{RunDir, RunJson, pretty};
+
+use super::open::OpenRun;
+use super::view;
+
+/// After a record is durable: the files of its effect, for whoever works on it.
+pub(super) fn after_append(run: &OpenRun, record: &Arc<Record>) {
+    // Best effort by definition: a full disk here must not fail what is durable already.
+    let _ = match &record.event {
+        Event::EffectRequested(asked) => {
+            let outside = run.state().effect(asked.effect_id).is_some_and(|e| e.wait.is_postable());
+            if !outside {
+                return;
+            }
+            let load = |p: Option<Payload>| p.and_then(|p| run.value(&p).ok());
+            let args = load(Payload::join(asked.args.as_ref(), asked.args_blob.as_ref()));
+            let def = load(Payload::join(asked.def.as_ref(), asked.def_blob.as_ref()));
+            let task = json!({
+                "effectId": asked.effect_id, "invocationKey": asked.key, "kind": asked.kind,
+                "taskId": asked.task_id, "title": asked.title, "label": asked.label,
+                "labels": asked.labels, "requestedAt": record.at, "definition": def, "args": args,
+            });
+            let inputs = args.unwrap_or_else(Json::null);
+            run.dir
+                .write_task_file(asked.effect_id, "inputs.json", line(&inputs).as_bytes())
+                .and_then(|()| {
+                    run.dir.write_task_file(asked.effect_id, "task.json", &pretty(&task))
+                })
+        }
+        Event::EffectResolved(done) => {
+            let payload = Payload::join(done.value.as_ref(), done.value_blob.as_ref());
+            let value = payload.and_then(|p| run.value(&p).ok());
+            let result = json!({
+                "effectId": done.effect_id, "status": done.status, "value": value,
+                "error": done.error, "recordedAt": record.at, "by": done.by,
+            });
+            run.dir.write_task_file(done.effect_id, "result.json", &pretty(&result))
+        }
+        Event::ProcessAssigned(assigned) => match run.dir.run_json() {
+            Some(json) => {
+                run.dir.write_run_json(&RunJson { process: Some(assigned.process.clone()), ..json })
+            }
+            None => Ok(()),
+        },
+        _ => Ok(()),
+    };
+}
+
+fn line(json: &Json) -> String {
+    format!("{}\n", json.as_str())
+}
+
+/// When a command is done with a run: the summary for people and the cache for programs.
+pub(super) fn at_close(run: &OpenRun) {
+    let _ = write_state(run);
+}
+
+/// Writes `state/`.
+pub(super) fn write_state(run: &OpenRun) -> super::Result<()> {
+    run.dir.write_state(&pretty(&state_json(run)))?;
+    let bytes = rmp_serde::to_vec_named(run.state()).unwrap_or_default();
+    run.dir.write_cache(run.state().head, &bytes)?;
+    Ok(())
+}
+
+fn state_json(run: &OpenRun) -> Value {
+    let state = run.state();
+    json!({
+        "runId": state.run_id, "state": view::state_name(state),
+        "nativeState": view::native_state(state), "generation": state.generation,
+        "head": state.head, "lastAt": state.last_at, "pendingByKind": view::pending_by_kind(state),
+        "pending": state.open_effects().map(|e| json!({
+            "effectId": e.id, "invocationKey": e.key, "kind": e.kind, "status": e.status.name(),
+            "requestedAt": e.requested_at,
+        })).collect::<Vec<_>>(),
+        "wakeAt": run.wake_at(),
+    })
+}
+
+/// Appends what a process logged in one live turn.
+pub(super) fn keep_logs(dir: &RunDir, turn: &TurnInput, logs: &[LogLine]) {
+    let at = Timestamp::from_micros(turn.clock_micros);
+    let lines: Vec<Json> = logs
+        .iter()
+        .map(|log| {
+            let mut value = serde_json::to_value(log).unwrap_or_default();
+            value["at"] = json!(at);
+            Json::of(&value)
+        })
+        .collect();
+    let _ = dir.append_logs(Seq(turn.seq), &lines);
+}
+
+/// The report of a divergence, beside the state, where the record's digest points to.
+pub(super) fn divergence(run: &OpenRun) {
+    if let Some(found) = run.engine().divergence() {
+        let text = pretty(&view::divergence_report(&run.dir, run.state(), found));
+        let _ = run.dir.put_relative("state/divergence.json", &text);
+    }
+}

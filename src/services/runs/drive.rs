@@ -1,0 +1,258 @@
+//! Letting a run go on: performs what its engine asks for until there is nothing to do.
+//!
+//! May not decide anything about the run: that is the engine's. Invariant: nothing is shown to a
+//! host that is not durable in the journal.
+
+use crate::codecs::event::{Event, Payload, ProcessRef};
+use crate::codecs::format::json::Json;
+use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
+use crate::ground::clock::Timestamp;
+use crate::ground::limits;
+use crate::machines::replay::engine::{Action, Engine, FeedPlan, Input, Rest, StartPlan, TurnPlan};
+use crate::shells::pin::PinnedGraph;
+use crate::shells::run_dir::dir::RunDir;
+
+use super::create::{host_limits, load_process, loaded};
+use super::hosts::{Host, Silence};
+use super::open::OpenRun;
+use super::{Error, Result, Runs, derived};
+
+/// One instance of a process, as long as it lives.
+pub(super) struct Player<'a> {
+    runs: &'a Runs,
+    dir: RunDir,
+    host: Option<Box<dyn Host>>,
+    failures: u32,
+    cwd: Option<String>,
+    /// Log lines are kept.
+    logs: bool,
+    /// Code to play instead of what is pinned.
+    instead: Option<(Option<PinnedGraph>, ProcessRef)>,
+}
+
+/// What a host's silence means for the run.
+pub(super) enum Answer {
+    /// Tell the engine.
+    Input(Input),
+    /// The host is gone; replay in another one.
+    Again,
+}
+
+impl<'a> Player<'a> {
+    pub(super) fn new(runs: &'a Runs, dir: &RunDir, cwd: Option<String>, logs: bool) -> Self {
+        Self { runs, dir: dir.clone(), host: None, failures: 0, cwd, logs, instead: None }
+    }
+
+    /// Plays other code than what is pinned (none: the pinned code under another name).
+    pub(super) fn replace_code(&mut self, graph: Option<PinnedGraph>, process: &ProcessRef) {
+        self.instead = Some((graph, process.clone()));
+    }
+
+    pub(super) fn drop_host(&mut self) {
+        self.host = None;
+    }
+
+    /// Starts an instance.
+    pub(super) fn start(&mut self, plan: &StartPlan) -> Result<Answer> {
+        let (graph, process) = match &self.instead {
+            Some((Some(graph), process)) => (graph.clone(), process),
+            _ => (load_process(&self.dir, &plan.process)?, &plan.process),
+        };
+        let run_id = self.dir.id().to_string();
+        let path = self.runs.disk.canonicalize(self.dir.path())?;
+        let start = Start {
+            seed_run_id: run_id.clone(),
+            run_id,
+            generation: plan.generation,
+            run_dir: path.display().to_string(),
+            cwd: self.cwd.clone(),
+            process_id: process.process_id.clone(),
+            profile: process.api,
+            entry: process.entry.clone(),
+            export_name: process.export_name.clone(),
+            modules: graph.modules(),
+            inputs: loaded(&self.dir, plan.inputs.as_ref())?,
+            carried: plan.carried.clone(),
+            clock_micros: plan.clock.micros(),
+            next_ordinal: plan.next_ordinal,
+            known: plan.known.clone(),
+            known_marks: plan.known_marks.clone(),
+            limits: host_limits(),
+        };
+        self.host = match self.runs.hosts.spawn() {
+            Ok(host) => Some(host),
+            Err(silence) => return Ok(self.silent(silence)),
+        };
+        self.say(&ToHost::Start(Box::new(start)), limits::LOAD_CPU_MAX_MS)
+    }
+
+    /// Runs one turn.
+    pub(super) fn turn(&mut self, plan: &TurnPlan) -> Result<Answer> {
+        let input = TurnInput {
+            seq: plan.seq.0,
+            clock_micros: plan.clock.micros(),
+            feed: self.feed(&plan.feed)?,
+            journaled_outputs: plan.journaled_outputs,
+            journaled_marks: plan.journaled_marks.clone(),
+            live_after: plan.live_after,
+            by_key: plan.by_key,
+            quiet: !plan.live_after || !self.logs,
+        };
+        self.say(&ToHost::Turn(input), limits::TURN_CPU_MAX_MS)
+    }
+
+    fn feed(&self, plan: &FeedPlan) -> Result<Feed> {
+        Ok(match plan {
+            FeedPlan::RunStarted => Feed::RunStarted,
+            FeedPlan::Resolved { ordinal, value, error, attempts } => {
+                let value: Option<&Payload> = value.as_ref();
+                Feed::Resolved {
+                    ordinal: *ordinal,
+                    value: loaded(&self.dir, value)?,
+                    error: error.clone(),
+                    attempts: *attempts,
+                }
+            }
+            FeedPlan::Cancelled { ordinal, reason } => {
+                Feed::Cancelled { ordinal: *ordinal, reason: reason.clone() }
+            }
+            FeedPlan::CancelRequested { reason } => {
+                Feed::CancelRequested { reason: reason.clone() }
+            }
+        })
+    }
+
+    fn say(&mut self, message: &ToHost, cpu_max_ms: u64) -> Result<Answer> {
+        let Some(host) = &mut self.host else {
+            return Ok(self.silent(Silence::Died("the host is gone".into())));
+        };
+        let answer = match host.call(message, cpu_max_ms, self.runs.turn_wall_max_ms) {
+            Ok(answer) => answer,
+            Err(silence) => return Ok(self.silent(silence)),
+        };
+        Ok(Answer::Input(match answer {
+            FromHost::Started { .. } => Input::Started,
+            FromHost::LoadFailed(failure) => {
+                let text = format!("{}: {}", failure.code, failure.message);
+                Input::LoadFailed(crate::machines::effect::plain_error("LoadError", text))
+            }
+            FromHost::Limit { name, detail } => {
+                self.host = None;
+                Input::Limit { name, detail }
+            }
+            FromHost::Turn(done) => {
+                if let ToHost::Turn(turn) = message {
+                    self.keep(turn, &done)?;
+                }
+                Input::Turned(done)
+            }
+        }))
+    }
+
+    /// Keeps what a turn put out besides its outputs: files for tasks, log lines.
+    fn keep(&self, turn: &TurnInput, done: &TurnDone) -> Result<()> {
+        if !turn.live_after {
+            return Ok(());
+        }
+        for blob in &done.blobs {
+            self.dir.put_relative(&blob.path, &blob.content)?;
+        }
+        derived::keep_logs(&self.dir, turn, &done.logs);
+        Ok(())
+    }
+
+    fn silent(&mut self, silence: Silence) -> Answer {
+        self.host = None;
+        match silence {
+            Silence::Cpu(detail) => Answer::Input(Input::Limit { name: "cpu".into(), detail }),
+            Silence::Died(detail) => {
+                self.failures += 1;
+                if self.failures >= limits::HOST_FAILURES_MAX {
+                    return Answer::Input(Input::HostFailed(detail));
+                }
+                Answer::Again
+            }
+        }
+    }
+}
+
+impl OpenRun {
+    /// Performs what the engine asks for until it rests. Child runs are not looked at.
+    pub(super) fn play(&mut self) -> Result<Rest> {
+        let runs = self.runs.clone();
+        let mut player = Player::new(&runs, &self.dir, self.state().cwd.clone(), true);
+        self.play_with(&mut player)
+    }
+
+    pub(super) fn play_with(&mut self, player: &mut Player<'_>) -> Result<Rest> {
+        let mut input = Input::Poll;
+        loop {
+            let now = self.runs.clock.now();
+            let Some(action) = self.engine.handle(now, input)? else {
+                input = Input::Poll;
+                continue;
+            };
+            input = Input::Poll;
+            let answer = match action {
+                Action::Append(batch) => {
+                    for draft in batch {
+                        self.append_draft(draft)?;
+                    }
+                    continue;
+                }
+                Action::Start(plan) => player.start(&plan)?,
+                Action::Turn(plan) => player.turn(&plan)?,
+                Action::Rest(Rest::Restart) => Answer::Again,
+                Action::Rest(rest) => {
+                    derived::divergence(self);
+                    return Ok(rest);
+                }
+            };
+            match answer {
+                Answer::Input(next) => input = next,
+                Answer::Again => {
+                    player.drop_host();
+                    self.reload()?;
+                }
+            }
+        }
+    }
+
+    /// When time alone will make something happen in this run.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.engine.wake_at()
+    }
+
+    /// The engine's remarks of this command.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        self.engine.warnings()
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The output of a completed run.
+    pub fn output(&self) -> Result<Option<Json>> {
+        let completed = self.records().iter().rev().find_map(|r| match &r.event {
+            Event::RunCompleted(c) => Some(c.clone()),
+            _ => None,
+        });
+        let payload =
+            completed.and_then(|c| Payload::join(c.output.as_ref(), c.output_blob.as_ref()));
+        payload.map(|p| self.value(&p)).transpose()
+    }
+
+    /// Refuses when the run has ended.
+    pub(super) fn must_be_open(&self) -> Result<()> {
+        match self.state().end {
+            None => Ok(()),
+            Some((end, _)) => {
+                let what = format!("run {} has ended as {}", self.dir.id(), end.name());
+                Err(Error::Conflict(super::trouble::Trouble::new("run_ended", what)))
+            }
+        }
+    }
+}

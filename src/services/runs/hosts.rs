@@ -1,0 +1,68 @@
+//! Where process hosts come from, as the services see it.
+//!
+//! May not know pipes or engines. Invariant: a host that failed is not spoken to again.
+
+use std::path::PathBuf;
+
+use crate::codecs::turn::{FromHost, ToHost};
+use crate::shells::host::parent::{self, HostError};
+
+/// Why a host did not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Silence {
+    /// It was killed: far beyond its CPU limit, in something that cannot be interrupted.
+    Cpu(String),
+    /// It died, hung or spoke nonsense.
+    Died(String),
+}
+
+/// Starts hosts.
+pub trait Hosts {
+    /// A new host without an instance.
+    fn spawn(&self) -> Result<Box<dyn Host>, Silence>;
+}
+
+/// One host.
+pub trait Host {
+    /// Says something and waits for the answer.
+    fn call(
+        &mut self,
+        message: &ToHost,
+        cpu_max_ms: u64,
+        wall_max_ms: u64,
+    ) -> Result<FromHost, Silence>;
+}
+
+/// Hosts that are child processes of this program.
+#[derive(Debug, Clone)]
+pub struct ChildHosts {
+    /// The program.
+    pub exe: PathBuf,
+}
+
+impl Hosts for ChildHosts {
+    fn spawn(&self) -> Result<Box<dyn Host>, Silence> {
+        match parent::Host::spawn(&self.exe) {
+            Ok(host) => Ok(Box::new(host)),
+            Err(e) => Err(silence(&e)),
+        }
+    }
+}
+
+impl Host for parent::Host {
+    fn call(
+        &mut self,
+        message: &ToHost,
+        cpu_max_ms: u64,
+        wall_max_ms: u64,
+    ) -> Result<FromHost, Silence> {
+        self.call(message, cpu_max_ms, wall_max_ms).map_err(|e| silence(&e))
+    }
+}
+
+fn silence(error: &HostError) -> Silence {
+    match error {
+        HostError::Killed { .. } => Silence::Cpu(error.to_string()),
+        _ => Silence::Died(error.to_string()),
+    }
+}

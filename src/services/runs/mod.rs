@@ -1,0 +1,99 @@
+//! Runs: creating them, letting them go on, answering their effects, steering and looking at them.
+//!
+//! One file a deed. May not know doors. Invariant: whoever changes a run holds its lock and has
+//! verified and folded its whole journal.
+
+pub mod accept;
+pub mod check;
+pub mod children;
+pub mod create;
+pub mod derived;
+pub mod drive;
+pub mod hosts;
+pub mod list;
+pub mod open;
+pub mod post;
+pub mod source;
+pub mod steer;
+pub mod trouble;
+pub mod view;
+
+pub use trouble::{Error, Result};
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use crate::ground::clock::Clock;
+use crate::ground::id::RunId;
+use crate::ports::disk::Disk;
+use crate::shells::run_dir::dir::RunDir;
+use crate::shells::run_dir::root::{self, Options, Root, RootView};
+use hosts::Hosts;
+
+/// Where runs are kept and with what they are worked on. Made once by a door.
+#[derive(Clone)]
+pub struct Runs {
+    /// The disk.
+    pub disk: Rc<dyn Disk>,
+    /// The clock.
+    pub clock: Rc<dyn Clock>,
+    /// Starts process hosts.
+    pub hosts: Rc<dyn Hosts>,
+    /// The runs root.
+    pub root: PathBuf,
+    /// How long to wait for a lock.
+    pub lock_wait_ms: u64,
+    /// A filesystem type that is accepted although its promises are unknown.
+    pub allow_fs: Option<String>,
+    /// Longest wall-clock time one turn may take.
+    pub turn_wall_max_ms: u64,
+    /// Who acts, as it stands in records: `operator:<name>`.
+    pub by: String,
+}
+
+impl Runs {
+    /// Opens the root for writing commands, making it if it is missing.
+    pub fn open_root(&self, create: bool) -> Result<Root> {
+        let options =
+            Options { create, wait_ms: self.lock_wait_ms, allow_fs: self.allow_fs.clone() };
+        Ok(Root::open(&self.disk, &self.root, &options, &*self.clock)?)
+    }
+
+    /// Opens the root for looking; a root that does not exist yet has no runs.
+    pub fn view_root(&self) -> Result<RootView> {
+        Ok(RootView::open(&self.disk, &self.root)?)
+    }
+
+    /// The directory of the run that `reference` means: an id, the only run whose id begins with it,
+    /// or a path.
+    pub fn find(&self, reference: &str) -> Result<RunDir> {
+        if reference.contains('/') || matches!(reference, "." | "..") {
+            return Ok(root::run_at(&self.disk, Path::new(reference))?);
+        }
+        let found = self.view_root().and_then(|root| Ok(root.find(reference)?));
+        found.map_err(|error| self.did_you_mean(reference, error))
+    }
+
+    /// Adds the nearest run ids to an error about an unknown one.
+    fn did_you_mean(&self, reference: &str, error: Error) -> Error {
+        let Error::NotFound(mut trouble) = error else { return error };
+        let ids = self.view_root().and_then(|root| Ok(root.run_ids()?)).unwrap_or_default();
+        let near = ids.iter().map(|id| (strsim::osa_distance(id.as_str(), reference), id));
+        let near =
+            near.filter(|(distance, _)| *distance <= 3).min_by_key(|(distance, _)| *distance);
+        if let Some((_, id)) = near {
+            trouble.next.push(format!("did you mean {id}?"));
+        }
+        trouble.next.push("dormouse run list".to_owned());
+        Error::NotFound(trouble)
+    }
+
+    /// A new run id: a ULID, so that ids sort by time of creation.
+    #[must_use]
+    pub fn fresh_id(&self) -> RunId {
+        let millis = u64::try_from(self.clock.now().millis()).unwrap_or(0);
+        let random = u128::from_le_bytes(self.disk.random());
+        let text = ulid::Ulid::from_parts(millis, random).to_string();
+        text.parse().unwrap_or_else(|_| unreachable!("a ULID is a run id"))
+    }
+}

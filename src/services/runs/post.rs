@@ -1,0 +1,332 @@
+//! Posting the outcome of an effect.
+//!
+//! May not know who may post. Invariant: an accepted post is durable when it is answered; a refused
+//! one is kept as evidence and changes nothing.
+
+use serde_json::{Value, json};
+
+use crate::codecs::event::{
+    EffectCancelled, EffectResolved, ErrorInfo, Event, Payload, Profile, Status,
+};
+use crate::codecs::format::json::{Json, Surrogates, gate};
+use crate::ground::clock::Timestamp;
+use crate::ground::id::{EffectId, Epoch, Seq};
+use crate::ground::limits::{JSON_DEPTH_MAX, VALUE_BYTES_MAX};
+use crate::machines::effect::Wait;
+use crate::machines::effect::breakpoint::Answers;
+use crate::machines::effect::life::EffectStatus;
+use crate::machines::effect::post::{Post, Refusal, Verdict, judge};
+use crate::machines::replay::drafts;
+
+use super::open::{OpenRun, record_at};
+use super::trouble::Trouble;
+use super::{Error, Result, Runs};
+
+/// What someone posts.
+#[derive(Debug, Clone)]
+pub struct Posting {
+    /// The effect.
+    pub effect: EffectId,
+    /// How it ended.
+    pub status: Status,
+    /// The value; for `ok` without one the task's output file is read.
+    pub value: Option<Json>,
+    /// The error, for `error`.
+    pub error: Option<ErrorInfo>,
+    /// The start it answers.
+    pub epoch: Option<Epoch>,
+    /// The call the poster believes to answer.
+    pub invocation_key: Option<String>,
+    /// Text that it printed.
+    pub stdout: Option<Output>,
+    /// Text that it printed as errors.
+    pub stderr: Option<Output>,
+    /// When the work began, in the poster's words.
+    pub started_at: Option<String>,
+    /// When it ended.
+    pub finished_at: Option<String>,
+    /// Whatever goes along.
+    pub metadata: Option<Json>,
+}
+
+/// What a task printed.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// The bytes, to be stored as the task's log.
+    Content(Vec<u8>),
+    /// A file of the run directory that holds them already.
+    Reference(String),
+}
+
+/// What became of a post.
+#[derive(Debug, Clone)]
+pub struct Posted {
+    /// The record that holds the outcome.
+    pub seq: Seq,
+    /// It stood there already.
+    pub repeat: bool,
+    /// How the effect ended.
+    pub status: Status,
+    /// A shell task's error was turned into a value.
+    pub normalised_shell_failure: bool,
+    /// Things the poster should know.
+    pub warnings: Vec<String>,
+    /// Run-relative file of the outcome.
+    pub result_ref: String,
+    /// Run-relative file of what it printed.
+    pub stdout_ref: Option<String>,
+    /// Run-relative file of what it printed as errors.
+    pub stderr_ref: Option<String>,
+    /// When the work began.
+    pub started_at: String,
+    /// When it ended.
+    pub finished_at: String,
+}
+
+impl Runs {
+    /// Posts an outcome.
+    pub fn post(&self, reference: &str, posting: Posting) -> Result<Posted> {
+        let mut run = self.open(reference)?;
+        let posted = run.post(posting);
+        // A refusal must leave the run as closed as it was.
+        let closed = run.close();
+        let posted = posted?;
+        closed?;
+        Ok(posted)
+    }
+
+    /// Gives up one effect.
+    pub fn cancel_effect(
+        &self,
+        reference: &str,
+        id: EffectId,
+        reason: Option<String>,
+    ) -> Result<Seq> {
+        let mut run = self.open(reference)?;
+        let Some(effect) = run.state().effect(id).cloned() else {
+            return Err(Refusal::UnknownEffect(id).into());
+        };
+        if effect.status == EffectStatus::Cancelled {
+            return Ok(effect.ended.map_or(Seq(0), |e| e.seq));
+        }
+        if let Some(ended) = &effect.ended {
+            let status = effect.status.name();
+            return Err(Refusal::Ended { id, status, seq: ended.seq }.into());
+        }
+        run.must_be_open()?;
+        let reason = reason.unwrap_or_else(|| "cancelled by operator".into());
+        let event = match drafts::effect_cancelled(&effect, &reason, &self.by) {
+            Event::EffectCancelled(e) => EffectCancelled { reason, ..e },
+            _ => return Err(Error::Bug(Trouble::new("bug", "not a cancellation"))),
+        };
+        let seq = run.append(event.into())?.seq;
+        run.close()?;
+        Ok(seq)
+    }
+}
+
+impl OpenRun {
+    fn post(&mut self, mut posting: Posting) -> Result<Posted> {
+        let id = posting.effect;
+        let def = self.definition(id)?;
+        if posting.status == Status::Ok && posting.value.is_none() {
+            posting.value = Some(self.output_file(id, &def)?);
+        }
+        let size = posting.value.as_ref().map_or(0, |v| v.as_str().len());
+        if size > VALUE_BYTES_MAX {
+            let what = format!("the value has {size} bytes, at most {VALUE_BYTES_MAX}");
+            return Err(Error::Refused(Trouble::new("value_too_large", what)));
+        }
+        let post = Post {
+            epoch: posting.epoch,
+            status: posting.status,
+            value: posting.value.clone(),
+            error: posting.error.clone().map(drafts::clip_error),
+            invocation_key: posting.invocation_key.clone(),
+            by: self.runs.by.clone(),
+        };
+        let state = self.state();
+        let effect = state.effect(id);
+        let kind = effect.map_or("", |e| e.kind.as_str());
+        let schema = output_schema(&def, kind);
+        let strict =
+            kind == "shell" || state.process.as_ref().is_some_and(|p| p.api == Profile::Dormouse);
+        let enforced = schema.as_ref().filter(|_| strict);
+        let end = state.end.map(|(end, _)| end.name());
+        let verdict = judge(effect, id, end, &post, enforced)
+            .and_then(|verdict| answers_suffice(effect.map(|e| &e.wait), id, &post, verdict));
+        match verdict {
+            Err(refusal) => Err(self.refused(&posting, refusal)),
+            Ok(Verdict::Repeat { seq }) => Ok(self.repeat(id, seq)),
+            Ok(Verdict::Accept { resolved, mut warnings, normalised_shell_failure }) => {
+                if let (Some(schema), Some(value), false) = (&schema, &resolved.value, strict) {
+                    let found =
+                        crate::machines::effect::task::schema_errors(schema, &value.to_value());
+                    warnings.extend(found.into_iter().map(|e| format!("schema: {e}")));
+                }
+                let resolved = self.with_outputs(*resolved, &posting)?;
+                let record = self.append(resolved.into())?;
+                let mut posted = self.repeat(id, record.seq);
+                posted.repeat = false;
+                posted.warnings = warnings;
+                posted.normalised_shell_failure = normalised_shell_failure;
+                Ok(posted)
+            }
+        }
+    }
+
+    /// The definition of an effect as a tree; `null` for an effect that does not exist.
+    fn definition(&self, id: EffectId) -> Result<Value> {
+        let Some(effect) = self.state().effect(id) else { return Ok(Value::Null) };
+        let record = record_at(self.records(), effect.requested_seq);
+        let Some(Event::EffectRequested(asked)) = record.map(|r| &r.event) else {
+            return Ok(Value::Null);
+        };
+        let payload = Payload::join(asked.def.as_ref(), asked.def_blob.as_ref());
+        Ok(payload.map(|p| self.value(&p)).transpose()?.map_or(Value::Null, |d| d.to_value()))
+    }
+
+    /// The value of a post that brings none: the file the definition names, else `output.json`.
+    fn output_file(&self, id: EffectId, def: &Value) -> Result<Json> {
+        let named = def.pointer("/io/outputJsonPath").and_then(Value::as_str).map(str::to_owned);
+        let default = format!("tasks/{id}/output.json");
+        for path in named.into_iter().chain([default]) {
+            let Ok(bytes) = self.dir.read_relative(&path, VALUE_BYTES_MAX as u64) else { continue };
+            let json = gate(&bytes, JSON_DEPTH_MAX, Surrogates::Paired).map_err(|e| {
+                Error::Invalid(Trouble::new("value_not_json", format!("{path}: {e}")))
+            })?;
+            return Ok(unwrap_envelope(&json, id));
+        }
+        let what = format!("status ok needs a value, and tasks/{id} has no output file");
+        let hint = "give --value FILE, --value - or --value-inline JSON";
+        Err(Error::Invalid(Trouble::new("value_missing", what).next(hint)))
+    }
+
+    /// Stores what the task printed and adds it to the record.
+    fn with_outputs(&self, resolved: EffectResolved, posting: &Posting) -> Result<EffectResolved> {
+        let id = posting.effect;
+        let keep = |output: &Option<Output>, name: &str| match output {
+            None => Ok(None),
+            Some(Output::Reference(path)) => {
+                self.dir.read_relative(path, u64::from(u32::MAX)).map_err(|e| {
+                    let hint = "name a file inside the run directory";
+                    Error::from(e).and_next(hint)
+                })?;
+                Ok::<_, Error>(Some(path.clone()))
+            }
+            Some(Output::Content(bytes)) => {
+                let path = format!("tasks/{id}/{name}.log");
+                self.dir.put_relative(&path, bytes)?;
+                Ok(Some(path))
+            }
+        };
+        Ok(EffectResolved {
+            stdout: keep(&posting.stdout, "stdout")?,
+            stderr: keep(&posting.stderr, "stderr")?,
+            started_at: posting.started_at.clone(),
+            finished_at: posting.finished_at.clone(),
+            metadata: posting.metadata.clone(),
+            ..resolved
+        })
+    }
+
+    /// Keeps a refused post as evidence and gives the refusal.
+    fn refused(&self, posting: &Posting, refusal: Refusal) -> Error {
+        let error = Error::from(refusal);
+        let known = self.state().effect(posting.effect);
+        let Some(effect) = known else { return error };
+        let evidence = json!({
+            "receivedAt": self.runs.clock.now(), "epoch": posting.epoch,
+            "currentEpoch": effect.epoch, "code": error.trouble().code, "by": self.runs.by,
+            "status": posting.status, "value": posting.value, "error": posting.error,
+        });
+        let bytes = crate::shells::run_dir::dir::pretty(&evidence);
+        match self.dir.keep_stale(posting.effect, posting.epoch, &bytes) {
+            Ok(Some(path)) => error.and_next(format!("the post is kept in {path}")),
+            _ => error,
+        }
+    }
+
+    fn repeat(&self, id: EffectId, seq: Seq) -> Posted {
+        let record = record_at(self.records(), seq);
+        let at = record.map_or_else(Timestamp::default, |r| r.at);
+        let resolved = match record.map(|r| &r.event) {
+            Some(Event::EffectResolved(resolved)) => Some(resolved),
+            _ => None,
+        };
+        let text = |given: Option<&String>| given.cloned().unwrap_or_else(|| at.iso_millis());
+        Posted {
+            seq,
+            repeat: true,
+            status: resolved.map_or(Status::Ok, |r| r.status),
+            normalised_shell_failure: false,
+            warnings: Vec::new(),
+            result_ref: format!("tasks/{id}/result.json"),
+            stdout_ref: resolved.and_then(|r| r.stdout.clone()),
+            stderr_ref: resolved.and_then(|r| r.stderr.clone()),
+            started_at: text(resolved.and_then(|r| r.started_at.as_ref())),
+            finished_at: text(resolved.and_then(|r| r.finished_at.as_ref())),
+        }
+    }
+}
+
+/// The schema that a value of the effect is checked against.
+fn output_schema(def: &Value, kind: &str) -> Option<Value> {
+    let inner = match kind {
+        "shell" => None,
+        _ => def.pointer(&format!("/{kind}/outputSchema")),
+    };
+    def.get("outputSchema").or(inner).filter(|s| s.is_object()).cloned()
+}
+
+/// Other runtimes wrap the outcome in an envelope: the value inside is what counts.
+fn unwrap_envelope(json: &Json, id: EffectId) -> Json {
+    let Value::Object(map) = json.to_value() else { return json.clone() };
+    let version = map.get("schemaVersion").and_then(Value::as_str);
+    let effect = map.get("effectId").and_then(Value::as_str);
+    if version != Some("2026.01.results-v1") || effect != Some(id.to_string().as_str()) {
+        return json.clone();
+    }
+    map.get("result").or_else(|| map.get("value")).map_or_else(|| json.clone(), Json::of)
+}
+
+/// Enforces the strategy of a breakpoint that several people decide.
+fn answers_suffice(
+    wait: Option<&Wait>,
+    id: EffectId,
+    post: &Post,
+    verdict: Verdict,
+) -> std::result::Result<Verdict, Refusal> {
+    let Some(Wait::Breakpoint(facts)) = wait else { return Ok(verdict) };
+    let (Some(needed), Verdict::Accept { .. }, Some(value)) =
+        (facts.answers_needed(), &verdict, &post.value)
+    else {
+        return Ok(verdict);
+    };
+    let value = value.to_value();
+    let all = value.get("allResponses").and_then(Value::as_array).cloned().unwrap_or_default();
+    let expert = |r: &Value| r.get("expert").and_then(Value::as_str).map(str::to_owned);
+    let approved = |r: &Value| r.get("approved").and_then(Value::as_bool) == Some(true);
+    let people: std::collections::BTreeSet<String> = all.iter().filter_map(expert).collect();
+    let refuse = |why: String| Err(Refusal::ValueInvalid { id, why: vec![why] });
+    match needed {
+        Answers::All(_) => {
+            let missing: Vec<&String> =
+                facts.experts.iter().filter(|e| !people.contains(*e)).collect();
+            if missing.is_empty() {
+                return Ok(verdict);
+            }
+            refuse(format!("collect-all: allResponses lacks an answer of {missing:?}"))
+        }
+        Answers::Quorum(wanted) => {
+            let yes: std::collections::BTreeSet<String> =
+                all.iter().filter(|r| approved(r)).filter_map(expert).collect();
+            let yes = u32::try_from(yes.len()).unwrap_or(u32::MAX);
+            let claims = value.get("approved").and_then(Value::as_bool) == Some(true);
+            if !claims || yes >= wanted {
+                return Ok(verdict);
+            }
+            refuse(format!("quorum: {yes} approvals in allResponses, {wanted} are needed"))
+        }
+    }
+}

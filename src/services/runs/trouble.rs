@@ -1,0 +1,270 @@
+//! What can go wrong with a deed, grouped by what the caller can do about it.
+//!
+//! May not know exit codes or HTTP. Invariant: every error has a stable code that a page explains,
+//! says what and why, and names the next command where there is one.
+
+use crate::machines::effect::post::Refusal;
+use crate::machines::replay::state::IllegalEvent;
+use crate::ports::disk;
+use crate::shells::journal::scan::Scan;
+use crate::shells::journal::writer;
+use crate::shells::pin::{PinError, VerifyError};
+use crate::shells::run_dir::{blob, lock, root};
+
+/// The result of a deed.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What to tell about an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// Stable code: the name of its page.
+    pub code: &'static str,
+    /// What is wrong, and why.
+    pub what: String,
+    /// Commands and remarks that help.
+    pub next: Vec<String>,
+}
+
+/// An error of a deed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller's words make no sense: mend them.
+    #[error("{}", .0.what)]
+    Invalid(Trouble),
+    /// What was named does not exist.
+    #[error("{}", .0.what)]
+    NotFound(Trouble),
+    /// Something else stands already, or somebody else is at it.
+    #[error("{}", .0.what)]
+    Conflict(Trouble),
+    /// Data is damaged; an operator decides.
+    #[error("{}", .0.what)]
+    Damaged(Trouble),
+    /// Refused by a policy, a schema or a limit.
+    #[error("{}", .0.what)]
+    Refused(Trouble),
+    /// Storage failed. Nothing was written, or nobody knows (`unknown`).
+    #[error("{}", .trouble.what)]
+    Storage {
+        /// What to tell.
+        trouble: Trouble,
+        /// Whether the last record may be there.
+        unknown: bool,
+    },
+    /// A bug in dormouse.
+    #[error("{}", .0.what)]
+    Bug(Trouble),
+}
+
+impl Trouble {
+    /// An error text under its code.
+    #[must_use]
+    pub fn new(code: &'static str, what: impl Into<String>) -> Self {
+        Self { code, what: what.into(), next: Vec::new() }
+    }
+
+    /// Adds what to do next.
+    #[must_use]
+    pub fn next(mut self, hint: impl Into<String>) -> Self {
+        self.next.push(hint.into());
+        self
+    }
+}
+
+impl Error {
+    /// What to tell.
+    #[must_use]
+    pub const fn trouble(&self) -> &Trouble {
+        match self {
+            Self::Invalid(t)
+            | Self::NotFound(t)
+            | Self::Conflict(t)
+            | Self::Damaged(t)
+            | Self::Refused(t)
+            | Self::Bug(t)
+            | Self::Storage { trouble: t, .. } => t,
+        }
+    }
+
+    /// The same error with one more thing to do.
+    #[must_use]
+    pub fn and_next(mut self, hint: impl Into<String>) -> Self {
+        let (Self::Invalid(t)
+        | Self::NotFound(t)
+        | Self::Conflict(t)
+        | Self::Damaged(t)
+        | Self::Refused(t)
+        | Self::Bug(t)
+        | Self::Storage { trouble: t, .. }) = &mut self;
+        t.next.push(hint.into());
+        self
+    }
+}
+
+/// A text with its causes, outermost first.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+impl From<disk::Error> for Error {
+    fn from(error: disk::Error) -> Self {
+        let code = match error.kind {
+            disk::Kind::NoSpace => "disk_full",
+            disk::Kind::NotFound => "file_not_found",
+            _ => "storage_failed",
+        };
+        let trouble = Trouble::new(code, chain(&error));
+        match error.kind {
+            disk::Kind::NotFound => Self::NotFound(trouble),
+            disk::Kind::WrongKind | disk::Kind::BadName => {
+                Self::Refused(Trouble { code: "file_refused", ..trouble })
+            }
+            _ => Self::Storage { trouble, unknown: false },
+        }
+    }
+}
+
+impl From<lock::Error> for Error {
+    fn from(error: lock::Error) -> Self {
+        match error {
+            lock::Error::Busy { .. } => Self::Conflict(
+                Trouble::new("lock_busy", error.to_string())
+                    .next("wait for it, or give --lock-timeout a longer time"),
+            ),
+            lock::Error::NotALock { .. } => Self::Refused(Trouble::new("R3", error.to_string())),
+            lock::Error::Disk(e) => e.into(),
+        }
+    }
+}
+
+impl From<root::Error> for Error {
+    fn from(error: root::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            root::Error::NotFound(_) => Self::NotFound(Trouble::new("run_not_found", text)),
+            root::Error::Ambiguous { .. } => Self::Invalid(
+                Trouble::new("run_ambiguous", text).next("give more characters of the id"),
+            ),
+            root::Error::Exists(_) => Self::Conflict(Trouble::new("run_exists", text)),
+            root::Error::Refused { label, .. } => Self::Refused(Trouble::new(label, text)),
+            root::Error::NeedsRecovery(_) => {
+                Self::Conflict(Trouble::new("root_needs_recovery", text))
+            }
+            root::Error::Name(_) => Self::Invalid(Trouble::new("run_id_invalid", text)),
+            root::Error::TooLong(_) => Self::Refused(Trouble::new("record_too_long", text)),
+            root::Error::Lock(e) => e.into(),
+            root::Error::Disk(e) => e.into(),
+        }
+    }
+}
+
+impl From<writer::Error> for Error {
+    fn from(error: writer::Error) -> Self {
+        let text = chain(&error);
+        match error {
+            writer::Error::Conflict { .. } => Self::Conflict(Trouble::new("head_moved", text)),
+            writer::Error::TooLong(_) => Self::Refused(Trouble::new("record_too_long", text)),
+            writer::Error::SetAside(scan) => damaged(&scan),
+            writer::Error::NotWritten(e) => {
+                let code = if e.kind == disk::Kind::NoSpace { "disk_full" } else { "not_written" };
+                Self::Storage { trouble: Trouble::new(code, text), unknown: false }
+            }
+            writer::Error::Unknown(_) => Self::Storage {
+                trouble: Trouble::new("unknown_outcome", text)
+                    .next("look again: the record may or may not be in the journal"),
+                unknown: true,
+            },
+            writer::Error::Latched => {
+                Self::Storage { trouble: Trouble::new("not_written", text), unknown: false }
+            }
+        }
+    }
+}
+
+/// The error of a journal that must not be executed as it is.
+#[must_use]
+pub fn damaged(scan: &Scan) -> Error {
+    let case = scan.main.case;
+    let place = if scan.main.file.is_empty() {
+        String::new()
+    } else {
+        format!(" ({} at byte {})", scan.main.file, scan.main.offset)
+    };
+    let what = format!("{}: {}{place} [{}]", case.title(), scan.main.why, case.label());
+    Error::Damaged(Trouble::new(case.label(), what))
+}
+
+impl From<blob::Error> for Error {
+    fn from(error: blob::Error) -> Self {
+        let text = error.to_string();
+        match error {
+            blob::Error::Missing(_) => Self::Damaged(
+                Trouble::new("J50", text).next("put the blob back from a copy of the run"),
+            ),
+            blob::Error::Differs(_) => Self::Damaged(
+                Trouble::new("J51", text).next("put the blob back from a copy of the run"),
+            ),
+            blob::Error::Disk(e) => e.into(),
+        }
+    }
+}
+
+impl From<PinError> for Error {
+    fn from(error: PinError) -> Self {
+        let place = error.site.as_ref().map_or(String::new(), |site| format!("{site}: "));
+        let what = format!("{place}{}", error.message);
+        let missing = matches!(error.code, "E_MODULE_NOT_FOUND");
+        let mut trouble = Trouble::new(error.code, what);
+        if !error.hint.is_empty() {
+            trouble.next.push(error.hint);
+        }
+        if missing { Self::NotFound(trouble) } else { Self::Refused(trouble) }
+    }
+}
+
+impl From<VerifyError> for Error {
+    fn from(error: VerifyError) -> Self {
+        let what = format!("{} [J52]", chain(&error));
+        let trouble = Trouble::new("J52", what);
+        Self::Damaged(trouble.next("put the pinned file back; it is never executed as it is"))
+    }
+}
+
+impl From<IllegalEvent> for Error {
+    fn from(error: IllegalEvent) -> Self {
+        Self::Bug(Trouble::new("illegal_event", error.to_string()))
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        let text = refusal.to_string();
+        let (code, next): (&'static str, Option<&str>) = match &refusal {
+            Refusal::UnknownEffect(_) => ("effect_not_found", Some("dormouse task list RUN")),
+            Refusal::Ended { .. } => ("effect_ended", Some("dormouse task show RUN EFFECT")),
+            Refusal::Leased { .. } => ("leased", Some("post with --epoch, or wait for the holder")),
+            Refusal::Uncertain(_) => ("effect_uncertain", None),
+            Refusal::StaleLease { .. } => ("stale_lease", None),
+            Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
+            Refusal::AttemptClosed { .. } => ("attempt_closed", None),
+            Refusal::NotPostable { .. } => ("not_postable", None),
+            Refusal::KeyMismatch { .. } => ("invocation_key_mismatch", None),
+            Refusal::ValueInvalid { .. } => ("value_invalid", None),
+            Refusal::RunEnded(_) => ("run_ended", None),
+        };
+        let mut trouble = Trouble::new(code, text);
+        trouble.next.extend(next.map(str::to_owned));
+        match refusal {
+            Refusal::UnknownEffect(_) => Self::NotFound(trouble),
+            Refusal::ValueInvalid { .. } | Refusal::NotPostable { .. } => Self::Refused(trouble),
+            _ => Self::Conflict(trouble),
+        }
+    }
+}

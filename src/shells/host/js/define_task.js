@@ -1,0 +1,85 @@
+// defineTask and the registry of one module graph. May not know how a task is called.
+// Invariant: a handle is frozen and its identity is the object, whatever its id.
+
+import { strict } from "dormouse:native";
+import { warn } from "dormouse:state";
+
+const byId = new Map();
+const handles = new WeakMap(); // handle → {id, impl, defaults}
+
+// The registry that upstream exports; `definitions` maps ids to {id, handle}.
+export const registry = Object.freeze({
+  definitions: byId,
+  hasTask: (id) => byId.has(id),
+  listDefinitions: () => [...byId.values()],
+  clear: () => byId.clear(),
+});
+
+export function resetRegistry() {
+  byId.clear();
+}
+
+const isObject = (value) => value !== null && typeof value === "object";
+
+// defineTask(id, impl, options?), defineTask(id, object), defineTask({id|name, run|kind, …}).
+export function defineTask(first, second, options) {
+  const { id, impl, defaults } = read(first, second, options);
+  if (typeof id !== "string" || id.trim() === "") {
+    throw new Error("defineTask: the task id must be a non-empty string");
+  }
+  if (typeof impl !== "function" && !isObject(impl)) {
+    throw new Error(`defineTask(${id}): wants a function or a definition object`);
+  }
+  const parts = {
+    id: id.trim(), impl, defaults: isObject(defaults) ? defaults : {},
+    options: isObject(options) ? options : undefined,
+  };
+  const handle = Object.freeze({
+    id: parts.id,
+    build: (args, taskCtx) => buildWith(parts, args, taskCtx),
+  });
+  handles.set(handle, parts);
+  if (byId.has(parts.id)) warn(`task id ${parts.id} is defined twice; strings name the last`);
+  byId.set(parts.id, Object.freeze({ id: parts.id, handle, options: parts.defaults }));
+  return handle;
+}
+
+function read(first, second, options) {
+  if (!isObject(first)) return { id: first, impl: second, defaults: options };
+  const { id, name, run, inputs, outputs, ...rest } = first;
+  const defaults = { ...rest };
+  if (isObject(inputs)) defaults.inputSchema = inputs;
+  if (isObject(outputs)) defaults.outputSchema = outputs;
+  if (typeof run === "function") return { id: id ?? name, impl: run, defaults };
+  return { id: id ?? name, impl: second ?? defaults, defaults: options };
+}
+
+// A function's result or the object itself, completed by the defaults.
+function buildWith(parts, args, taskCtx) {
+  const built = typeof parts.impl === "function" ? parts.impl(args, taskCtx) : parts.impl;
+  const complete = (def) => {
+    if (!isObject(def) || Array.isArray(def)) return def;
+    const merged = { ...def };
+    for (const [key, value] of Object.entries(parts.defaults)) {
+      if (merged[key] === undefined) merged[key] = value;
+    }
+    return merged;
+  };
+  if (isObject(built) && typeof built.then === "function") {
+    return Promise.resolve(built).then(complete);
+  }
+  return complete(built);
+}
+
+// What a handle, or the id of one, stands for; undefined for anything else.
+export function lookUp(handle) {
+  if (typeof handle === "string") return byId.get(handle)?.handle;
+  if (isObject(handle) && handles.has(handle)) return handle;
+  return undefined;
+}
+
+// Options given as defineTask's third argument. Upstream knows no such options, so that words of
+// its authors (such as a `priority`) are not taken for them.
+export const defaultsOf = (handle) => strict ? handles.get(handle).options : undefined;
+
+export const isHandle = (value) => isObject(value) && handles.has(value);

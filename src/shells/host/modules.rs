@@ -1,0 +1,234 @@
+//! Finds and loads modules: the prelude, and the pinned modules of the run; nothing else.
+//!
+//! May not touch files. Invariant: a specifier of an author's module resolves through the table
+//! that was pinned with it, or to the built-in module, or not at all.
+
+use super::protocol::Module as Pinned;
+use crate::codecs::format::json::{Surrogates, gate};
+use crate::ground::limits::JSON_DEPTH_MAX;
+use rquickjs::loader::{ImportAttributes, Loader, Resolver};
+use rquickjs::module::Declared;
+use rquickjs::{Ctx, Error, Exception, Module, Result, Value};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+/// Names under which authors import the built-in module.
+const BUILT_IN: [&str; 3] = ["dormouse", "@a5c-ai/babysitter-sdk", "@a5c-ai/babysitter"];
+
+/// What names of prelude modules begin with.
+const PRELUDE: &str = "dormouse:";
+
+/// The prelude, one file per intrinsic.
+const PRELUDE_FILES: &[(&str, &str)] = &[
+    ("native", include_str!("js/native.js")),
+    ("errors", include_str!("js/errors.js")),
+    ("state", include_str!("js/state.js")),
+    ("json", include_str!("js/json.js")),
+    ("options", include_str!("js/options.js")),
+    ("call", include_str!("js/call.js")),
+    ("define_task", include_str!("js/define_task.js")),
+    ("task_ctx", include_str!("js/task_ctx.js")),
+    ("builders", include_str!("js/builders.js")),
+    ("task", include_str!("js/task.js")),
+    ("breakpoint", include_str!("js/breakpoint.js")),
+    ("sleep", include_str!("js/sleep.js")),
+    ("orchestrator_task", include_str!("js/orchestrator_task.js")),
+    ("hook", include_str!("js/hook.js")),
+    ("run", include_str!("js/run.js")),
+    ("signal", include_str!("js/signal.js")),
+    ("parallel", include_str!("js/parallel.js")),
+    ("control", include_str!("js/control.js")),
+    ("values", include_str!("js/values.js")),
+    ("log", include_str!("js/log.js")),
+    ("timers", include_str!("js/timers.js")),
+    ("web", include_str!("js/web.js")),
+    ("sandbox", include_str!("js/sandbox.js")),
+    ("ctx", include_str!("js/ctx.js")),
+    ("sdk", include_str!("js/sdk.js")),
+    ("json_module", include_str!("js/json_module.js")),
+    ("main", include_str!("js/main.js")),
+];
+
+/// Name of the prelude module that the host imports first.
+pub(super) const PRELUDE_MAIN: &str = "dormouse:main";
+
+/// The pinned modules of a run, by path.
+pub(super) struct Modules {
+    by_path: HashMap<String, Pinned>,
+    entry: String,
+    /// Code of the first failure, for [`super::protocol::LoadFailure`].
+    pub(super) failure: RefCell<Option<(&'static str, String)>>,
+}
+
+impl Modules {
+    pub(super) fn new(modules: Vec<Pinned>, entry: &str) -> Rc<Self> {
+        // A file that is called like the prelude could import what only the prelude may.
+        let modules = modules.into_iter().filter(|module| !module.path.starts_with(PRELUDE));
+        let by_path = modules.map(|module| (module.path.clone(), module)).collect();
+        Rc::new(Self { by_path, entry: entry.to_owned(), failure: RefCell::new(None) })
+    }
+
+    fn fail(&self, ctx: &Ctx<'_>, code: &'static str, message: &str) -> Error {
+        let text = format!("{code}: {message}");
+        self.failure.borrow_mut().get_or_insert((code, message.to_owned()));
+        throw_coded(ctx, code, &text).unwrap_or_else(|error| error)
+    }
+
+    fn resolve(&self, base: &str, name: &str) -> std::result::Result<String, String> {
+        if base.is_empty() || base.starts_with(PRELUDE) {
+            return Ok(name.to_owned());
+        }
+        if BUILT_IN.contains(&name) {
+            return Ok(format!("{PRELUDE}sdk"));
+        }
+        let Some(module) = self.by_path.get(base) else {
+            return Err(format!("{name} is imported by unknown module {base}"));
+        };
+        if is_json(base) && name.starts_with(PRELUDE) {
+            return Ok(name.to_owned());
+        }
+        if let Some((_, path)) = module.imports.iter().find(|(specifier, _)| specifier == name) {
+            return Ok(path.clone());
+        }
+        // A computed specifier is not in the table, but may name what was pinned for it.
+        relative(base, name).filter(|path| self.by_path.contains_key(path)).ok_or_else(|| {
+            format!("{name}, imported by {base}, is not among the pinned modules of this run")
+        })
+    }
+}
+
+/// The path that a relative specifier means, if it stays below the root.
+fn relative(base: &str, specifier: &str) -> Option<String> {
+    if !(specifier.starts_with("./") || specifier.starts_with("../")) {
+        return None;
+    }
+    let mut parts: Vec<&str> = base.split('/').collect();
+    parts.pop();
+    for part in specifier.split('/') {
+        match part {
+            "." | "" => {}
+            ".." => {
+                parts.pop()?;
+            }
+            other => parts.push(other),
+        }
+    }
+    Some(parts.join("/"))
+}
+
+fn is_json(path: &str) -> bool {
+    path.ends_with(".json")
+}
+
+/// Throws an `Error` with a `code`.
+fn throw_coded(ctx: &Ctx<'_>, code: &str, text: &str) -> Result<Error> {
+    let error = Exception::from_message(ctx.clone(), text)?;
+    error.as_object().set("code", code)?;
+    Ok(error.throw())
+}
+
+/// The resolver half of [`Modules`].
+pub(super) struct ByTable(pub(super) Rc<Modules>);
+
+impl Resolver for ByTable {
+    fn resolve<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        base: &str,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<String> {
+        self.0.resolve(base, name).map_err(|why| self.0.fail(ctx, "E_IMPORT_NOT_PINNED", &why))
+    }
+}
+
+/// The loader half of [`Modules`].
+pub(super) struct FromPinned(pub(super) Rc<Modules>);
+
+impl Loader for FromPinned {
+    fn load<'js>(
+        &mut self,
+        ctx: &Ctx<'js>,
+        name: &str,
+        _attributes: Option<ImportAttributes<'js>>,
+    ) -> Result<Module<'js, Declared>> {
+        if let Some(short) = name.strip_prefix(PRELUDE) {
+            let file = PRELUDE_FILES.iter().find(|(file, _)| *file == short);
+            let source = file.ok_or_else(|| Error::new_loading(name))?.1;
+            return Module::declare(ctx.clone(), name, source);
+        }
+        let Some(module) = self.0.by_path.get(name) else {
+            let why = format!("{name} is not among the pinned modules of this run");
+            return Err(self.0.fail(ctx, "E_IMPORT_NOT_PINNED", &why));
+        };
+        let source = self.source(ctx, module)?;
+        let declared = Module::declare(ctx.clone(), name, source)?;
+        let meta = declared.meta()?;
+        meta.set("url", format!("dormouse:///{name}"))?;
+        meta.set("main", name == self.0.entry)?;
+        Ok(declared)
+    }
+}
+
+impl FromPinned {
+    /// The text that the engine gets for a module.
+    fn source(&self, ctx: &Ctx<'_>, module: &Pinned) -> Result<String> {
+        if is_json(&module.path) {
+            return self.json_source(ctx, module);
+        }
+        if module.source.contains('\0') {
+            let why = format!("{} holds a NUL character", module.path);
+            return Err(self.0.fail(ctx, "E_MODULE_ERROR", &why));
+        }
+        let extension = module.path.rsplit_once('.').map_or("", |(_, extension)| extension);
+        if matches!(extension, "ts" | "mts") {
+            return strip_types(&module.source).map_err(|why| {
+                self.0.fail(ctx, "E_TS_SYNTAX", &format!("{}: {why}", module.path))
+            });
+        }
+        Ok(module.source.clone())
+    }
+
+    fn json_source(&self, ctx: &Ctx<'_>, module: &Pinned) -> Result<String> {
+        let json = gate(module.source.as_bytes(), JSON_DEPTH_MAX, Surrogates::Paired)
+            .map_err(|e| self.0.fail(ctx, "E_MODULE_ERROR", &format!("{}: {e}", module.path)))?;
+        // The text becomes a string literal of the engine's language: JSON's own form is one.
+        let literal = serde_json::to_string(json.as_str()).unwrap_or_default();
+        Ok(format!(
+            "import {{ parse }} from \"{PRELUDE}json_module\";\nexport default parse({literal});\n"
+        ))
+    }
+}
+
+/// Blanks the types of a TypeScript module. Returns the source unchanged for now: stripping is
+/// done by `codecs::source`.
+#[allow(clippy::unnecessary_wraps)] // Takes the place of a function that refuses some syntax.
+fn strip_types(source: &str) -> std::result::Result<String, String> {
+    Ok(source.to_owned())
+}
+
+/// Name, message and stack of something that JavaScript threw while loading.
+pub(super) fn thrown_text(thrown: &Value<'_>) -> (String, Option<String>) {
+    let Some(object) = thrown.as_object() else {
+        let text = thrown.get::<rquickjs::Coerced<String>>().map(|c| c.0);
+        return (text.unwrap_or_else(|_| "something was thrown".to_owned()), None);
+    };
+    let field = |name: &str| object.get::<_, Option<String>>(name).ok().flatten();
+    let name = field("name").unwrap_or_else(|| "Error".to_owned());
+    let message = field("message").unwrap_or_default();
+    (format!("{name}: {message}"), field("stack").filter(|stack| !stack.trim().is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn relative_specifiers_stay_below_the_root() {
+        assert_eq!(relative("a/b.js", "./c.js").as_deref(), Some("a/c.js"));
+        assert_eq!(relative("a/b.js", "../c.js").as_deref(), Some("c.js"));
+        assert_eq!(relative("a/b.js", "../../c.js"), None);
+        assert_eq!(relative("b.js", "c.js"), None);
+    }
+}

@@ -1,0 +1,81 @@
+//! Reading a run's journal. Never writes.
+//!
+//! May not repair or lock. Invariant: whoever reads without the lock sees a prefix that verifies;
+//! a tail that is just being written is looked at twice before it is called torn.
+
+use super::scan::{self, Around, Case, File, Scan, Verdict};
+use crate::ground::id::Seq;
+use crate::ground::limits::{JOURNAL_SEGMENT_BYTES, RUN_JOURNAL_BYTES_MAX};
+use crate::ports::disk::{self, Dir, Open};
+use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir};
+
+/// No segment of ours is longer; one that is must not fill the memory.
+const SEGMENT_BYTES_MAX: u64 = 2 * JOURNAL_SEGMENT_BYTES;
+
+/// Reads and judges the journal of a run that others may be writing. `witness` is what the caller
+/// knows to have existed.
+#[must_use]
+pub fn read(run: &RunDir, witness: Option<Seq>) -> Scan {
+    let first = read_once(run, witness, Open::Read);
+    if first.verdict() == Verdict::Torn { read_once(run, witness, Open::Read) } else { first }
+}
+
+/// The same for the holder of the run's lock: the last segment is read from the device.
+#[must_use]
+pub fn read_locked(run: &RunDir, witness: Option<Seq>) -> Scan {
+    read_once(run, witness, Open::Truth)
+}
+
+fn read_once(run: &RunDir, witness: Option<Seq>, last: Open) -> Scan {
+    // Witnesses first: a writer may go on meanwhile, and then only the journal may be ahead.
+    let witness = witness.max(run.witness());
+    match files(run, last) {
+        Ok(Ok((files, has_other_files))) => {
+            scan::scan(run.id(), &files, Around { has_other_files, witness })
+        }
+        Ok(Err((case, file, why))) => Scan::unreadable(run.id(), case, &file, why),
+        Err(e) => {
+            let why = format!("{e}: {}", e.source);
+            Scan::unreadable(run.id(), Case::J60, &e.path.display().to_string(), why)
+        }
+    }
+}
+
+type Refusal = (Case, String, String);
+
+fn files(run: &RunDir, last: Open) -> disk::Result<Result<(Vec<File>, bool), Refusal>> {
+    if let Some(strange) = run.strange()? {
+        return Ok(Err((Case::J61, strange.file, strange.why)));
+    }
+    if let Some(format) = run.run_json().map(|json| json.format_version)
+        && format > FORMAT_VERSION
+    {
+        let why = format!("it has format {format}, this version reads up to {FORMAT_VERSION}");
+        return Ok(Err((Case::J62, "run.json".into(), why)));
+    }
+    let has_other_files = run.has_other_files()?;
+    let Some(journal) = disk::optional(run.dir().open_dir("journal"))? else {
+        return Ok(Ok((Vec::new(), has_other_files)));
+    };
+    let names = journal.list()?;
+    let newest = names.iter().filter(|name| scan::segment_first(name).is_some()).max().cloned();
+    let mut files = Vec::with_capacity(names.len());
+    let mut total = 0;
+    for name in names {
+        // Only segments are read; of other files the name says all.
+        let is_segment = scan::segment_first(&name).is_some();
+        let mode = if Some(&name) == newest.as_ref() { last } else { Open::Read };
+        let bytes = if is_segment { read_segment(&*journal, &name, mode)? } else { Vec::new() };
+        total += bytes.len() as u64;
+        if total > RUN_JOURNAL_BYTES_MAX + SEGMENT_BYTES_MAX {
+            let why = "the journal is larger than any that is written".to_owned();
+            return Ok(Err((Case::J25, name, why)));
+        }
+        files.push(File { name, bytes });
+    }
+    Ok(Ok((files, has_other_files)))
+}
+
+pub(super) fn read_segment(journal: &dyn Dir, name: &str, mode: Open) -> disk::Result<Vec<u8>> {
+    journal.read_file(name, mode, SEGMENT_BYTES_MAX)
+}

@@ -1,0 +1,401 @@
+//! One run's directory: its files by name, nothing about their order.
+//!
+//! May not know what a record means or how a journal is judged. Invariant: derived files are
+//! written whole or not at all and may be stale, missing or empty; nothing depends on them.
+
+use super::{blob, lock};
+use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
+use crate::codecs::format::json::Json;
+use crate::ground::clock::{Clock, Timestamp};
+use crate::ground::digest::Sum;
+use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::limits::{STALE_FILES_MAX, VALUE_BYTES_MAX};
+use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Lock, Open, Stat};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write;
+use std::path::Path;
+use std::rc::Rc;
+
+/// Name of a run's lock file.
+pub const RUN_LOCK: &str = "run.lock";
+/// Format of the run directory that this version writes.
+pub const FORMAT_VERSION: u32 = 1;
+
+const STATE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+const STALE_BYTES_MAX: usize = 1024 * 1024;
+const LOG_TAIL_BYTES: u64 = 64 * 1024;
+
+/// `run.json`: identity and process reference, re-made from the journal when missing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunJson {
+    /// The run.
+    pub run_id: RunId,
+    /// Format of the directory.
+    pub format_version: u32,
+    /// Time of the first record.
+    pub created_at: Timestamp,
+    /// The program; absent in a bare run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<ProcessRef>,
+    /// Set in a child run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentRef>,
+    /// Where the command was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Words for finding it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Breakpoints are answered at once.
+    #[serde(default)]
+    pub non_interactive: bool,
+}
+
+/// Content of `state/cache.mpk`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    /// The record up to which it was made.
+    pub head: Head,
+    /// What the maker put in.
+    pub bytes: Vec<u8>,
+}
+
+/// The bytes of `state/cache.mpk`: named fields, because the file outlives versions.
+#[derive(Serialize, Deserialize)]
+struct CacheFile {
+    format: u32,
+    seq: u64,
+    #[serde(with = "serde_bytes")]
+    sum: Vec<u8>,
+    #[serde(with = "serde_bytes")]
+    state: Vec<u8>,
+}
+
+/// A file of the run that is not a plain file of its owner: J61.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Strange {
+    /// Path below the run directory; empty for the directory itself.
+    pub file: String,
+    /// What it is.
+    pub why: String,
+}
+
+/// The directory of a run. Nothing in it has been verified: that is what reading its journal does.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    disk: Rc<dyn Disk>,
+    dir: Rc<dyn Dir>,
+    id: RunId,
+    /// `.dormouse/` of the root it stands in.
+    root: Option<Rc<dyn Dir>>,
+}
+
+impl RunDir {
+    /// Wraps an open directory of run `id`; `root` is the `.dormouse` directory beside it, if any.
+    #[must_use]
+    pub fn new(disk: Rc<dyn Disk>, dir: Rc<dyn Dir>, id: RunId, root: Option<Rc<dyn Dir>>) -> Self {
+        Self { disk, dir, id, root }
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Whether it stands in a runs root.
+    #[must_use]
+    pub fn in_root(&self) -> bool {
+        self.root.is_some()
+    }
+
+    /// Where it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Rc<dyn Dir> {
+        &self.dir
+    }
+
+    /// The disk it stands on.
+    #[must_use]
+    pub fn disk(&self) -> &Rc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Takes `run.lock` exclusively.
+    pub fn lock(&self, wait_ms: u64, clock: &dyn Clock) -> Result<lock::Held, lock::Error> {
+        lock::take(&self.dir, RUN_LOCK, Lock::Exclusive, wait_ms, clock, &*self.disk)
+    }
+
+    /// Tells the root that this run is written without a daemon, durably.
+    pub fn touch(&self) -> disk::Result<()> {
+        let Some(root) = &self.root else { return Ok(()) };
+        let touched = root.ensure_durable_dir("touched")?;
+        touched.open_or_create(self.id.as_str())?;
+        touched.sync()
+    }
+
+    /// J61: the first file of the run that is not a plain file of its owner alone.
+    pub fn strange(&self) -> disk::Result<Option<Strange>> {
+        let uid = self.disk.effective_uid();
+        let found = |file: &str, why: &str| Strange { file: file.into(), why: why.into() };
+        if let Some(why) = unfit(self.dir.stat_self()?, FileKind::Dir, uid) {
+            return Ok(Some(found("", why)));
+        }
+        for (name, kind) in
+            [("run.json", FileKind::File), (RUN_LOCK, FileKind::File), ("journal", FileKind::Dir)]
+        {
+            let stat = disk::optional(self.dir.stat(name))?;
+            if let Some(why) = stat.and_then(|stat| unfit(stat, kind, uid)) {
+                return Ok(Some(found(name, why)));
+            }
+        }
+        let Some(journal) = disk::optional(self.dir.open_dir("journal"))? else { return Ok(None) };
+        for name in journal.list()? {
+            let stat = disk::optional(journal.stat(&name))?;
+            if let Some(why) = stat.and_then(|stat| unfit(stat, FileKind::File, uid)) {
+                return Ok(Some(found(&format!("journal/{name}"), why)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether anything but a journal speaks for this being a run.
+    pub fn has_other_files(&self) -> disk::Result<bool> {
+        for name in ["run.json", "blobs", "process"] {
+            if disk::optional(self.dir.stat(name))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The highest place that the closing note or the state cache vouches for.
+    #[must_use]
+    pub fn witness(&self) -> Option<Seq> {
+        let note = lock::read_note(&*self.dir, RUN_LOCK).and_then(|note| note.witness());
+        note.max(self.read_cache().map(|cache| cache.head.seq))
+    }
+
+    /// `run.json`; nothing if it is missing or is not one.
+    #[must_use]
+    pub fn run_json(&self) -> Option<RunJson> {
+        let bytes = self.dir.read_file("run.json", Open::Read, VALUE_BYTES_MAX as u64).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    /// Replaces `run.json`.
+    pub fn write_run_json(&self, run: &RunJson) -> disk::Result<()> {
+        disk::write_atomic(&*self.dir, "run.json", &pretty(run), Atomic::DERIVED)
+    }
+
+    /// Replaces `inputs.json`.
+    pub fn write_inputs(&self, inputs: &Json) -> disk::Result<()> {
+        let text = format!("{}\n", inputs.as_str());
+        disk::write_atomic(&*self.dir, "inputs.json", text.as_bytes(), Atomic::DERIVED)
+    }
+
+    /// Replaces a derived file of an effect, such as `task.json`.
+    pub fn write_task_file(&self, effect: EffectId, name: &str, bytes: &[u8]) -> disk::Result<()> {
+        let dir = self.dir.ensure_dir("tasks")?.ensure_dir(&effect.to_string())?;
+        disk::write_atomic(&*dir, name, bytes, Atomic::DERIVED)
+    }
+
+    /// Keeps a refused post as evidence, durably. Gives the path below the run directory, or
+    /// nothing when there are enough already or the post is too large to keep.
+    pub fn keep_stale(
+        &self,
+        effect: EffectId,
+        epoch: Option<Epoch>,
+        bytes: &[u8],
+    ) -> disk::Result<Option<String>> {
+        let tasks = self.dir.ensure_dir("tasks")?;
+        let task = tasks.ensure_dir(&effect.to_string())?;
+        let stale = task.ensure_dir("stale")?;
+        let kept = stale.list()?.iter().filter(|name| !disk::is_temporary(name)).count();
+        if kept >= STALE_FILES_MAX || bytes.len() > STALE_BYTES_MAX {
+            return Ok(None);
+        }
+        let epoch = epoch.map_or_else(|| "none".to_owned(), |epoch| epoch.to_string());
+        let name = format!("{epoch}-{}.json", kept + 1);
+        disk::write_atomic(&*stale, &name, bytes, Atomic::NEW)?;
+        for dir in [&task, &tasks, &self.dir] {
+            dir.sync()?;
+        }
+        Ok(Some(format!("tasks/{effect}/stale/{name}")))
+    }
+
+    /// Replaces `state/state.json`.
+    pub fn write_state(&self, text: &[u8]) -> disk::Result<()> {
+        let state = self.dir.ensure_dir("state")?;
+        disk::write_atomic(&*state, "state.json", text, Atomic::DERIVED)
+    }
+
+    /// Replaces `state/cache.mpk`.
+    pub fn write_cache(&self, head: Head, bytes: &[u8]) -> disk::Result<()> {
+        let file = CacheFile {
+            format: FORMAT_VERSION,
+            seq: head.seq.0,
+            sum: head.sum.as_bytes().to_vec(),
+            state: bytes.to_vec(),
+        };
+        let bytes = rmp_serde::to_vec_named(&file).unwrap_or_default();
+        let state = self.dir.ensure_dir("state")?;
+        disk::write_atomic(&*state, "cache.mpk", &bytes, Atomic::DERIVED)
+    }
+
+    /// Reads `state/cache.mpk`; nothing if it is missing, of another format, or not whole.
+    #[must_use]
+    pub fn read_cache(&self) -> Option<Cache> {
+        let state = self.dir.open_dir("state").ok()?;
+        let bytes = state.read_file("cache.mpk", Open::Read, STATE_BYTES_MAX).ok()?;
+        let mut rest = bytes.as_slice();
+        let file: CacheFile = rmp_serde::from_read(&mut rest).ok()?;
+        // The decoder stops where the value ends; bytes after it speak for a torn file.
+        if !rest.is_empty() || file.format != FORMAT_VERSION {
+            return None;
+        }
+        let sum = Sum::from_bytes(file.sum.try_into().ok()?);
+        Some(Cache { head: Head { seq: Seq(file.seq), sum }, bytes: file.state })
+    }
+
+    /// Removes `state/`: everything in it can be made again.
+    pub fn forget_state(&self) -> disk::Result<()> {
+        let Some(state) = disk::optional(self.dir.open_dir("state"))? else { return Ok(()) };
+        for name in ["state.json", "cache.mpk"] {
+            disk::optional(state.unlink(name))?;
+        }
+        Ok(())
+    }
+
+    /// Appends what a process logged in the turn whose input was `turn`. Lines that an earlier
+    /// execution of the same turn wrote are not written again; a turn's lines come in one call.
+    pub fn append_logs(&self, turn: Seq, lines: &[Json]) -> disk::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let state = self.dir.ensure_dir("state")?;
+        let file = state.open_or_create("logs.jsonl")?;
+        let bytes = file.stat()?.bytes;
+        let from = bytes.saturating_sub(LOG_TAIL_BYTES);
+        let mut tail = vec![0; usize::try_from(bytes - from).unwrap_or(0)];
+        file.read_at(from, &mut tail)?;
+        let (end, mark) = log_mark(&tail);
+        if mark.is_some_and(|mark| mark >= turn) {
+            return Ok(());
+        }
+        let mut out = String::new();
+        for line in lines {
+            // Writing to a string cannot fail.
+            let _ = writeln!(out, "{{\"turn\":{turn},\"log\":{}}}", line.as_str());
+        }
+        file.write_at(from + end as u64, out.as_bytes())
+    }
+
+    /// Everything in `state/logs.jsonl`.
+    pub fn read_logs(&self) -> disk::Result<Vec<u8>> {
+        let Some(state) = disk::optional(self.dir.open_dir("state"))? else { return Ok(vec![]) };
+        let read = disk::optional(state.read_file("logs.jsonl", Open::Read, STATE_BYTES_MAX))?;
+        Ok(read.unwrap_or_default())
+    }
+
+    /// Stores a large value.
+    pub fn put_blob(&self, bytes: &[u8]) -> disk::Result<BlobRef> {
+        let blobs = self.dir.ensure_durable_dir("blobs")?;
+        blob::put(&*blobs, bytes)
+    }
+
+    /// Reads a large value and checks it.
+    pub fn get_blob(&self, blob: &BlobRef) -> Result<Vec<u8>, blob::Error> {
+        let blobs = disk::optional(self.dir.open_dir("blobs"))?;
+        blob::get(&*blobs.ok_or(blob::Error::Missing(blob.digest))?, blob)
+    }
+
+    /// Reads a file by its path below the run directory, up to `max` bytes. No part of the path
+    /// may be `..` or a symbolic link.
+    pub fn read_relative(&self, path: &str, max: u64) -> disk::Result<Vec<u8>> {
+        let (dir, name) = self.descend(path, false)?;
+        dir.read_file(&name, Open::Read, max)
+    }
+
+    /// The names in a directory below the run directory.
+    pub fn list_relative(&self, path: &str) -> disk::Result<Vec<String>> {
+        let (dir, name) = self.descend(path, false)?;
+        dir.open_dir(&name)?.list()
+    }
+
+    /// Writes a file by its path below the run directory, durably, making what is above it.
+    pub fn put_relative(&self, path: &str, bytes: &[u8]) -> disk::Result<()> {
+        let (dir, name) = self.descend(path, true)?;
+        disk::write_atomic(&*dir, &name, bytes, Atomic::DURABLE)
+    }
+
+    fn descend(&self, path: &str, make: bool) -> disk::Result<(Rc<dyn Dir>, String)> {
+        descend(&self.dir, path, make)
+    }
+}
+
+/// Opens the directories of a relative path one by one. With `make`, missing ones are made, and
+/// every one is durable in the one above.
+pub(super) fn descend(
+    top: &Rc<dyn Dir>,
+    path: &str,
+    make: bool,
+) -> disk::Result<(Rc<dyn Dir>, String)> {
+    let mut parts: Vec<&str> = path.split('/').collect();
+    let name = parts.pop().unwrap_or_default();
+    if !parts.iter().chain([&name]).all(|part| disk::is_component(part)) {
+        let why = "it is not a path below the run directory";
+        return Err(disk::Error::of_kind("open", top.path().join(path), Kind::BadName, why));
+    }
+    let mut dir = Rc::clone(top);
+    for part in parts {
+        dir = match dir.open_dir(part) {
+            Err(e) if e.is_not_found() && make => dir.ensure_durable_dir(part)?,
+            other => other?,
+        };
+    }
+    Ok((dir, name.to_owned()))
+}
+
+fn unfit(stat: Stat, kind: FileKind, uid: u32) -> Option<&'static str> {
+    if stat.kind == FileKind::Symlink {
+        return Some("it is a symbolic link");
+    }
+    if stat.kind != kind {
+        return Some("it is not a plain file");
+    }
+    if stat.uid != uid {
+        return Some("it belongs to somebody else");
+    }
+    if stat.mode & 0o022 != 0 {
+        return Some("others may write it");
+    }
+    (kind == FileKind::File && stat.links > 1).then_some("it has several names")
+}
+
+/// JSON with layout, for files that people open.
+#[must_use]
+pub fn pretty<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut out = serde_json::to_vec_pretty(value).unwrap_or_default();
+    out.push(b'\n');
+    out
+}
+
+/// Where the last whole line of a log's tail ends, and the turn it belongs to.
+fn log_mark(tail: &[u8]) -> (usize, Option<Seq>) {
+    #[derive(Deserialize)]
+    struct Line {
+        turn: Seq,
+    }
+    let end = tail.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let last = tail[..end].split_inclusive(|b| *b == b'\n').next_back();
+    let turn = last.and_then(|line| serde_json::from_slice::<Line>(line).ok()).map(|l| l.turn);
+    (end, turn)
+}

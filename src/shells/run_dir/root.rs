@@ -1,0 +1,519 @@
+//! The runs root: `root.json`, `root.lock`, creating runs whole, finding them.
+//!
+//! May not know what a run's journal says. Invariant: a run's directory appears under its name
+//! complete and durable, or not at all.
+
+use super::blob;
+use super::dir::{RunDir, descend};
+use super::lock::{self, Held};
+use crate::codecs::event::{BlobRef, Event, Head, Record};
+use crate::codecs::format::{line, sealed};
+use crate::ground::clock::{Clock, Timestamp};
+use crate::ground::digest;
+use crate::ground::id::{self, RunId, Seq};
+use crate::ground::limits::JOURNAL_RECORD_BYTES_MAX;
+use crate::ports::disk::{
+    self, Atomic, Dir, Disk, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename,
+};
+use crate::shells::journal::scan::segment_name;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+/// The root's own directory.
+pub const META: &str = ".dormouse";
+/// Name of the root's lock file.
+pub const ROOT_LOCK: &str = "root.lock";
+
+const ROOT_JSON: &str = "root.json";
+const ROOT_KIND: &str = "dormouse-root/1";
+const ROOT_JSON_BYTES_MAX: u64 = 64 * 1024;
+const RUN_JSON_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Whether the root's journals are complete by themselves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootState {
+    /// A daemon writes, or died: its commit log may hold records that journals lack.
+    Open,
+    /// Every run directory is complete.
+    AtRest,
+}
+
+/// `root.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RootJson {
+    /// Format of the root.
+    pub v: u32,
+    /// Its own id, a UUID.
+    pub root: String,
+    /// Grows with every opening by a daemon or a recovery.
+    pub generation: u64,
+    /// Whether journals are complete.
+    pub state: RootState,
+    /// The machine's start in which it was written.
+    pub boot_id: String,
+    /// First commit-log segment that is still needed.
+    pub oldest_segment: u64,
+    /// Last commit-log segment that was made.
+    pub max_segment: u64,
+    /// Last batch number.
+    pub last_seq: u64,
+    /// No epoch at or below this may be given again.
+    pub epoch_floor: u64,
+}
+
+/// Why a root or a run in it is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no run or root of that name.
+    #[error("{0} not found")]
+    NotFound(String),
+    /// Several runs begin with what was given.
+    #[error("{given:?} is the beginning of several runs: {}", list(candidates))]
+    Ambiguous {
+        /// What was given.
+        given: String,
+        /// The runs.
+        candidates: Vec<RunId>,
+    },
+    /// A run of this id exists.
+    #[error("run {0} exists already")]
+    Exists(RunId),
+    /// The root must not be used as it is; the label is R1 to R5, or J61 for a run.
+    #[error("{}: {why} [{label}]", path.display())]
+    Refused {
+        /// Label of the rule.
+        label: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A daemon died: its commit log must be recovered first.
+    #[error("{}: a daemon did not stop cleanly; recover the root first", .0.display())]
+    NeedsRecovery(PathBuf),
+    /// A first record that is longer than a record may be.
+    #[error("a record of {0} bytes is longer than a record may be")]
+    TooLong(usize),
+    /// Not an id that a run can have.
+    #[error(transparent)]
+    Name(#[from] id::Error),
+    /// Somebody holds the lock.
+    #[error(transparent)]
+    Lock(#[from] lock::Error),
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] disk::Error),
+}
+
+fn list(ids: &[RunId]) -> String {
+    ids.iter().map(RunId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// How a root is opened.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Make it when it is missing.
+    pub create: bool,
+    /// How long to wait for a daemon that starts or stops.
+    pub wait_ms: u64,
+    /// A filesystem type that is accepted although its promises are unknown.
+    pub allow_fs: Option<String>,
+}
+
+/// A runs root, held together with other direct commands: no daemon runs meanwhile.
+#[derive(Debug)]
+pub struct Root {
+    view: RootView,
+    json: RootJson,
+    _lock: Held,
+}
+
+/// A runs root for looking: nothing is locked, made or written.
+#[derive(Debug, Clone)]
+pub struct RootView {
+    disk: Rc<dyn Disk>,
+    dir: Rc<dyn Dir>,
+    meta: Option<Rc<dyn Dir>>,
+}
+
+impl RootView {
+    /// Opens a root for looking.
+    pub fn open(disk: &Rc<dyn Disk>, path: &Path) -> Result<Self, Error> {
+        let dir = disk::optional(disk.open_dir(path))?;
+        let dir = dir.ok_or_else(|| Error::NotFound(format!("runs root {}", path.display())))?;
+        let meta = disk::optional(dir.open_dir(META))?;
+        Ok(Self { disk: Rc::clone(disk), dir, meta })
+    }
+
+    /// Where it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The ids of all runs, sorted. Directories that cannot be runs are left out.
+    pub fn run_ids(&self) -> Result<Vec<RunId>, Error> {
+        let mut ids = Vec::new();
+        for name in self.dir.list()? {
+            let Ok(id) = name.parse::<RunId>() else { continue };
+            let stat = disk::optional(self.dir.stat(&name))?;
+            if stat.is_some_and(|stat| stat.kind == FileKind::Dir) && self.is_run(&name)? {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
+    fn is_run(&self, name: &str) -> Result<bool, Error> {
+        let dir = self.dir.open_dir(name)?;
+        for file in ["journal", "run.json", "run.lock"] {
+            if disk::optional(dir.stat(file))?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The run of exactly this id.
+    pub fn run(&self, id: &RunId) -> Result<RunDir, Error> {
+        match self.dir.open_dir(id.as_str()) {
+            Ok(dir) => Ok(RunDir::new(Rc::clone(&self.disk), dir, id.clone(), self.meta.clone())),
+            Err(e) if e.is_not_found() => Err(Error::NotFound(format!("run {id}"))),
+            Err(e) if e.kind == Kind::WrongKind => Err(Error::Refused {
+                label: "J61",
+                path: e.path,
+                why: "the run is not a plain directory".into(),
+            }),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The run whose id is `text`, or the only one whose id begins with it.
+    pub fn find(&self, text: &str) -> Result<RunDir, Error> {
+        if let Ok(id) = text.parse::<RunId>() {
+            match self.run(&id) {
+                Err(Error::NotFound(_)) => {}
+                other => return other,
+            }
+        }
+        let mut candidates = self.run_ids()?;
+        candidates.retain(|id| !text.is_empty() && id.as_str().starts_with(text));
+        match candidates.as_slice() {
+            [] => Err(Error::NotFound(format!("run {text}"))),
+            [id] => self.run(id),
+            _ => Err(Error::Ambiguous { given: text.to_owned(), candidates }),
+        }
+    }
+}
+
+/// Opens a run by the path of its directory, in a root or alone. The path's last part must not be
+/// a symbolic link. Alone, the directory may have any name: `run.json` has the id.
+pub fn run_at(disk: &Rc<dyn Disk>, path: &Path) -> Result<RunDir, Error> {
+    let refused =
+        |why: &str| Error::Refused { label: "J61", path: path.to_owned(), why: why.to_owned() };
+    let name = path.file_name().and_then(|name| name.to_str());
+    let (above, name) = match (path.parent(), name) {
+        (Some(above), Some(name)) => (above.to_owned(), name.to_owned()),
+        // "." and ".." have no last part of their own.
+        _ => split(&disk.canonicalize(path)?).ok_or_else(|| refused("it is no directory"))?,
+    };
+    let above = if above.as_os_str().is_empty() { Path::new(".") } else { above.as_path() };
+    let above = disk.open_dir(above)?;
+    let dir = above.open_dir(&name).map_err(|e| match e.kind {
+        Kind::NotFound => Error::NotFound(format!("run {}", path.display())),
+        Kind::WrongKind => refused("the run is not a plain directory"),
+        _ => e.into(),
+    })?;
+    let meta = disk::optional(above.open_dir(META))?;
+    let root = match meta {
+        Some(meta) if disk::optional(meta.stat(ROOT_JSON))?.is_some() => Some(meta),
+        _ => None,
+    };
+    let stated = || {
+        let bytes = dir.read_file("run.json", Open::Read, RUN_JSON_BYTES_MAX).ok()?;
+        let json: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        json.get("runId")?.as_str()?.parse::<RunId>().ok()
+    };
+    let id = match (&root, stated()) {
+        (None, Some(id)) => id,
+        _ => name.parse()?,
+    };
+    Ok(RunDir::new(Rc::clone(disk), dir, id, root))
+}
+
+fn split(path: &Path) -> Option<(PathBuf, String)> {
+    Some((path.parent()?.to_owned(), path.file_name()?.to_str()?.to_owned()))
+}
+
+impl Root {
+    /// Opens a root for direct commands, making it if asked to.
+    pub fn open(
+        disk: &Rc<dyn Disk>,
+        path: &Path,
+        options: &Options,
+        clock: &dyn Clock,
+    ) -> Result<Self, Error> {
+        if options.create && disk::optional(disk.open_dir(path))?.is_none() {
+            disk.create_dirs(path)?;
+        }
+        let mut view = RootView::open(disk, path)?;
+        view.check_place(options)?;
+        let meta = view.dir.ensure_dir(META)?;
+        let lock = lock::take(&meta, ROOT_LOCK, Lock::Shared, options.wait_ms, clock, &**disk)?;
+        view.meta = Some(Rc::clone(&meta));
+        let json = match read_root_json(&*meta)? {
+            Some(json) => json,
+            None => view.make_root_json(&*meta)?,
+        };
+        if json.state == RootState::Open {
+            return Err(Error::NeedsRecovery(path.to_owned()));
+        }
+        let root = Self { view, json, _lock: lock };
+        root.sweep_staging();
+        Ok(root)
+    }
+
+    /// The root for looking.
+    #[must_use]
+    pub fn view(&self) -> &RootView {
+        &self.view
+    }
+
+    /// What `root.json` says.
+    #[must_use]
+    pub fn json(&self) -> &RootJson {
+        &self.json
+    }
+
+    fn meta(&self) -> Result<Rc<dyn Dir>, Error> {
+        Ok(self.view.dir.open_dir(META)?)
+    }
+
+    /// Begins to build the directory of a new run, out of sight.
+    pub fn stage(&self, id: &RunId) -> Result<Staged, Error> {
+        match self.view.dir.stat(id.as_str()) {
+            Ok(_) => return Err(Error::Exists(id.clone())),
+            Err(e) if e.is_not_found() => {}
+            Err(e) => return Err(e.into()),
+        }
+        let staging = self.meta()?.ensure_dir("staging")?;
+        let boot = boot_mark(&self.view.disk.boot_id());
+        let random = digest::hex(&self.view.disk.random()[..8]);
+        let name = format!("{id}-{boot}-{random}");
+        staging.mkdir(&name)?;
+        let dir = staging.open_dir(&name)?;
+        let view = self.view.clone();
+        Ok(Staged { view, staging, name, dir, id: id.clone(), dirs: Vec::new() })
+    }
+
+    /// Removes what commands of an earlier start of the machine left in staging. Best effort: it is
+    /// in nobody's way.
+    fn sweep_staging(&self) {
+        let Ok(staging) = self.meta().and_then(|meta| Ok(meta.open_dir("staging")?)) else {
+            return;
+        };
+        let boot = boot_mark(&self.view.disk.boot_id());
+        for name in staging.list().unwrap_or_default() {
+            let mark = name.rsplit('-').nth(1);
+            if mark.is_some_and(|mark| mark != boot) {
+                let _ = remove_tree(&*staging, &name, 8);
+            }
+        }
+    }
+}
+
+impl RootView {
+    /// R4, R5: whether this is a place to keep runs in.
+    fn check_place(&self, options: &Options) -> Result<(), Error> {
+        let refused =
+            |label, why: String| Error::Refused { label, path: self.dir.path().to_owned(), why };
+        if let FsClass::Unfit(name) = self.dir.fs_class()?
+            && options.allow_fs.as_ref() != Some(&name)
+        {
+            return Err(refused("R4", format!("its filesystem ({name}) gives no firm promises")));
+        }
+        let stat = self.dir.stat_self()?;
+        if stat.uid != self.disk.effective_uid() {
+            return Err(refused("R5", "it belongs to somebody else".into()));
+        }
+        if stat.mode & 0o022 != 0 {
+            return Err(refused("R5", "others may write it".into()));
+        }
+        Ok(())
+    }
+
+    /// Makes `root.json` for a root that has none and holds nothing yet (else R1).
+    fn make_root_json(&self, meta: &dyn Dir) -> Result<RootJson, Error> {
+        let has_log = disk::optional(meta.stat("commit-log"))?.is_some();
+        if has_log || !self.run_ids()?.is_empty() {
+            let path = meta.path().join(ROOT_JSON);
+            let why = "it is missing although runs exist".to_owned();
+            return Err(Error::Refused { label: "R1", path, why });
+        }
+        let json = RootJson {
+            v: 1,
+            root: uuid(self.disk.random()),
+            generation: 0,
+            state: RootState::AtRest,
+            boot_id: self.disk.boot_id(),
+            oldest_segment: 1,
+            max_segment: 0,
+            last_seq: 0,
+            epoch_floor: 0,
+        };
+        let bytes = sealed::seal(ROOT_KIND, &json);
+        match disk::write_atomic(meta, ROOT_JSON, &bytes, Atomic::NEW) {
+            Err(e) if e.is_exists() => {
+                read_root_json(meta)?.ok_or_else(|| Error::NotFound(ROOT_JSON.into()))
+            }
+            Err(e) => Err(e.into()),
+            Ok(()) => {
+                self.dir.sync()?;
+                Ok(json)
+            }
+        }
+    }
+}
+
+fn read_root_json(meta: &dyn Dir) -> Result<Option<RootJson>, Error> {
+    let read = disk::optional(meta.read_file(ROOT_JSON, Open::Read, ROOT_JSON_BYTES_MAX))?;
+    let Some(bytes) = read else { return Ok(None) };
+    let refused =
+        |why: String| Error::Refused { label: "R1", path: meta.path().join(ROOT_JSON), why };
+    let json: RootJson = sealed::open(ROOT_KIND, &bytes).map_err(|e| refused(e.to_string()))?;
+    if json.v != 1 {
+        return Err(refused(format!("it has format {}, this version reads 1", json.v)));
+    }
+    Ok(Some(json))
+}
+
+fn uuid(mut bytes: [u8; 16]) -> String {
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex = digest::hex(&bytes);
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// Eight characters that tell one start of the machine from another, for names.
+fn boot_mark(boot_id: &str) -> String {
+    digest::Digest::of(boot_id.as_bytes()).hex()[..8].to_owned()
+}
+
+/// Removes a directory and what is in it, `depth` levels down at most.
+fn remove_tree(dir: &dyn Dir, name: &str, depth: u32) -> disk::Result<()> {
+    let inner = dir.open_dir(name)?;
+    for entry in inner.list()? {
+        if inner.stat(&entry)?.kind != FileKind::Dir {
+            inner.unlink(&entry)?;
+        } else if depth > 0 {
+            remove_tree(&*inner, &entry, depth - 1)?;
+        }
+    }
+    dir.rmdir(name)
+}
+
+/// A run's directory that is being built in `.dormouse/staging/`. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Staged {
+    view: RootView,
+    staging: Rc<dyn Dir>,
+    name: String,
+    dir: Rc<dyn Dir>,
+    id: RunId,
+    /// Every directory that was made, outermost first.
+    dirs: Vec<Rc<dyn Dir>>,
+}
+
+impl Staged {
+    /// Adds a file by its path below the run directory; durable once the run is.
+    pub fn file(&mut self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+        let file = self.create(path)?;
+        file.write_at(0, bytes)?;
+        Ok(file.sync_file()?)
+    }
+
+    /// Adds a large value.
+    pub fn blob(&mut self, bytes: &[u8]) -> Result<BlobRef, Error> {
+        self.ensure("blobs/x")?;
+        Ok(blob::put(&*self.dir.open_dir("blobs")?, bytes)?)
+    }
+
+    /// Writes the first records of the journal; called once. Gives them back as reading would.
+    pub fn journal(&mut self, events: &[(Timestamp, Event)]) -> Result<Vec<Record>, Error> {
+        let mut head = Head { seq: Seq(0), sum: line::genesis(&self.id) };
+        let mut bytes = Vec::new();
+        let mut records = Vec::with_capacity(events.len());
+        for (at, event) in events {
+            let seq = head.seq.next();
+            let (line, sum) = line::encode(seq, *at, event, head.sum);
+            if line.len() > JOURNAL_RECORD_BYTES_MAX {
+                return Err(Error::TooLong(line.len()));
+            }
+            bytes.extend_from_slice(&line);
+            head = Head { seq, sum };
+            records.push(Record { seq, at: *at, event: event.clone(), sum });
+        }
+        self.file(&format!("journal/{}", segment_name(Seq(1))), &bytes)?;
+        Ok(records)
+    }
+
+    /// Makes the run appear under its id, complete and durable.
+    pub fn publish(mut self) -> Result<RunDir, Error> {
+        for dir in self.dirs.iter().rev() {
+            dir.sync()?;
+        }
+        self.dir.sync()?;
+        // Tells the next daemon to index it.
+        let touched = self.view.dir.open_dir(META)?.ensure_durable_dir("touched")?;
+        touched.open_or_create(self.id.as_str())?;
+        touched.sync()?;
+        let renamed =
+            self.staging.rename(&self.name, &*self.view.dir, self.id.as_str(), Rename::NoReplace);
+        match renamed {
+            Err(e) if e.is_exists() => return Err(Error::Exists(self.id.clone())),
+            other => other?,
+        }
+        self.name.clear();
+        self.view.dir.sync()?;
+        self.view.run(&self.id)
+    }
+
+    fn create(&mut self, path: &str) -> Result<Box<dyn FileHandle>, Error> {
+        let (dir, name) = self.ensure(path)?;
+        Ok(dir.create_excl(&name)?)
+    }
+
+    /// The directory that `path` stands in, made if missing.
+    fn ensure(&mut self, path: &str) -> Result<(Rc<dyn Dir>, String), Error> {
+        // Checks the path before anything is made.
+        if let Ok(found) = descend(&self.dir, path, false) {
+            return Ok(found);
+        }
+        let mut dir = Rc::clone(&self.dir);
+        let mut parts: Vec<&str> = path.split('/').collect();
+        let name = parts.pop().unwrap_or_default().to_owned();
+        for part in parts {
+            dir = match dir.open_dir(part) {
+                Err(e) if e.is_not_found() => {
+                    let made = dir.ensure_dir(part)?;
+                    self.dirs.push(Rc::clone(&made));
+                    made
+                }
+                other => other?,
+            };
+        }
+        Ok((dir, name))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.name.is_empty() {
+            // What stays is swept after the next start of the machine.
+            let _ = remove_tree(&*self.staging, &self.name, 8);
+        }
+    }
+}
