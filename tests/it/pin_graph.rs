@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Sources on the real disk.
-struct OnDisk;
+pub(crate) struct OnDisk;
 
 impl SourceReader for OnDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -440,32 +440,4 @@ fn a_lock_has_one_form_and_is_checked() {
 fn errors_without_a_place_print_without_one() {
     let error: PinError = EntrySpec::parse("").unwrap_err();
     assert!(error.to_string().starts_with("E_ENTRY: "));
-}
-
-/// The examples that people are told to run, pinned as the commands in their README do.
-#[test]
-fn the_examples_can_be_pinned() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs-example");
-    for (entry, others, api) in [
-        ("feature/process.js", &[][..], Profile::Babysitter),
-        ("pipeline/process.ts", &["pipeline/quality.ts", "pipeline/rules.json"], Profile::Dormouse),
-        ("incident/process.js", &["incident/checks.js"], Profile::Dormouse),
-        ("release/process.js", &[], Profile::Dormouse),
-    ] {
-        let spec = EntrySpec { path: top.join(entry), export_name: None };
-        let wanted = PinRequest { root: Some(top.clone()), ..PinRequest::of(spec) };
-        let found = pin(&OnDisk, &wanted).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(found.api, api, "{entry}");
-        assert_eq!(found.warnings, [""; 0], "{entry}");
-        let mut all = vec![entry];
-        all.extend(others);
-        all.sort_unstable();
-        assert_eq!(paths(&found), all);
-        let readme = fs::read_to_string(top.join("README.md")).unwrap();
-        assert!(readme.contains(&format!("--entry runs-example/{entry} ")), "{entry}");
-        let inputs = Path::new(entry).with_file_name("inputs.json");
-        assert!(readme.contains(&format!("--inputs runs-example/{}", inputs.display())));
-        let inputs = fs::read_to_string(top.join(inputs)).unwrap();
-        assert!(inputs.parse::<serde_json::Value>().unwrap().is_object());
-    }
 }

@@ -92,6 +92,7 @@ fn strip(text: &str) -> String {
     let before = nodes("m.ts", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     let after = nodes("m.js", &out).unwrap_or_else(|e| panic!("{e}\n{text}\n{out}"));
     assert_eq!(before, after, "\n{text}\n{out}");
+    assert_eq!(strip_types("m.ts", &out).as_ref(), Ok(&out), "stripped twice");
     analyze("m.ts", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     out
 }
