@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod examples;
 mod host;
 mod host_sandbox;
 mod host_turns;
