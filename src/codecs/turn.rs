@@ -277,7 +277,7 @@ pub struct Request {
     /// `retry`, `idempotent`, `idempotencyKey`, `onUncertain`, `priority`, `limitKeys`,
     /// `executorLabels`.
     pub options: Option<Json>,
-    /// Requested under `shield` after a cancel request.
+    /// Requested under `shield`: outlives a cancel request.
     pub cleanup: bool,
     /// Where the call stands, `file:line:column`, when the host knows.
     pub site: Option<String>,

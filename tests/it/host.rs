@@ -150,9 +150,9 @@ pub(crate) fn resolved(ordinal: u32, value: &str) -> Feed {
 }
 
 /// The requests of a turn.
-pub(crate) fn requests(done: &TurnDone) -> Vec<&Request> {
-    let request = |output| match output {
-        &Output::Request(ref request) => Some(&**request),
+pub(crate) fn requests<'a>(done: &'a TurnDone) -> Vec<&'a Request> {
+    let request = |output: &'a Output| match output {
+        Output::Request(request) => Some(&**request),
         _ => None,
     };
     done.outputs.iter().filter_map(request).collect()

@@ -23,7 +23,7 @@ fn endless_code_is_stopped_by_its_cpu_time() {
         "while (true) {}",
         "try { while (true) {} } catch { while (true) {} }",
         "for (;;) await null;",
-        "const again = () => { Promise.resolve().then(again) }; await again(); await new Promise(() => 1);",
+        "const f = () => void Promise.resolve().then(f); f(); await new Promise(() => 1);",
         "const again = () => queueMicrotask(again); again();",
         "const again = () => setTimeout(again, 0); again(); await new Promise(() => 1);",
         "while (true) { try { await null; } catch {} }",
@@ -37,7 +37,7 @@ fn endless_code_is_stopped_by_its_cpu_time() {
 fn a_heap_without_end_is_stopped_even_if_the_error_is_caught() {
     for body in [
         "const all = []; while (true) all.push(new Array(1000).fill(1));",
-        "const all = []; try { while (true) all.push('x'.repeat(1e6) + all.length); } catch {} return 1;",
+        "const all = []; try { for (;;) all.push('x'.repeat(1e6) + all.length) } catch {} return 1",
         "try { new Uint8Array(100e6) } catch {} return 1;",
         "const all = []; for (;;) { try { while (true) all.push({}); } catch {} }",
     ] {
@@ -126,7 +126,9 @@ fn code_from_text_does_not_run() {
     ] {
         for profile in [Dormouse, Babysitter] {
             let body = format!(
-                "try {{ {code}; return 'ran' }} catch (e) {{ return e instanceof EvalError ? 'refused' : String(e) }}"
+                "try {{ {code}; return 'ran' }} catch (e) {{
+                    return e instanceof EvalError ? 'refused' : String(e)
+                }}"
             );
             assert_eq!(evaluate_in(profile, &body), "\"refused\"", "{code}");
         }
@@ -208,7 +210,8 @@ fn built_ins_are_frozen_in_the_dormouse_profile_only() {
         () => { String.prototype.trim = 1 }, () => { Error.prototype.name = 'x' },
         () => { console.log = 1 }, () => { ctx.task = 1 }, () => { URL.prototype.href = 1 },
         () => { inputs.a.b = 2 }];
-    return tries.map((t) => { try { t(); return 0 } catch (e) { return e instanceof TypeError ? 1 : 2 } }).join('')";
+    const code = (t) => { try { t(); return 0 } catch (e) { return 2 - (e instanceof TypeError) } };
+    return tries.map(code).join('')";
     let with_inputs = |profile: Profile| {
         let source = format!("export async function process(inputs, ctx) {{ {body} }}");
         let mut start = start(profile, &source);
@@ -221,13 +224,16 @@ fn built_ins_are_frozen_in_the_dormouse_profile_only() {
 
 #[test]
 fn own_objects_may_still_have_members_named_like_built_in_ones() {
-    let body = "class E extends Error { constructor(m) { super(m); this.name = 'E'; this.message += '!'; } }
+    let body = "class E extends Error {
+            constructor(m) { super(m); this.name = 'E'; this.message += '!'; }
+        }
         function Old() {} Old.prototype.toString = function () { return 'old' };
         Old.prototype.constructor = Old; Old.prototype = Object.create(Error.prototype);
         const e = new Error('x'); e.name = 'Named'; e.stack = 'none';
         const o = {}; o.toString = () => 'mine'; o.valueOf = () => 4; o.constructor = 1;
         const it = { next() { return {done: true} } };
-        return [String(new E('m')), String(e), e.stack, `${o}`, o * 1, Object.keys(o), new E('m') instanceof E]";
+        return [String(new E('m')), String(e), e.stack, `${o}`, o * 1, Object.keys(o),
+            new E('m') instanceof E]";
     assert_eq!(
         evaluate(body),
         r#"["E: m!","Named: x","none","mine",4,["toString","valueOf","constructor"],true]"#
@@ -238,19 +244,22 @@ fn own_objects_may_still_have_members_named_like_built_in_ones() {
 fn nothing_of_the_environment_leaks_into_a_host() {
     // The parent clears the environment; what the tests run under must not matter.
     let body = "return [new Date(2026, 6, 1).toISOString(), (1234.5).toLocaleString(),
-        'ä'.localeCompare('z'), ['b', 'a', 'B', 'A', '_', '1'].sort((x, y) => x.localeCompare(y)).join('')]";
+        'ä'.localeCompare('z'),
+        ['b', 'a', 'B', 'A', '_', '1'].sort((x, y) => x.localeCompare(y)).join('')]";
     assert_eq!(evaluate(body), r#"["2026-07-01T00:00:00.000Z","1,234.5",1,"_1aAbB"]"#);
 }
 
 #[test]
 fn numbers_and_texts_for_people_are_the_same_everywhere() {
     let body = "const t = (f) => { try { return f() } catch (e) { return e.name } };
-        return [(0).toLocaleString(), (1234567.891).toLocaleString('en-US'), (1e21).toLocaleString(),
+        return [
+        (0).toLocaleString(), (1234567.891).toLocaleString('en-US'), (1e21).toLocaleString(),
         (-1234.5678).toLocaleString(), (0.00049).toLocaleString(), NaN.toLocaleString(),
         (1/0).toLocaleString(), (5).toLocaleString('en-US', {minimumFractionDigits: 2}),
         (1.005).toLocaleString(undefined, {maximumFractionDigits: 2}),
         (1234.5).toLocaleString('en-US', {maximumFractionDigits: 0}),
-        t(() => (1).toLocaleString('de-DE')), t(() => (1).toLocaleString('en-US', {style: 'percent'})),
+        t(() => (1).toLocaleString('de-DE')),
+        t(() => (1).toLocaleString('en-US', {style: 'percent'})),
         (123456789012345678901234567890n).toLocaleString(), 'a'.localeCompare('b'),
         'a'.localeCompare('A'), 'resume'.localeCompare('Resume'), 'a-b'.localeCompare('a_b'),
         'x10'.localeCompare('x9'), 'same'.localeCompare('same')]";
@@ -264,42 +273,8 @@ fn numbers_and_texts_for_people_are_the_same_everywhere() {
 
 #[test]
 fn the_pure_parts_of_the_web_platform_work() {
-    for (code, want) in [
-        (
-            "new URL('../x?a=1#h', 'https://u:p@ex.org:8080/a/b/c').href",
-            "\"https://u:p@ex.org:8080/a/x?a=1#h\"",
-        ),
-        (
-            "(() => { const u = new URL('https://ex.org/a'); u.searchParams.append('q', 'ä b'); u.hash = 'z'; return u.href })()",
-            "\"https://ex.org/a?q=%C3%A4+b#z\"",
-        ),
-        ("[...new URLSearchParams('a=1&b=2&a=3')].length", "3"),
-        ("new URLSearchParams({x: 'y z'}).toString()", "\"x=y+z\""),
-        ("new URLSearchParams('a=1&b=2&a=3').getAll('a')", "[\"1\",\"3\"]"),
-        (
-            "(() => { const p = new URLSearchParams('a=1&b=2&a=3'); p.set('a', 9); return String(p) })()",
-            "\"a=9&b=2\"",
-        ),
-        ("URL.canParse('nonsense')", "false"),
-        ("[...new TextEncoder().encode('aä€😀')]", "[97,195,164,226,130,172,240,159,152,128]"),
-        ("new TextDecoder().decode(new Uint8Array([226,130,172,255]))", "\"€\u{fffd}\""),
-        (
-            "(() => { const d = new TextDecoder(); return d.decode(new Uint8Array([226,130]), {stream: true}) + d.decode(new Uint8Array([172])) })()",
-            "\"€\"",
-        ),
-        ("btoa('hello') + atob('aGVsbG8=')", "\"aGVsbG8=hello\""),
-        ("btoa('a') + btoa('ab') + atob('YQ')", "\"YQ==YWI=a\""),
-        (
-            "(() => { const a = {d: new Date(5), m: new Map([[1, {x: 1}]]), s: new Set([2])}; a.self = a; const b = structuredClone(a); return [b.self === b, b.d.getTime(), b.m.get(1).x, b.s.has(2), b !== a] })()",
-            "[true,5,1,true,true]",
-        ),
-        (
-            "(() => { const c = new AbortController(); let n = 0; c.signal.addEventListener('abort', () => n++); c.abort('why'); c.abort(); return [n, c.signal.aborted, c.signal.reason] })()",
-            "[1,true,\"why\"]",
-        ),
-        ("await new Promise((r) => queueMicrotask(() => r(7)))", "7"),
-    ] {
-        assert_eq!(evaluate(&format!("return {code}")), want, "{code}");
-        assert_eq!(evaluate_in(Babysitter, &format!("return {code}")), want, "{code}");
+    for profile in [Dormouse, Babysitter] {
+        let done = Driver::new(start(profile, &fixture("web.js"))).begin();
+        assert_eq!(output(&done), "[]");
     }
 }

@@ -4,7 +4,10 @@
 
 mod examples;
 mod host;
+mod host_ctx;
+mod host_parallel;
 mod host_sandbox;
+mod host_tasks;
 mod host_turns;
 mod journal_crash;
 mod journal_damage;

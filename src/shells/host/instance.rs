@@ -50,7 +50,7 @@ pub(super) struct Instance {
 /// Why a step of an instance went no further.
 enum Stop {
     /// A limit: the instance is gone.
-    Limit(FromHost),
+    Limit(Box<FromHost>),
     /// The engine refused: code, message, stack.
     Load(LoadFailure),
 }
@@ -63,7 +63,7 @@ impl Instance {
     pub(super) fn start(start: Start) -> (Option<Self>, FromHost) {
         match Self::load(start) {
             Ok((instance, started)) => (Some(instance), started),
-            Err(Stop::Limit(message)) => (None, message),
+            Err(Stop::Limit(message)) => (None, *message),
             Err(Stop::Load(failure)) => (None, FromHost::LoadFailed(failure)),
         }
     }
@@ -110,9 +110,8 @@ impl Instance {
     }
 
     fn load_entry(&self, ctx: &Ctx<'_>, start: &Start, modules: &Modules) -> Step<()> {
-        let promise = match Module::import(ctx, start.entry.as_str()) {
-            Ok(promise) => promise,
-            Err(_) => return Err(self.load_failure(ctx, modules)),
+        let Ok(promise) = Module::import(ctx, start.entry.as_str()) else {
+            return Err(self.load_failure(ctx, modules));
         };
         self.drain(ctx)?;
         let namespace = self.settled(ctx, &promise, modules)?;
@@ -162,9 +161,11 @@ impl Instance {
     fn load_failure(&self, ctx: &Ctx<'_>, modules: &Modules) -> Stop {
         let thrown = ctx.catch();
         if let Some(limit) = self.limit(self.limits.load_cpu_max_ms) {
-            return Stop::Limit(limit);
+            return Stop::Limit(Box::new(limit));
         }
         let (text, stack) = describe(ctx, &thrown);
+        // Authors know the built-in module by another name.
+        let text = text.replace("'dormouse:sdk'", "'dormouse'");
         let known = modules.failure.take().filter(|(code, _)| text.contains(code));
         let (code, message) = known.map_or_else(
             || ("E_MODULE_ERROR".to_owned(), text),
@@ -184,7 +185,7 @@ impl Instance {
         }
         match result {
             Ok(()) => FromHost::Turn(done),
-            Err(Stop::Limit(message)) => message,
+            Err(Stop::Limit(message)) => *message,
             Err(Stop::Load(failure)) => FromHost::LoadFailed(failure),
         }
     }
@@ -213,7 +214,7 @@ impl Instance {
     fn checked<T>(&self, ctx: &Ctx<'_>, result: rquickjs::Result<T>) -> Step<T> {
         if let Some(limit) = self.limit(self.limits.turn_cpu_max_ms) {
             ctx.catch();
-            return Err(Stop::Limit(limit));
+            return Err(Stop::Limit(Box::new(limit)));
         }
         result.map_err(|_| {
             let (text, stack) = thrown_text(&ctx.catch());
@@ -227,7 +228,7 @@ impl Instance {
         loop {
             let more = ctx.execute_pending_job();
             if let Some(limit) = self.limit(self.limits.turn_cpu_max_ms) {
-                return Err(Stop::Limit(limit));
+                return Err(Stop::Limit(Box::new(limit)));
             }
             if !more {
                 return Ok(());
@@ -253,6 +254,7 @@ fn prelude<'js>(ctx: &Ctx<'js>) -> Object<'js> {
 }
 
 /// Tells the prelude of a rejection without handler, or of a handler that came later.
+#[allow(clippy::needless_pass_by_value)] // The engine's own signature.
 fn track_rejection<'js>(
     ctx: Ctx<'js>,
     promise: rquickjs::Value<'js>,

@@ -5,6 +5,7 @@
 
 use super::protocol::Module as Pinned;
 use crate::codecs::format::json::{Surrogates, gate};
+use crate::codecs::source::{ModuleKind, strip_types};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};
 use rquickjs::module::Declared;
@@ -118,7 +119,7 @@ fn relative(base: &str, specifier: &str) -> Option<String> {
 }
 
 fn is_json(path: &str) -> bool {
-    path.ends_with(".json")
+    ModuleKind::of(path) == ModuleKind::Json
 }
 
 /// Throws an `Error` with a `code`.
@@ -181,31 +182,20 @@ impl FromPinned {
             let why = format!("{} holds a NUL character", module.path);
             return Err(self.0.fail(ctx, "E_MODULE_ERROR", &why));
         }
-        let extension = module.path.rsplit_once('.').map_or("", |(_, extension)| extension);
-        if matches!(extension, "ts" | "mts") {
-            return strip_types(&module.source).map_err(|why| {
-                self.0.fail(ctx, "E_TS_SYNTAX", &format!("{}: {why}", module.path))
-            });
-        }
-        Ok(module.source.clone())
+        strip_types(&module.path, &module.source)
+            .map_err(|e| self.0.fail(ctx, e.code, &e.to_string()))
     }
 
     fn json_source(&self, ctx: &Ctx<'_>, module: &Pinned) -> Result<String> {
         let json = gate(module.source.as_bytes(), JSON_DEPTH_MAX, Surrogates::Paired)
             .map_err(|e| self.0.fail(ctx, "E_MODULE_ERROR", &format!("{}: {e}", module.path)))?;
         // The text becomes a string literal of the engine's language: JSON's own form is one.
-        let literal = serde_json::to_string(json.as_str()).unwrap_or_default();
+        let literal = |text: &str| serde_json::to_string(text).unwrap_or_default();
+        let (path, text) = (literal(&module.path), literal(json.as_str()));
         Ok(format!(
-            "import {{ parse }} from \"{PRELUDE}json_module\";\nexport default parse({literal});\n"
+            "import {{ parse }} from '{PRELUDE}json_module'; export default parse({path}, {text});"
         ))
     }
-}
-
-/// Blanks the types of a TypeScript module. Returns the source unchanged for now: stripping is
-/// done by `codecs::source`.
-#[allow(clippy::unnecessary_wraps)] // Takes the place of a function that refuses some syntax.
-fn strip_types(source: &str) -> std::result::Result<String, String> {
-    Ok(source.to_owned())
 }
 
 /// Name, message and stack of something that JavaScript threw while loading.

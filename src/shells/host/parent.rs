@@ -172,7 +172,7 @@ impl Host {
 
     /// Takes what is there; false at the end of the stream.
     fn read_stdout(&self, received: &mut Vec<u8>) -> Result<bool, HostError> {
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = [0; 16 * 1024];
         match read(&self.stdout, &mut chunk[..]) {
             Ok(0) => Ok(false),
             Ok(n) => {

@@ -50,7 +50,8 @@ function ask(view, what, payload, options) {
     build: () => {
       const title = typeof presented?.title === "string" ? presented.title : label;
       const labels = cleanLabels(routing.tags, undefined);
-      const def = { kind: "breakpoint", title, breakpoint: { ...routing, label, payload: presented } };
+      const asked = { ...routing, label, payload: presented };
+      const def = { kind: "breakpoint", title, breakpoint: asked };
       if (labels.length > 0) def.labels = labels;
       return {
         kind: "breakpoint", title, label, labels, def: toText(def, "the breakpoint"),

@@ -108,7 +108,8 @@ export const skillTask = (id, options) =>
 function breakpointDef(opts, args, taskCtx, extra) {
   const routing = without(opts, [...COMMON, "payload"]);
   const breakpoint = { ...routing, ...extra, payload: opts.payload ?? args };
-  return { kind: "breakpoint", ...heading(opts, taskCtx, "breakpoint"), ...common(opts), breakpoint };
+  const head = heading(opts, taskCtx, "breakpoint");
+  return { kind: "breakpoint", ...head, ...common(opts), breakpoint };
 }
 
 export const breakpointTask = (id, options) =>

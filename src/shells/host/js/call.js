@@ -186,8 +186,8 @@ export function cancelledOutcome(ordinal, reason) {
 
 export function cancelledError() {
   const reason = state.cancelled?.reason ?? undefined;
-  const message = reason === undefined ? "The run was cancelled" : `The run was cancelled: ${reason}`;
-  return new RunCancelledError(message, { reason });
+  const why = reason === undefined ? "" : `: ${reason}`;
+  return new RunCancelledError(`The run was cancelled${why}`, { reason });
 }
 
 // All unshielded pending promises reject, in request order; later outcomes are not fed.

@@ -65,7 +65,9 @@ export const deprecatePatch = (view) => (id) => {
 };
 
 function decide(id) {
-  const recorded = state.marks.includes(id) || (state.byKey && knownMarks.has(id));
+  if (knownMarks.has(id)) return true;
+  if (state.byKey) return false;
+  const recorded = state.marks.includes(id);
   const live = state.liveAfter && state.outputs >= state.journaledOutputs;
   if (!recorded && !live) return false;
   countOutput();

@@ -3,4 +3,10 @@
 
 import { deepFreeze } from "dormouse:json";
 
-export const parse = (text) => deepFreeze(JSON.parse(text));
+const byPath = new Map();
+
+// The engine loads a module once with and once without import attributes: one value for both.
+export function parse(path, text) {
+  if (!byPath.has(path)) byPath.set(path, deepFreeze(JSON.parse(text)));
+  return byPath.get(path);
+}

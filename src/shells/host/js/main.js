@@ -75,8 +75,8 @@ function stepsOf(turn) {
     case "resolved":
       return settle(turn.ordinal, { text: turn.value ?? "null", attempts: turn.attempts });
     case "failed": {
-      const { name, message, stack, data } = turn;
-      return settle(turn.ordinal, { posted: { name, message, stack, data }, attempts: turn.attempts });
+      const { ordinal, attempts, name, message, stack, data } = turn;
+      return settle(ordinal, { posted: { name, message, stack, data }, attempts });
     }
     case "cancelled":
       return settle(turn.ordinal, cancelledOutcome(turn.ordinal, turn.reason));

@@ -60,7 +60,8 @@ function readOptions(options, what) {
   if (strict) {
     const wrong = Object.keys(opts).find((key) => !OPTIONS.includes(key));
     if (wrong !== undefined) {
-      throw new TypeError(`ctx.parallel.${what}: unknown option ${wrong}; the options are ${OPTIONS.join(", ")}`);
+      const all = OPTIONS.join(", ");
+      throw new TypeError(`ctx.parallel.${what}: unknown option ${wrong}; the options are ${all}`);
     }
   }
   const max = opts.maxConcurrency ?? opts.concurrency;

@@ -122,7 +122,7 @@ function fractionDigits(options) {
     const wanted = Number(value);
     if (!["minimumFractionDigits", "maximumFractionDigits"].includes(key) ||
         !Number.isInteger(wanted) || wanted < 0 || wanted > 100) {
-      throw new RangeError(`toLocaleString: ${key}: ${String(value)} is not available in processes`);
+      throw new RangeError(`toLocaleString: ${key}: ${String(value)} is not available here`);
     }
     if (key.startsWith("min")) min = wanted;
     else max = wanted;
@@ -283,7 +283,8 @@ export function freeze() {
     for (const name of host) {
       const value = globalThis[name];
       Object.freeze(value);
-      if (value.prototype !== undefined && Object.hasOwn(added, name)) Object.freeze(value.prototype);
+      const isAdded = Object.hasOwn(added, name);
+      if (isAdded && value.prototype !== undefined) Object.freeze(value.prototype);
     }
     lock(host);
   }

@@ -14,6 +14,7 @@ export const signal = (view) => (name, options) => {
       throw new TypeError("ctx.signal: the name must be a non-empty string");
     }
     opts = readOptions("signal", options, ["correlationKey", "default"]);
+    toText(opts.default, "the default of ctx.signal");
   } catch (error) {
     return Promise.reject(error);
   }
@@ -26,21 +27,12 @@ export const signal = (view) => (name, options) => {
     build: () => {
       const label = opts.label === undefined ? undefined : String(opts.label).toWellFormed();
       const title = label ?? `signal ${called}`;
-      const wait = { name: called, correlationKey, timeout: opts.timeout };
+      const { timeout, default: fallback } = opts;
+      const wait = { name: called, correlationKey, timeout, default: fallback };
       return {
         kind: "signal", title, label, signal: called, options: policyText(opts),
         def: JSON.stringify({ kind: "signal", title, signal: wait }),
-        fail: Object.hasOwn(opts, "default") ? orDefault(opts.default) : undefined,
       };
     },
   });
 };
-
-// Only a timeout gives the default; every other error is thrown.
-function orDefault(value) {
-  const text = toText(value, "the default of ctx.signal");
-  return (error) => {
-    if (error.name !== "SignalTimeoutError") throw error;
-    return text === undefined ? undefined : JSON.parse(text);
-  };
-}

@@ -22,7 +22,7 @@ export const state = {
   building: 0, // Depth of definition builders on the stack.
   end: null, // How the run ends, once known.
   cancelled: null, // {reason} after a cancel request.
-  byKey: false, // This turn may bind calls to effects that are known from before.
+  byKey: false, // This turn replays what was recorded under other code.
   liveAfter: true,
   journaledOutputs: 0,
   marks: [], // Patch ids journaled in this turn.
