@@ -10,7 +10,7 @@ use crate::machines::effect::life::EffectStatus;
 use crate::machines::replay::state::{IllegalEvent, RunState, fold};
 use crate::services::runs::trouble::{Trouble, damaged};
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::journal::plan::{self, Plan, Step};
+use crate::shells::journal::plan::{self, Edit, Plan};
 use crate::shells::journal::scan::{Scan, Verdict};
 use crate::shells::journal::{reader, writer};
 use crate::shells::run_dir::dir::RunDir;
@@ -221,7 +221,7 @@ fn outlook(dir: &RunDir, scan: &Scan, plan: Option<&Plan>) -> Outlook {
         why,
         is_sound: scan.verdict() <= Verdict::Note,
         plan: plan.map(|p| p.label.as_str()),
-        steps: plan.map(|p| p.steps.iter().map(describe).collect()).unwrap_or_default(),
+        steps: plan.map(|p| p.edits.iter().map(describe).collect()).unwrap_or_default(),
         lost: lost.map(|l| json!(l)),
         lost_records: lost.map_or(Some(0), |l| l.count),
         kept_records: plan.map_or(scan.head.seq.0, |p| p.head.seq.0),
@@ -229,12 +229,12 @@ fn outlook(dir: &RunDir, scan: &Scan, plan: Option<&Plan>) -> Outlook {
     }
 }
 
-fn describe(step: &Step) -> String {
-    match step {
-        Step::Remove { file } => format!("remove journal/{file}: it holds nothing"),
-        Step::Cut { file, offset, bytes } => {
+fn describe(edit: &Edit) -> String {
+    match edit {
+        Edit::Remove { file } => format!("remove journal/{file}: it holds nothing"),
+        Edit::Cut { file, offset, bytes } => {
             format!("cut journal/{file} at byte {offset}; its last {bytes} bytes go to quarantine/")
         }
-        Step::Complete { file } => format!("add the missing line feed to journal/{file}"),
+        Edit::Complete { file } => format!("add the missing line feed to journal/{file}"),
     }
 }
