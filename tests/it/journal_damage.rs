@@ -3,13 +3,12 @@
 use crate::support::*;
 use dormouse::codecs::event::{Event, Record};
 use dormouse::codecs::format::line;
+use dormouse::codecs::format::line::segment_name;
 use dormouse::ground::id::{RunId, Seq};
 use dormouse::ports::disk::Disk;
 use dormouse::ports::disk::memory::{Fault, MemoryDisk};
 use dormouse::shells::journal::plan::{self, Label};
-use dormouse::shells::journal::scan::{
-    Around, CASES, Case, File, Scan, Verdict, scan, segment_name,
-};
+use dormouse::shells::journal::scan::{Around, CASES, Case, File, Scan, Verdict, scan};
 use dormouse::shells::journal::{reader, writer};
 use dormouse::shells::run_dir::lock;
 use dormouse::shells::run_dir::root;

@@ -6,8 +6,8 @@
 //! the decoded record gives.
 
 use super::compact;
-use super::json::Json;
 use crate::codecs::event::{self, Event, Record};
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
@@ -193,6 +193,20 @@ fn judge(error: &event::Error) -> Error {
         }
         newer => Error::Newer(newer.to_string()),
     }
+}
+
+/// The name of the segment whose first record is `first`.
+#[must_use]
+pub fn segment_name(first: Seq) -> String {
+    format!("{:010}.jsonl", first.0)
+}
+
+/// The place in a segment's name; nothing if it is not one.
+#[must_use]
+pub fn segment_first(name: &str) -> Option<Seq> {
+    let digits = name.strip_suffix(".jsonl")?;
+    let first = Seq(digits.parse().ok()?);
+    (first.0 > 0 && segment_name(first) == name).then_some(first)
 }
 
 #[cfg(test)]

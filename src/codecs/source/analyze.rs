@@ -6,7 +6,7 @@
 use super::parse::with_tree;
 use super::strip::{states_only_types, strip};
 use super::{E_COMMONJS, E_SYNTAX, E_TS_SYNTAX, ModuleKind, SourceError, place};
-use crate::codecs::format::json::{Surrogates, gate};
+use crate::codecs::json::{Surrogates, gate};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use oxc_ast::ast::{
     AccessorProperty, AssignmentExpression, AssignmentTarget, BindingIdentifier, CallExpression,

@@ -6,7 +6,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use crate::codecs::format::json::{Json, Surrogates, gate};
+use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::limits::{JSON_DEPTH_MAX, VALUE_BYTES_MAX};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Runs};

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use life::Effect;
 
 use crate::codecs::event::{EffectResolved, ErrorInfo, Event, Status};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 

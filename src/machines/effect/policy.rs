@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use crate::codecs::event::{OnUncertain, Policy, Retry};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 
 /// Attempts when an author says only `retry: true` or `idempotent: true`.
 const ATTEMPTS_DEFAULT: u32 = 5;

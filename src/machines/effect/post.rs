@@ -8,7 +8,7 @@ use serde_json::json;
 use super::life::{Effect, EffectStatus};
 use super::{breakpoint, resolution, task};
 use crate::codecs::event::{EffectResolved, ErrorInfo, Status};
-use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::json::{Json, Numbers, canonical};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::life::Effect;
 use super::{resolution, text};
 use crate::codecs::event::{EffectResolved, ErrorInfo, Event, Status};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, RUN_ID_BYTES_MAX, RunId};
 

@@ -6,7 +6,7 @@
 use super::life::Effect;
 use super::{member, resolve_ok};
 use crate::codecs::event::Event;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 
 /// The moment a sleep's definition names: `targetEpochMs`, milliseconds since 1970.

@@ -10,7 +10,7 @@ use crate::codecs::event::{
     BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
     Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
 };
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::codecs::turn::{Output, Request};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};

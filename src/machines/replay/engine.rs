@@ -16,7 +16,7 @@ use super::state::{End, IllegalEvent, RunState};
 use crate::codecs::event::{
     CancelOutcome, ErrorInfo, Event, Payload, ProcessRef, Profile, Record, RunHeld, Status,
 };
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::codecs::turn::{KnownEffect, Output, TurnDone};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};

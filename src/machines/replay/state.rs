@@ -11,7 +11,7 @@ use crate::codecs::event::{
     Accepted, DecisionAction, EffectRequested, Event, Head, IdempotencyRef, Lost, ParentRef,
     ProcessRef, Record, RunHeld, RunPaused,
 };
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};

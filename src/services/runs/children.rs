@@ -10,7 +10,7 @@ use crate::codecs::event::{
     EffectResolved, EffectStarted, Event, ParentRef, Payload, ProcessRef, RunCancelRequested,
     Status,
 };
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
 use crate::ground::limits::CHILD_DEPTH_MAX;

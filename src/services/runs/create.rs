@@ -9,7 +9,7 @@ use std::rc::Rc;
 use crate::codecs::event::{
     IdempotencyRef, ParentRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
 };
-use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
 use crate::ground::digest::Digest;
 use crate::ground::id::RunId;

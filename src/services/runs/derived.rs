@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::codecs::event::{Event, Payload, Record};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::codecs::turn::{LogLine, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::Seq;

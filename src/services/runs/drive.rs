@@ -4,7 +4,7 @@
 //! host that is not durable in the journal.
 
 use crate::codecs::event::{Event, Payload, ProcessRef};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::codecs::event::{Event, Payload, Record};
-use crate::codecs::format::json::{Json, Surrogates, gate};
+use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::id::Seq;
 use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::replay::drafts::Draft;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::codecs::event::{Event, Payload, Record};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};

@@ -188,7 +188,7 @@ impl Scan {
     #[must_use]
     pub fn segment_bytes(&self, i: usize) -> Vec<u8> {
         let Some(segment) = self.segments.get(i) else { return Vec::new() };
-        let first = segment_first(&segment.name).unwrap_or_default().0.max(1);
+        let first = line::segment_first(&segment.name).unwrap_or_default().0.max(1);
         let skipped = usize::try_from(first - 1).unwrap_or(usize::MAX);
         let before = skipped.checked_sub(1).and_then(|i| self.records.get(i));
         let mut sum = before.map_or(self.genesis, |record| record.sum);
@@ -212,7 +212,7 @@ impl Scan {
         // A canonical record prints as it stood, so its length need not be remembered.
         let length = |r: &Record| line::encode(r.seq, r.at, &r.event, r.sum).0.len() as u64;
         for segment in &mut self.segments {
-            let first = segment_first(&segment.name).unwrap_or_default();
+            let first = line::segment_first(&segment.name).unwrap_or_default();
             let inside = self.records[..kept].iter().skip_while(|record| record.seq < first);
             segment.verified = segment.verified.min(inside.map(length).sum());
         }
@@ -231,27 +231,13 @@ impl Scan {
     }
 }
 
-/// The name of the segment whose first record is `first`.
-#[must_use]
-pub fn segment_name(first: Seq) -> String {
-    format!("{:010}.jsonl", first.0)
-}
-
-/// The place in a segment's name; nothing if it is not one.
-#[must_use]
-pub fn segment_first(name: &str) -> Option<Seq> {
-    let digits = name.strip_suffix(".jsonl")?;
-    let first = Seq(digits.parse().ok()?);
-    (first.0 > 0 && segment_name(first) == name).then_some(first)
-}
-
 /// Judges the files of a journal.
 #[must_use]
 pub fn scan(run: &RunId, files: &[File], around: Around) -> Scan {
     let mut walk = Walk::new(run, around);
     let mut segments: Vec<(Seq, &File)> = Vec::new();
     for file in files {
-        match segment_first(&file.name) {
+        match line::segment_first(&file.name) {
             Some(first) => segments.push((first, file)),
             None if disk::is_temporary(&file.name) => {
                 walk.found(Case::J34, &file.name, 0, "left over by a writer that died".into());

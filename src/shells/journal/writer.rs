@@ -133,7 +133,7 @@ pub fn repair(
     if bytes.len() > JOURNAL_RECORD_BYTES_MAX {
         return Err(Error::TooLong(bytes.len()));
     }
-    let name = scan::segment_name(seq);
+    let name = line::segment_name(seq);
     let journal = run.dir().open_dir("journal").map_err(Error::NotWritten)?;
     disk::write_atomic(&*journal, &name, &bytes, Atomic::DURABLE).map_err(Error::Unknown)?;
     plan::rewrite(run, plan, scan, Some(&name)).map_err(Error::Unknown)?;
@@ -266,7 +266,7 @@ impl Writer {
             segment.bytes += length;
             return Ok(());
         }
-        let file = self.journal.create_excl(&scan::segment_name(seq))?;
+        let file = self.journal.create_excl(&line::segment_name(seq))?;
         file.write_at(0, bytes)?;
         file.sync_file()?;
         self.journal.sync()?;

@@ -6,7 +6,7 @@
 use super::graph::{PinnedGraph, digest_of, from_pinned};
 use super::resolve;
 use crate::codecs::event::{ProcessRef, Profile};
-use crate::codecs::format::json::{Surrogates, gate};
+use crate::codecs::json::{Surrogates, gate};
 use crate::codecs::source::SourceError;
 use crate::ground::digest::Digest;
 use crate::ground::limits::{JSON_DEPTH_MAX, MODULE_BYTES_MAX, MODULE_FILES_MAX};

@@ -5,7 +5,7 @@
 
 use super::{blob, lock};
 use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest::Sum;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};

@@ -15,7 +15,6 @@ use crate::ground::limits::JOURNAL_RECORD_BYTES_MAX;
 use crate::ports::disk::{
     self, Atomic, Dir, Disk, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename,
 };
-use crate::shells::journal::scan::segment_name;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -493,7 +492,7 @@ impl Staged {
             head = Head { seq, sum };
             records.push(Record { seq, at: *at, event: event.clone(), sum });
         }
-        self.file(&format!("journal/{}", segment_name(Seq(1))), &bytes)?;
+        self.file(&format!("journal/{}", line::segment_name(Seq(1))), &bytes)?;
         Ok(records)
     }
 

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::task::EffectArg;
 use crate::codecs::event::Status;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::services::runs::post::Posting;
 
 /// What can be done about decisions.

@@ -5,7 +5,7 @@
 
 use super::RunArg;
 use super::halt::report;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::input;

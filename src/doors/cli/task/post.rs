@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::EffectArg;
 use crate::codecs::event::{ErrorInfo, Status};
-use crate::codecs::format::json::{Json, Surrogates, gate};
+use crate::codecs::json::{Json, Surrogates, gate};
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::{input, output};
