@@ -85,8 +85,8 @@ pub fn child_ended(
         };
     }
     let message = error.map_or_else(
-        || format!("child run {child} is {}", end),
-        |e| format!("child run {child} is {}: {}", end, e.message),
+        || format!("child run {child} is {end}"),
+        |e| format!("child run {child} is {end}: {}", e.message),
     );
     let data = json!({ "runId": child.as_str(), "state": end, "error": error });
     let error = ErrorInfo {

@@ -719,7 +719,7 @@ impl Engine {
             let draft = drafts::cancelled(cancel.reason.clone(), error);
             return self.append(vec![draft]);
         }
-        let holds = self.holds_on_error(state);
+        let holds = Self::holds_on_error(state);
         match &settled.output {
             Output::Failed { error } if holds => {
                 let error = error.clone();
@@ -768,7 +768,7 @@ impl Engine {
     }
 
     /// Whether an error of the process holds the run instead of ending it.
-    fn holds_on_error(&self, state: &RunState) -> bool {
+    fn holds_on_error(state: &RunState) -> bool {
         let babysitter = state.process.as_ref().is_some_and(|p| p.api == Profile::Babysitter);
         babysitter && state.parent.is_none()
     }

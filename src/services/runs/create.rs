@@ -6,9 +6,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::codecs::event::{
-    IdempotencyRef, ParentRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
-};
+use crate::codecs::event::{IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated};
 use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
 use crate::ground::digest::Digest;
@@ -281,33 +279,6 @@ impl Runs {
         let dir = run.dir.clone();
         run.close()?;
         Ok((dir, process, previous))
-    }
-
-    /// Builds the directory of a child run from its parent's pinned files.
-    pub(super) fn build_child(
-        &self,
-        root: &Root,
-        id: &RunId,
-        graph: &PinnedGraph,
-        process: ProcessRef,
-        inputs: Option<Json>,
-        parent: ParentRef,
-        cwd: Option<String>,
-    ) -> Result<RunDir> {
-        let created = RunCreated {
-            run_id: id.clone(),
-            process: Some(process),
-            inputs,
-            inputs_blob: None,
-            parent: Some(parent),
-            idempotency: None,
-            generation: 1,
-            tags: Vec::new(),
-            cwd,
-            non_interactive: false,
-            by: "executor:run".into(),
-        };
-        self.build(root, created, Some(graph))
     }
 }
 
