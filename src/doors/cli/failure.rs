@@ -1,7 +1,7 @@
 //! How a command fails: text or JSON on standard error, and the exit code.
 //!
-//! May not know verbs. Invariant: every failure names what, why and the next command, and has a code
-//! that `dormouse explain` knows.
+//! May not know verbs. Invariant: every failure names what, why and the next command, and has a
+//! code that `dormouse explain` knows.
 
 use std::io::Write as _;
 use std::process::ExitCode;

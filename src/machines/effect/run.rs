@@ -1,7 +1,7 @@
 //! Run: a child run (`ctx.run`, `ctx.subprocess`).
 //!
-//! May not create or drive anything. Invariant: a child's id is a function of its parent and effect,
-//! so that asking twice finds the same child.
+//! May not create or drive anything. Invariant: a child's id is a function of its parent and
+//! effect, so that asking twice finds the same child.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;

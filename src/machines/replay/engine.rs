@@ -1,9 +1,9 @@
 //! The engine: drives one process instance through its journal and beyond.
 //!
 //! Sans-IO: [`Engine::handle`] takes what happened and answers with what is to be done; it has no
-//! clock, no file, no host, no randomness. Invariant: an output reaches the journal only after every
-//! journaled output before it was reproduced by the instance; on the first difference nothing is
-//! appended but the note that the run is held.
+//! clock, no file, no host, no randomness. Invariant: an output reaches the journal only after
+//! every journaled output before it was reproduced by the instance; on the first difference nothing
+//! is appended but the note that the run is held.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;

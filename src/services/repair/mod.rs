@@ -1,7 +1,8 @@
 //! Repair: judging a journal, showing what would mend it, mending it.
 //!
 //! Uses the floors up to the shells and no daemon. May not decide that a loss is acceptable: the
-//! operator says so. Invariant: nothing changes before the plan was shown; what is taken out is kept.
+//! operator says so. Invariant: nothing changes before the plan was shown; what is taken out is
+//! kept.
 
 use serde_json::{Value, json};
 

@@ -98,12 +98,14 @@ impl Report {
 
     fn hint(&self, run: &str) {
         let first = &self.value["nextActions"][0];
+        let child = first["childRunId"].as_str().unwrap_or("");
         let (id, kind) = (first["effectId"].as_str(), first["kind"].as_str());
         let hint = match (self.value["status"].as_str(), id, kind) {
             (Some("waiting"), Some(id), Some("breakpoint")) => {
                 format!("dormouse breakpoint approve {run} {id}")
             }
             (Some("waiting"), _, Some("signal")) => format!("dormouse run signal {run} NAME"),
+            (Some("waiting"), _, Some("run")) => format!("dormouse task list {child} --pending"),
             (Some("waiting"), _, Some("sleep")) => format!("dormouse run drive {run}"),
             (Some("waiting"), Some(id), Some(_)) => {
                 format!("dormouse task post {run} {id} --status ok --value-inline JSON")
