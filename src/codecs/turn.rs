@@ -8,7 +8,7 @@
 //! ends the instance. Closing the pipe ends the host.
 
 use crate::codecs::event::{ErrorInfo, Profile};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use serde::{Deserialize, Serialize};
 
 /// Runtime → host.

@@ -1,3 +1,5 @@
 //! Doors: how people and programs come in.
 //!
 //! May not decide anything about a run. Invariant: only doors turn errors into text and exit codes.
+
+pub mod cli;

@@ -1,7 +1,7 @@
 //! A process host in a test: a child of the real binary, driven turn by turn.
 
 use dormouse::codecs::event::{ErrorInfo, Profile};
-use dormouse::codecs::format::json::{Json, Surrogates, gate};
+use dormouse::codecs::json::{Json, Surrogates, gate};
 use dormouse::ground::limits;
 use dormouse::shells::host::parent::{Host, HostError};
 use dormouse::shells::host::protocol::{

@@ -91,7 +91,7 @@ fn g1_nothing_acknowledged_is_lost_at_any_crash_point() {
                     crash(&disk, power);
                     recover(&disk, &mut promised, &what).unwrap();
                 }
-                crash(&disk, power);
+                disk.power_cut();
                 recover(&disk, &mut promised, &format!("{what}, at last")).unwrap();
                 if through {
                     break;
@@ -141,6 +141,27 @@ fn after_a_failed_sync_the_writer_is_done_and_the_next_one_copies() {
         assert_eq!(scan.verdict(), Verdict::Ok, "{:?}", scan.main);
         assert_eq!(scan.records, kept);
     }
+}
+
+#[test]
+fn a_write_back_that_fails_while_the_run_is_opened_costs_nothing_that_was_folded() {
+    let (disk, run) = fresh(5);
+    let mut writer = open_writer(&run).unwrap().writer;
+    writer.append(Seq(1), at(2), &note(2)).unwrap();
+    // Written, never synced, and its writer is gone.
+    disk.fail_at(2, Fault::Die);
+    writer.append(Seq(2), at(3), &note(3)).unwrap_err();
+    disk.kill();
+    disk.fail_write_back_on_drop();
+    let run = open_root(&disk).unwrap().view().run(&run_id()).unwrap();
+    let mut opened = open_writer(&run).unwrap();
+    assert_eq!(opened.scan.head.seq, Seq(3), "{:?}", opened.scan.main);
+    opened.writer.append(Seq(3), at(4), &note(4)).unwrap();
+    opened.writer.close().unwrap();
+    disk.power_cut();
+    let run = open_root(&disk).unwrap().view().run(&run_id()).unwrap();
+    let scan = reader::read(&run, None);
+    assert_eq!((scan.verdict(), scan.head.seq), (Verdict::Ok, Seq(4)), "{:?}", scan.main);
 }
 
 #[test]

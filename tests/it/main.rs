@@ -1,7 +1,9 @@
 //! Tests of the whole: one binary, one module a subject.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod examples;
 mod host;
 mod host_ctx;
 mod host_parallel;
@@ -10,6 +12,7 @@ mod host_tasks;
 mod host_turns;
 mod journal_crash;
 mod journal_damage;
+mod journal_on_disk;
 mod pin_graph;
 mod support;
 mod tidy;

@@ -15,7 +15,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Sources on the real disk.
-struct OnDisk;
+pub(crate) struct OnDisk;
 
 impl SourceReader for OnDisk {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
@@ -300,6 +300,15 @@ fn links_do_not_lead_out_of_the_root() {
 }
 
 #[test]
+fn nothing_takes_the_place_of_the_lock() {
+    let source = "import a from './process.lock.json';\nexport const process = () => a;";
+    let reader = InMemory::of(&[("/r/p.js", source), ("/r/process.lock.json", "{}")]);
+    let request = PinRequest::of(EntrySpec::parse("/r/p.js").unwrap());
+    let error = pin(&reader, &request).unwrap_err();
+    assert_eq!((error.code, error.site.unwrap().line), ("E_MODULE_READ", 1));
+}
+
+#[test]
 fn graphs_are_bounded() {
     let mut files = vec![("/r/package.json".to_owned(), String::new())];
     let mut main = String::new();
@@ -416,7 +425,7 @@ fn a_lock_has_one_form_and_is_checked() {
     for (from, to, why) in [
         ("\"version\": 1", "\"version\": 2", "version 2"),
         ("\"bytes\": 23", "\"bytes\": 24", "its files give"),
-        ("\"path\": \"p.js\"", "\"path\": \"../p.js\"", "not a path below"),
+        ("\"path\": \"p.js\"", "\"path\": \"../p.js\"", "not a path for"),
         ("\"path\": \"p.js\"", "\"path\": \"q.js\"", "not among the files"),
         ("\"api\"", "\"apis\"", "unknown field"),
         ("\"version\": 1,", "\"version\": 1", "at byte"),
@@ -431,32 +440,4 @@ fn a_lock_has_one_form_and_is_checked() {
 fn errors_without_a_place_print_without_one() {
     let error: PinError = EntrySpec::parse("").unwrap_err();
     assert!(error.to_string().starts_with("E_ENTRY: "));
-}
-
-/// The examples that people are told to run, pinned as the commands in their README do.
-#[test]
-fn the_examples_can_be_pinned() {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("runs-example");
-    for (entry, others, api) in [
-        ("feature/process.js", &[][..], Profile::Babysitter),
-        ("pipeline/process.ts", &["pipeline/quality.ts", "pipeline/rules.json"], Profile::Dormouse),
-        ("incident/process.js", &["incident/checks.js"], Profile::Dormouse),
-        ("release/process.js", &[], Profile::Dormouse),
-    ] {
-        let spec = EntrySpec { path: top.join(entry), export_name: None };
-        let wanted = PinRequest { root: Some(top.clone()), ..PinRequest::of(spec) };
-        let found = pin(&OnDisk, &wanted).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(found.api, api, "{entry}");
-        assert_eq!(found.warnings, [""; 0], "{entry}");
-        let mut all = vec![entry];
-        all.extend(others);
-        all.sort_unstable();
-        assert_eq!(paths(&found), all);
-        let readme = fs::read_to_string(top.join("README.md")).unwrap();
-        assert!(readme.contains(&format!("--entry runs-example/{entry} ")), "{entry}");
-        let inputs = Path::new(entry).with_file_name("inputs.json");
-        assert!(readme.contains(&format!("--inputs runs-example/{}", inputs.display())));
-        let inputs = fs::read_to_string(top.join(inputs)).unwrap();
-        assert!(inputs.parse::<serde_json::Value>().unwrap().is_object());
-    }
 }

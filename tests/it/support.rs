@@ -2,11 +2,12 @@
 
 use dormouse::codecs::event::{Event, OperatorNote, Record, RunCreated};
 use dormouse::codecs::format::line;
+use dormouse::codecs::format::line::segment_name;
 use dormouse::ground::clock::{ManualClock, Timestamp};
 use dormouse::ground::id::{RunId, Seq};
 use dormouse::ports::disk::Disk;
 use dormouse::ports::disk::memory::MemoryDisk;
-use dormouse::shells::journal::scan::{File, segment_name};
+use dormouse::shells::journal::scan::File;
 use dormouse::shells::journal::writer::{self, Opened};
 use dormouse::shells::run_dir::dir::RunDir;
 use dormouse::shells::run_dir::root::{Options, Root};

@@ -4,7 +4,7 @@
 //! `null`; durations are milliseconds.
 
 use super::{BlobRef, ErrorInfo};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
@@ -106,8 +106,8 @@ pub struct Retry {
     pub on_exhausted: Option<String>,
 }
 
-/// The rules under which an effect is executed. Merged from call, definition and defaults when it is
-/// requested; later changes of configuration never touch it.
+/// The rules under which an effect is executed. Merged from call, definition and defaults when it
+/// is requested; later changes of configuration never touch it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {

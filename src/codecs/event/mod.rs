@@ -11,7 +11,7 @@ mod run;
 pub use effect::*;
 pub use run::*;
 
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::Seq;
@@ -200,6 +200,7 @@ events! {
     EffectUncertain(EffectUncertain) = "EFFECT_UNCERTAIN",
     /// The outcome. requested, started, uncertain → ok, error. An input.
     EffectResolved(EffectResolved) = "EFFECT_RESOLVED",
-    /// Given up. requested, started, uncertain → cancelled. An input while the process waits for it.
+    /// Given up. requested, started, uncertain → cancelled. An input while the process waits for
+    /// it.
     EffectCancelled(EffectCancelled) = "EFFECT_CANCELLED",
 }

@@ -4,7 +4,7 @@
 //! `null`.
 
 use super::BlobRef;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use serde::{Deserialize, Serialize};

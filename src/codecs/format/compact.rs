@@ -1,9 +1,9 @@
-//! The check for JSON text of our own: the same rules as [`super::json::gate`], and no layout.
+//! The check for JSON text of our own: the rules of the gate for foreign bytes, and no layout.
 //!
 //! Runs over every journal line that is read, so it copies nothing. May not know what the text
 //! means. Invariant: it accepts exactly the texts that the gate would give back unchanged.
 
-use super::json::unescape;
+use crate::codecs::json::unescape;
 
 /// Checks that `text` is one JSON value without white space outside strings, without duplicate
 /// keys, nested no deeper than `depth_max`, its numbers finite. Lone surrogates pass: values of a
@@ -186,8 +186,8 @@ impl Walker<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::{Surrogates, gate};
     use super::*;
+    use crate::codecs::json::{Surrogates, gate};
     use proptest::prelude::*;
 
     #[test]

@@ -1,9 +1,8 @@
-//! The outer form of everything that is stored: JSON text, journal lines, sealed files.
+//! The outer form of everything that is stored: journal lines, their files, sealed files.
 //!
-//! May not know what an event means. Invariant: foreign bytes become values only through
-//! [`json::gate`], and bytes of ours only through [`compact::check`].
+//! May not know how files are reached. Invariant: bytes of ours become values only through
+//! [`compact::check`], and print back as they were.
 
 pub mod compact;
-pub mod json;
 pub mod line;
 pub mod sealed;

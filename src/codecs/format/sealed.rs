@@ -5,8 +5,8 @@
 //! opens is the text that sealing the opened value gives.
 
 use super::compact;
-use super::json::Json;
 use super::line;
+use crate::codecs::json::Json;
 use crate::ground::digest::Sum;
 use crate::ground::limits::JSON_DEPTH_MAX;
 use serde::{Serialize, de::DeserializeOwned};

@@ -4,15 +4,15 @@
 //! nothing that exists only for types is among them.
 
 use super::parse::with_tree;
-use super::strip::strip;
+use super::strip::{states_only_types, strip};
 use super::{E_COMMONJS, E_SYNTAX, E_TS_SYNTAX, ModuleKind, SourceError, place};
-use crate::codecs::format::json::{Surrogates, gate};
+use crate::codecs::json::{Surrogates, gate};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use oxc_ast::ast::{
     AccessorProperty, AssignmentExpression, AssignmentTarget, BindingIdentifier, CallExpression,
     Decorator, ExportAllDeclaration, ExportFromDeclaration, Expression, ImportDeclaration,
-    ImportExpression, MemberExpression, Program, StringLiteral, TryStatement, UnaryExpression,
-    WithClause,
+    ImportExpression, MemberExpression, Program, Statement, StringLiteral, TSType, TryStatement,
+    UnaryExpression, WithClause,
 };
 use oxc_ast_visit::{Visit, walk};
 use oxc_span::{GetSpan, Span};
@@ -125,7 +125,7 @@ fn look(path: &str, text: &str, program: &Program<'_>) -> Result<Analysis, Sourc
             line,
             column,
             message: format!("`{name}` belongs to CommonJS, which is not available in processes"),
-            hint: "write `import … from` and `export`".to_owned(),
+            hint: "write `import { … } from` and `export async function process`".to_owned(),
         });
     }
     looker.refused.map_or(Ok(found), Err)
@@ -269,6 +269,15 @@ impl<'a> Visit<'a> for Looker<'_> {
         }
         walk::walk_import_expression(self, it);
     }
+
+    fn visit_statement(&mut self, it: &Statement<'a>) {
+        // What TypeScript declares is not there at run time.
+        if !states_only_types(it) {
+            walk::walk_statement(self, it);
+        }
+    }
+
+    fn visit_ts_type(&mut self, _: &TSType<'a>) {}
 
     fn visit_binding_identifier(&mut self, it: &BindingIdentifier<'a>) {
         self.bound.extend(commonjs_name(it.name.as_str()));

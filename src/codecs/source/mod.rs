@@ -5,6 +5,7 @@
 
 mod analyze;
 mod blank;
+mod depth;
 mod parse;
 mod strip;
 

@@ -3,6 +3,7 @@
 //! May not know what the tree is wanted for. Invariant: a tree is only shown when there were no
 //! errors at all.
 
+use super::depth::{DEEP_STACK_BYTES, Depth};
 use super::{E_SYNTAX, E_TS_SYNTAX, ModuleKind, SourceError, place};
 use oxc_allocator::Allocator;
 use oxc_ast::ast::Program;
@@ -10,8 +11,32 @@ use oxc_parser::config::TokensParserConfig;
 use oxc_parser::{Parser, Token};
 use oxc_span::SourceType;
 
-/// Parses `text` and shows the tree to `look`.
-pub(super) fn with_tree<R>(
+/// Parses `text` and shows the tree to `look`, on a stack that is large enough for both.
+pub(super) fn with_tree<R: Send>(
+    path: &str,
+    text: &str,
+    kind: ModuleKind,
+    look: impl FnOnce(&Program<'_>, &[Token]) -> Result<R, SourceError> + Send,
+) -> Result<R, SourceError> {
+    let depth = Depth::of(text);
+    let too_deep = || {
+        let hint = "split the deepest expression, or end statements with semicolons";
+        SourceError::at_start(E_SYNTAX, path, "nested too deeply", hint)
+    };
+    if depth.is_too_deep() {
+        return Err(too_deep());
+    }
+    if !depth.is_deep() {
+        return parse(path, text, kind, look);
+    }
+    std::thread::scope(|scope| {
+        let deep = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES);
+        let done = deep.spawn_scoped(scope, || parse(path, text, kind, look));
+        done.ok().and_then(|done| done.join().ok()).unwrap_or_else(|| Err(too_deep()))
+    })
+}
+
+fn parse<R>(
     path: &str,
     text: &str,
     kind: ModuleKind,

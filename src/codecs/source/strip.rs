@@ -240,7 +240,7 @@ fn has_values(it: &TSNamespaceDeclaration<'_>) -> bool {
 }
 
 /// Whether a statement is only for types.
-fn states_only_types(it: &Statement<'_>) -> bool {
+pub(super) fn states_only_types(it: &Statement<'_>) -> bool {
     match it {
         Statement::ImportDeclaration(it) => it.import_kind.is_type(),
         Statement::ExportAllDeclaration(it) => it.export_kind.is_type(),
@@ -270,7 +270,7 @@ fn may_lack_semicolon(it: &Statement<'_>) -> bool {
 }
 
 /// Whether a class member is only for types.
-fn is_typed_member(it: &ClassElement<'_>) -> bool {
+pub(super) fn is_typed_member(it: &ClassElement<'_>) -> bool {
     match it {
         ClassElement::StaticBlock(_) => false,
         ClassElement::MethodDefinition(it) => {

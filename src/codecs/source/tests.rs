@@ -6,33 +6,80 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on may panic")]
 
 use super::parse::with_tree;
-use super::{ImportKind, ModuleKind, analyze, strip_types};
-use oxc_ast::ast::{BindingIdentifier, IdentifierName, IdentifierReference};
-use oxc_ast_visit::Visit;
+use super::strip::{is_typed_member, states_only_types};
+use super::{ImportKind, ModuleKind, SourceError, analyze, strip_types};
+use oxc_ast::AstKind;
+use oxc_ast::ast::{
+    ClassElement, ExportSpecifier, ImportSpecifier, Statement, TSClassImplements, TSType,
+    TSTypeAnnotation, TSTypeParameterDeclaration, TSTypeParameterInstantiation,
+};
+use oxc_ast_visit::{Visit, walk};
+use oxc_span::GetSpan;
 
-/// Every identifier that is there at run time, with its offset.
+/// Every node that is there at run time: what it is, where it starts (unless types come first),
+/// and what it is called.
 #[derive(Default)]
-struct Names(Vec<(u32, String)>);
+struct Nodes(Vec<(String, Option<u32>, String)>);
 
-impl<'a> Visit<'a> for Names {
-    fn visit_identifier_name(&mut self, it: &IdentifierName<'a>) {
-        self.0.push((it.span.start, it.name.to_string()));
+impl<'a> Visit<'a> for Nodes {
+    fn enter_node(&mut self, kind: AstKind<'a>) {
+        let what = format!("{:?}", kind.ty());
+        if what.starts_with("TS") || matches!(what.as_str(), "EmptyStatement" | "Program") {
+            return;
+        }
+        let led_by_types = [
+            "ArrowFunctionExpression",
+            "ExpressionStatement",
+            "FormalParameters",
+            "Class",
+            "Function",
+            "MethodDefinition",
+            "PropertyDefinition",
+        ];
+        let start = (!led_by_types.contains(&what.as_str())).then(|| kind.span().start);
+        let name = match kind {
+            AstKind::IdentifierName(it) => it.name.to_string(),
+            AstKind::IdentifierReference(it) => it.name.to_string(),
+            AstKind::BindingIdentifier(it) => it.name.to_string(),
+            _ => String::new(),
+        };
+        self.0.push((what, start, name));
     }
-    fn visit_identifier_reference(&mut self, it: &IdentifierReference<'a>) {
-        self.0.push((it.span.start, it.name.to_string()));
+    fn visit_statement(&mut self, it: &Statement<'a>) {
+        if !states_only_types(it) {
+            walk::walk_statement(self, it);
+        }
     }
-    fn visit_binding_identifier(&mut self, it: &BindingIdentifier<'a>) {
-        self.0.push((it.span.start, it.name.to_string()));
+    fn visit_class_element(&mut self, it: &ClassElement<'a>) {
+        if !is_typed_member(it) {
+            walk::walk_class_element(self, it);
+        }
     }
+    fn visit_import_specifier(&mut self, it: &ImportSpecifier<'a>) {
+        if !it.import_kind.is_type() {
+            walk::walk_import_specifier(self, it);
+        }
+    }
+    fn visit_export_specifier(&mut self, it: &ExportSpecifier<'a>) {
+        if !it.export_kind.is_type() {
+            walk::walk_export_specifier(self, it);
+        }
+    }
+    fn visit_ts_class_implements(&mut self, _: &TSClassImplements<'a>) {}
+    fn visit_ts_type(&mut self, _: &TSType<'a>) {}
+    fn visit_ts_type_annotation(&mut self, _: &TSTypeAnnotation<'a>) {}
+    fn visit_ts_type_parameter_declaration(&mut self, _: &TSTypeParameterDeclaration<'a>) {}
+    fn visit_ts_type_parameter_instantiation(&mut self, _: &TSTypeParameterInstantiation<'a>) {}
 }
 
-fn names(path: &str, text: &str) -> Vec<(u32, String)> {
-    let read = |program: &oxc_ast::ast::Program<'_>, _: &[oxc_parser::Token]| {
-        let mut names = Names::default();
-        names.visit_program(program);
-        Ok(names.0)
-    };
-    with_tree(path, text, ModuleKind::of(path), read).unwrap_or_else(|e| panic!("{e}\n{text}"))
+/// The nodes of a text; the error if it is not valid.
+fn nodes(path: &str, text: &str) -> Result<Vec<(String, Option<u32>, String)>, SourceError> {
+    with_tree(path, text, ModuleKind::of(path), |program, _| {
+        let mut nodes = Nodes::default();
+        nodes.visit_program(program);
+        nodes.0.sort();
+        Ok(nodes.0)
+    })
 }
 
 /// Strips, and checks what must hold for every text.
@@ -42,10 +89,10 @@ fn strip(text: &str) -> String {
     assert_eq!(out.len(), text.len());
     assert_eq!(out.encode_utf16().count(), text.encode_utf16().count());
     assert_eq!(out.lines().count(), text.lines().count());
-    let all = names("m.ts", text);
-    for name in names("m.js", &out) {
-        assert!(all.contains(&name), "{name:?} moved in\n{out}");
-    }
+    let before = nodes("m.ts", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let after = nodes("m.js", &out).unwrap_or_else(|e| panic!("{e}\n{text}\n{out}"));
+    assert_eq!(before, after, "\n{text}\n{out}");
+    assert_eq!(strip_types("m.ts", &out).as_ref(), Ok(&out), "stripped twice");
     analyze("m.ts", text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     out
 }
@@ -254,6 +301,123 @@ fn javascript_is_not_touched() {
     assert_eq!(strip_types("m.json", "{}").unwrap(), "{}");
 }
 
+/// Lines that end or begin in types, or that a blank before them could turn into something else.
+const LINES: [&str; 44] = [
+    "const a1 = b as any",
+    "let a2: T",
+    "let a3!: T[]",
+    "a = b satisfies T",
+    "a = b!",
+    "a = f<string>",
+    "a = new F<string>",
+    "interface I {}",
+    "type A = string",
+    "type B = {\n  a: 1\n}",
+    "declare const d: number",
+    "declare function df(): void",
+    "declare module \"m\"",
+    "function g(a: string): void",
+    "function g(a?: any) {}",
+    "abstract class C1 {}",
+    "class C2<T> implements I, J<T> {}",
+    "const a4 = (x): x is T => x as any",
+    "const a5 = async <T,\n>(x: T): Promise<\nT> => x!",
+    "const a6 = (x: T): T =>\n  x",
+    "if (a) b as any",
+    "else c as any",
+    "do a as any\nwhile (b)",
+    "while (a) b as T",
+    "for (const x of y as T[]) z as T",
+    "throw a as any",
+    "export const e1 = a as any",
+    "export type { T1 }",
+    "import type { T2 } from 'x'",
+    "import { type T3 } from 'x'",
+    "label: a as any",
+    "switch (a) { case 1: type S = 1\n(b) }",
+    "namespace N { type A = 1 }",
+    "(a)",
+    "[a] = b",
+    "`a`",
+    "/a/g",
+    "+a",
+    "-a as any",
+    "++a",
+    "*a",
+    "<T,>(a: T) => a",
+    "!a",
+    ".a",
+];
+
+/// Class members of the same sort.
+const MEMBERS: [&str; 30] = [
+    "a",
+    "a: T",
+    "a!: T",
+    "a?",
+    "a = b as any",
+    "a = b!",
+    "a = (): T => b as T",
+    "get",
+    "get: T",
+    "set?: T",
+    "static: T",
+    "static a: T",
+    "async: T",
+    "readonly a = b",
+    "private a",
+    "static readonly a = b as T",
+    "declare a: T",
+    "public [a] = b",
+    "[a]: T",
+    "[a: string]: T",
+    "*a() {}",
+    "private *a() {}",
+    "async a(): Promise<T> {}",
+    "public async *a<T>() {}",
+    "protected get a(): T { return b }",
+    "a(): T",
+    "a(b?: T): T {}",
+    "abstract a: T",
+    "abstract a(): T",
+    "static {}",
+];
+
+#[test]
+fn every_pair_of_lines_keeps_its_meaning() {
+    let mut valid = 0;
+    for first in LINES {
+        for second in LINES {
+            for between in ["", "interface I {}\n", "declare const d: 1\n"] {
+                let text = format!("{first}\n{between}{second}\n");
+                // The same export twice is an error that only JavaScript reports.
+                if first != second && nodes("m.ts", &text).is_ok() {
+                    strip(&text);
+                    valid += 1;
+                }
+            }
+        }
+    }
+    assert!(valid > 4000, "{valid}");
+}
+
+#[test]
+fn every_pair_of_class_members_keeps_its_meaning() {
+    let mut valid = 0;
+    for first in MEMBERS {
+        for second in MEMBERS {
+            for between in ["", "[k: string]: T\n", "declare d: T\n"] {
+                let text = format!("abstract class X {{\n{first}\n{between}{second}\n}}\n");
+                if nodes("m.ts", &text).is_ok() {
+                    strip(&text);
+                    valid += 1;
+                }
+            }
+        }
+    }
+    assert!(valid > 2000, "{valid}");
+}
+
 /// Each refusal begins with its place and code.
 #[track_caller]
 fn check_refused(path: &str, text: &str, expected: &str) {
@@ -323,6 +487,8 @@ fn commonjs_is_refused() {
     check_refused("m.js", "module.exports.x = 1;", "m.js:1:1: E_COMMONJS: `module`");
     check_refused("m.js", "exports.x = 1;", "m.js:1:1: E_COMMONJS: `exports`");
     check_refused("m.ts", "exports.x = 1 as any;", "m.ts:1:1: E_COMMONJS: `exports`");
+    let declared = "declare const require: any;\nlet f: (exports: 1) => 1 = require('a');";
+    check_refused("m.ts", declared, "m.ts:2:28: E_COMMONJS: `require`");
     check_refused("m.cjs", "", "m.cjs:1:1: E_COMMONJS");
     check_refused("m.js", "export function f() { return require('fs'); }", "m.js:1:30: E_COMMONJS");
     for fine in [
@@ -376,4 +542,28 @@ fn modules_of_child_runs_are_seen() {
     let found = analyze("m.js", text).unwrap();
     let rows: Vec<_> = found.imports.iter().map(|i| (i.specifier.as_str(), i.kind)).collect();
     assert_eq!(rows, [("./a.js", ImportKind::ChildRun), ("../b.ts", ImportKind::ChildRun)]);
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_crash() {
+    for (open, middle, close, fine) in [
+        ("(", "1", ")", 4_000),
+        ("[", "1", "]", 4_000),
+        ("(() => ", "1", ")", 2_000),
+        ("`${", "1", "}`", 4_000),
+        ("!", "1", "", 20_000),
+        ("a => ", "1", "", 15_000),
+        ("a ? b : ", "1", "", 15_000),
+        ("", "a", ".b()", 20_000),
+        ("", "1", " + 1", 20_000),
+        ("", "1", " as T", 20_000),
+    ] {
+        let text = |n: usize| format!("x = {}{middle}{};", open.repeat(n), close.repeat(n));
+        analyze("m.ts", &text(fine)).unwrap_or_else(|e| panic!("{open}{close}: {e}"));
+        let error = analyze("m.ts", &text(200_000)).unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), ("E_SYNTAX", "nested too deeply"));
+    }
+    let types = |n: usize| format!("let x: {}1{};", "[".repeat(n), "]".repeat(n));
+    analyze("m.ts", &types(4_000)).unwrap();
+    assert!(analyze("m.ts", &types(6_000)).is_err());
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::life::Effect;
 use super::{member, resolve_ok, text};
 use crate::codecs::event::Event;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 
 /// What the runtime needs to know of a breakpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +134,7 @@ pub fn normalise(value: &Json) -> Result<(Json, Option<String>), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codecs::format::json::{Surrogates, gate};
+    use crate::codecs::json::{Surrogates, gate};
 
     #[test]
     fn answers_take_the_documented_shape() {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::life::Effect;
 use super::{resolve_ok, text};
 use crate::codecs::event::Event;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 //! May not know how a process is executed or where values come from. Invariant: a key is at most
 //! [`KEY_BYTES_MAX`] bytes long and two different calls of one run differ in it.
 
-use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::json::{Json, Numbers, canonical};
 use crate::ground::digest::{Digest, hex};
 use crate::ground::limits::KEY_BYTES_MAX;
 
@@ -129,7 +129,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codecs::format::json::{Surrogates, gate};
+    use crate::codecs::json::{Surrogates, gate};
 
     fn json(text: &str) -> Json {
         gate(text.as_bytes(), 100, Surrogates::Lone).unwrap()

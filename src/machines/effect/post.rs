@@ -1,14 +1,14 @@
 //! Posts: which outcomes that someone reports are accepted.
 //!
-//! May not know who posts nor through which door. Invariant: the first accepted outcome of an effect
-//! stands; a repeat of it is told so, anything else is refused and changes nothing.
+//! May not know who posts nor through which door. Invariant: the first accepted outcome of an
+//! effect stands; a repeat of it is told so, anything else is refused and changes nothing.
 
 use serde_json::json;
 
 use super::life::{Effect, EffectStatus};
 use super::{breakpoint, resolution, task};
 use crate::codecs::event::{EffectResolved, ErrorInfo, Status};
-use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::json::{Json, Numbers, canonical};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
 
@@ -147,7 +147,8 @@ pub fn post_digest(status: Status, value: Option<&Json>, error: Option<&ErrorInf
     Digest::of(format!("{error}\n{value}").as_bytes())
 }
 
-/// Judges a post about effect `id` of a run that has ended as `run_end`, if it has. `schema` is the definition's output schema, if it has one.
+/// Judges a post about effect `id` of a run that has ended as `run_end`, if it has. `schema` is the
+/// definition's output schema, if it has one.
 ///
 /// # Errors
 /// The refusal; nothing may be appended then.

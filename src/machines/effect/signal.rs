@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::life::Effect;
 use super::{plain_error, resolve_error, resolve_ok, text};
 use crate::codecs::event::Event;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 
 /// What a wait names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,12 +1,12 @@
 //! Sleep: a moment that the runtime waits for (`ctx.sleep`, `ctx.sleepUntil`, `setTimeout`).
 //!
-//! May not know the present time but as an argument. Invariant: a sleep ends at or after its target,
-//! never before unless someone posts it.
+//! May not know the present time but as an argument. Invariant: a sleep ends at or after its
+//! target, never before unless someone posts it.
 
 use super::life::Effect;
 use super::{member, resolve_ok};
 use crate::codecs::event::Event;
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 
 /// The moment a sleep's definition names: `targetEpochMs`, milliseconds since 1970.

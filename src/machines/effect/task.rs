@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::life::Effect;
 use super::{plain_error, resolve_error};
 use crate::codecs::event::{ErrorInfo, Event};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 
 /// The end of a task that nobody began or finished within the limits of its policy.

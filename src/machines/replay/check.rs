@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::codecs::event::{Event, Record};
-use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::turn::Output;
 use crate::ground::digest::Digest;
 use crate::ground::id::Seq;

@@ -10,7 +10,7 @@ use crate::codecs::event::{
     BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
     Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
 };
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::codecs::turn::{Output, Request};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
@@ -214,7 +214,7 @@ fn continued(
     };
     if let Some(entry) = entry {
         let (path, export) = entry.split_once('#').map_or((entry, None), |(p, e)| (p, Some(e)));
-        process.entry = path.to_owned();
+        path.clone_into(&mut process.entry);
         process.export_name = export.map(str::to_owned);
     }
     let mut blobs = Vec::new();

@@ -1,7 +1,8 @@
 //! The fold: what a run is, as the sum of its events.
 //!
 //! May not know where events come from nor what should happen next. Invariant: an event that is not
-//! legal in the present state is refused and changes nothing; there is no other way to change a run.
+//! legal in the present state is refused and changes nothing; there is no other way to change a
+//! run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,7 +12,7 @@ use crate::codecs::event::{
     Accepted, DecisionAction, EffectRequested, Event, Head, IdempotencyRef, Lost, ParentRef,
     ProcessRef, Record, RunHeld, RunPaused,
 };
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};

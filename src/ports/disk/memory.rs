@@ -51,6 +51,7 @@ struct State {
     faults: BTreeMap<u64, Fault>,
     unreadable: Option<PathBuf>,
     stuck_cache: bool,
+    failing_drop: bool,
     capacity: usize,
     random: u64,
 }
@@ -317,7 +318,7 @@ impl State {
                     let mut byte = |i: usize, new: u8| match old(i) {
                         // Bytes outside what was written keep their value.
                         Some(old) if old == new => new,
-                        // No line feeds: what a tail with many lines means is not the disk's affair.
+                        // No line feeds: a tail with many lines is another test's affair.
                         _ => u8::try_from(self.roll(245)).unwrap_or(0) + 11,
                     };
                     new.iter().enumerate().map(|(i, b)| byte(i, *b)).collect()
@@ -355,6 +356,7 @@ impl MemoryDisk {
             faults: BTreeMap::new(),
             unreadable: None,
             stuck_cache: false,
+            failing_drop: false,
             capacity: usize::MAX,
             random: seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15),
         })))
@@ -465,6 +467,12 @@ impl MemoryDisk {
     /// From now on dropping the cache does nothing.
     pub fn stick_cache(&self) {
         self.0.borrow_mut().stuck_cache = true;
+    }
+
+    /// From now on dropping the cache starts a write-back of dirty pages that fails: the next read
+    /// still shows them, the one after the next drop does not.
+    pub fn fail_write_back_on_drop(&self) {
+        self.0.borrow_mut().failing_drop = true;
     }
 
     /// How many bytes all files together may have.
@@ -865,10 +873,16 @@ impl FileHandle for MemoryFile {
     }
 
     fn drop_cache(&self) -> Result<()> {
-        if !self.disk.0.borrow().stuck_cache {
-            self.with("drop the cache of", Content::drop_clean)?;
+        let State { stuck_cache, failing_drop, .. } = *self.disk.0.borrow();
+        if stuck_cache {
+            return Ok(());
         }
-        Ok(())
+        self.with("drop the cache of", |content| {
+            content.drop_clean();
+            if failing_drop {
+                content.fail_write_back();
+            }
+        })
     }
 
     fn cached_pages(&self) -> Option<u64> {
@@ -898,5 +912,118 @@ impl Drop for MemoryFile {
         {
             content.locks.retain(|(holder, _)| *holder != self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Atomic, write_atomic};
+    use super::*;
+
+    fn dir(disk: &MemoryDisk) -> Rc<dyn Dir> {
+        disk.open_dir(Path::new("/")).unwrap()
+    }
+
+    #[test]
+    fn what_was_synced_survives_and_what_was_not_may_be_anything() {
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..200 {
+            let disk = MemoryDisk::new(seed);
+            let file = dir(&disk).create_excl("f").unwrap();
+            file.write_at(0, b"durable").unwrap();
+            file.sync_file().unwrap();
+            dir(&disk).sync().unwrap();
+            file.write_at(7, b" maybe").unwrap();
+            disk.power_cut();
+            let bytes = disk.content(Path::new("/f")).unwrap();
+            assert!(bytes.starts_with(b"durable"), "seed {seed}: {bytes:?}");
+            outcomes.insert(match &bytes[7..] {
+                b"" => "old",
+                b" maybe" => "new",
+                b"\0\0\0\0\0\0" => "zeros",
+                _ => "garbage",
+            });
+            assert!(file.sync_data().is_err(), "a handle outlived its process");
+        }
+        assert_eq!(outcomes.len(), 4, "{outcomes:?}");
+    }
+
+    #[test]
+    fn names_become_durable_in_order_and_with_what_they_build_on() {
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..50 {
+            let disk = MemoryDisk::new(seed);
+            for name in ["a", "b", "c"] {
+                dir(&disk).create_excl(name).unwrap();
+            }
+            disk.power_cut();
+            outcomes.insert(dir(&disk).list().unwrap().concat());
+        }
+        assert_eq!(outcomes.into_iter().collect::<Vec<_>>(), ["", "a", "ab", "abc"]);
+
+        let disk = MemoryDisk::new(1);
+        let (one, two) =
+            (dir(&disk).ensure_dir("one").unwrap(), dir(&disk).ensure_dir("two").unwrap());
+        dir(&disk).sync().unwrap();
+        one.create_excl("x").unwrap();
+        one.rename("x", &*two, "y", Rename::NoReplace).unwrap();
+        two.sync().unwrap();
+        disk.power_cut();
+        assert!(disk.content(Path::new("/one/x")).is_none());
+        assert!(disk.content(Path::new("/two/y")).is_some());
+    }
+
+    #[test]
+    fn after_a_failed_write_back_the_cache_lies_and_rewriting_in_place_does_not_help() {
+        let disk = MemoryDisk::new(1);
+        let file = dir(&disk).create_excl("f").unwrap();
+        file.write_at(0, b"first").unwrap();
+        disk.fail_at(1, Fault::Broken);
+        assert!(file.sync_data().is_err());
+        let seen = |disk: &MemoryDisk| disk.content(Path::new("/f")).unwrap();
+        assert_eq!(seen(&disk), b"first");
+        file.write_at(5, b" second").unwrap();
+        file.sync_data().unwrap();
+        assert_eq!(seen(&disk), b"first second");
+        disk.evict();
+        assert_eq!(seen(&disk), [0; 12]);
+        // Once the cache was dropped, writing works again.
+        file.write_at(0, b"third").unwrap();
+        file.sync_data().unwrap();
+        disk.evict();
+        assert!(seen(&disk).starts_with(b"third"));
+        // A failure in the background is reported by the next sync, once.
+        file.write_at(0, b"fourth").unwrap();
+        disk.fail_write_back();
+        assert!(file.sync_data().is_err());
+        file.sync_data().unwrap();
+    }
+
+    #[test]
+    fn an_atomic_write_is_old_or_new_at_every_crash_point() {
+        for seed in 0..20 {
+            for nth in 1.. {
+                let disk = MemoryDisk::new(seed * 100 + nth);
+                write_atomic(&*dir(&disk), "f", b"old", Atomic::DURABLE).unwrap();
+                disk.fail_at(nth, Fault::Die);
+                let done = write_atomic(&*dir(&disk), "f", &[b'n'; 2000], Atomic::DURABLE).is_ok();
+                disk.power_cut();
+                let bytes = disk.content(Path::new("/f")).unwrap();
+                assert!(bytes == b"old" && !done || bytes == [b'n'; 2000], "seed {seed}, {nth}");
+                if done {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_fits() {
+        let disk = MemoryDisk::new(1);
+        let file = dir(&disk).create_excl("f").unwrap();
+        disk.set_capacity(10);
+        let error = file.write_at(0, &[1; 20]).unwrap_err();
+        assert_eq!(error.kind, Kind::NoSpace);
+        assert_eq!(disk.content(Path::new("/f")).unwrap().len(), 10);
     }
 }

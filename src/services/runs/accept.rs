@@ -6,7 +6,7 @@
 use crate::codecs::event::{
     Accepted, Decision, DecisionAction, Event, ProcessAssigned, ProcessRef,
 };
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::Seq;
 use crate::machines::effect::life::EffectStatus;

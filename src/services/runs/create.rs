@@ -6,10 +6,8 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::codecs::event::{
-    Event, IdempotencyRef, ParentRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
-};
-use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::event::{IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated};
+use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
 use crate::ground::digest::Digest;
 use crate::ground::id::RunId;
@@ -117,6 +115,16 @@ impl Runs {
             }
             Err(e) => Err(e),
         }
+    }
+
+    /// What creating would pin; nothing is made.
+    pub fn plan_create(&self, new: &NewRun) -> Result<Option<ProcessRef>> {
+        let Some(source) = &new.source else { return Ok(None) };
+        let (graph, _) = self.pin(source)?;
+        let process = graph.process_ref(source.process_id.clone());
+        let run_id = new.run_id.clone().unwrap_or_else(|| self.fresh_id());
+        self.try_loading(&graph, &process, &run_id)?;
+        Ok(Some(process))
     }
 
     /// Pins a process from its source files.
@@ -272,33 +280,6 @@ impl Runs {
         run.close()?;
         Ok((dir, process, previous))
     }
-
-    /// Builds the directory of a child run from its parent's pinned files.
-    pub(super) fn build_child(
-        &self,
-        root: &Root,
-        id: &RunId,
-        graph: &PinnedGraph,
-        process: ProcessRef,
-        inputs: Option<Json>,
-        parent: ParentRef,
-        cwd: Option<String>,
-    ) -> Result<RunDir> {
-        let created = RunCreated {
-            run_id: id.clone(),
-            process: Some(process),
-            inputs,
-            inputs_blob: None,
-            parent: Some(parent),
-            idempotency: None,
-            generation: 1,
-            tags: Vec::new(),
-            cwd,
-            non_interactive: false,
-            by: "executor:run".into(),
-        };
-        self.build(root, created, Some(graph))
-    }
 }
 
 /// All files of a pinned process with its lock, as they stand in `process/`.
@@ -402,13 +383,4 @@ fn id_of_key(key: &str) -> Result<RunId> {
 /// The inputs of a payload pair, for messages to hosts.
 pub(super) fn loaded(dir: &RunDir, payload: Option<&Payload>) -> Result<Option<Json>> {
     payload.map(|p| super::open::value_of(dir, p)).transpose()
-}
-
-/// The event that a run began with, for callers that want its data.
-#[must_use]
-pub fn created_event(event: &Event) -> Option<&RunCreated> {
-    match event {
-        Event::RunCreated(created) => Some(created),
-        _ => None,
-    }
 }

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::codecs::event::{Event, Payload, Record};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::codecs::turn::{LogLine, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::Seq;
-use crate::shells::run_dir::dir::{RunDir, RunJson, pretty};
+use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 
-use super::open::OpenRun;
-use super::view;
+use super::open::{OpenRun, SeenRun};
+use super::{Runs, view};
 
 /// After a record is durable: the files of its effect, for whoever works on it.
 pub(super) fn after_append(run: &OpenRun, record: &Arc<Record>) {
@@ -66,6 +66,40 @@ fn line(json: &Json) -> String {
 /// When a command is done with a run: the summary for people and the cache for programs.
 pub(super) fn at_close(run: &OpenRun) {
     let _ = write_state(run);
+}
+
+impl Runs {
+    /// Makes everything derived anew: `run.json`, `inputs.json`, `state/`, `tasks/`.
+    pub fn rebuild_state(&self, reference: &str) -> super::Result<SeenRun> {
+        let run = self.open(reference)?;
+        run.dir.forget_state()?;
+        for record in run.records() {
+            after_append(&run, record);
+        }
+        let state = run.state();
+        run.dir.write_run_json(&RunJson {
+            run_id: state.run_id.clone(),
+            format_version: FORMAT_VERSION,
+            created_at: state.created_at,
+            process: state.process.clone(),
+            parent: state.parent.clone(),
+            cwd: state.cwd.clone(),
+            tags: state.tags.clone(),
+            non_interactive: state.non_interactive,
+        })?;
+        let inputs = run.records().iter().rev().find_map(|r| match &r.event {
+            Event::RunCreated(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
+            Event::ProcessAssigned(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
+            _ => None,
+        });
+        if let Some(inputs) = inputs {
+            run.dir.write_inputs(&run.value(&inputs)?)?;
+        }
+        write_state(&run)?;
+        let dir = run.dir.clone();
+        run.close()?;
+        self.look_dir(dir)
+    }
 }
 
 /// Writes `state/`.

@@ -4,7 +4,7 @@
 //! host that is not durable in the journal.
 
 use crate::codecs::event::{Event, Payload, ProcessRef};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits;
@@ -228,6 +228,12 @@ impl OpenRun {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         self.engine.warnings()
+    }
+
+    /// Turns that this command ran.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.engine.turns()
     }
 
     pub(super) fn engine(&self) -> &Engine {

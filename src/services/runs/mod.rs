@@ -64,8 +64,8 @@ impl Runs {
         Ok(RootView::open(&self.disk, &self.root)?)
     }
 
-    /// The directory of the run that `reference` means: an id, the only run whose id begins with it,
-    /// or a path.
+    /// The directory of the run that `reference` means: an id, the only run whose id begins with
+    /// it, or a path.
     pub fn find(&self, reference: &str) -> Result<RunDir> {
         if reference.contains('/') || matches!(reference, "." | "..") {
             return Ok(root::run_at(&self.disk, Path::new(reference))?);

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::codecs::event::{Event, Payload, Record};
-use crate::codecs::format::json::{Json, Surrogates, gate};
+use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::id::Seq;
 use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::replay::drafts::Draft;
@@ -88,7 +88,7 @@ impl Runs {
     fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
         let mut runs = self.clone();
         if let Some(above) = dir.path().parent() {
-            runs.root = above.to_owned();
+            above.clone_into(&mut runs.root);
         }
         runs.open_root(false)
     }

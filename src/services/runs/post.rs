@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::codecs::event::{
     EffectCancelled, EffectResolved, ErrorInfo, Event, Payload, Profile, Status,
 };
-use crate::codecs::format::json::{Json, Surrogates, gate};
+use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, Seq};
 use crate::ground::limits::{JSON_DEPTH_MAX, VALUE_BYTES_MAX};

@@ -9,7 +9,7 @@ use crate::codecs::event::{
     ErrorInfo, Event, OperatorNote, Patch, Payload, RunCancelRequested, RunCompleted, RunFailed,
     RunPaused, RunResumed, Seal, SignalReceived,
 };
-use crate::codecs::format::json::{Json, Numbers, canonical};
+use crate::codecs::json::{Json, Numbers, canonical};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Seq};
 use crate::ground::limits::SIGNAL_BACKLOG_MAX;

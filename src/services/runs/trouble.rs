@@ -159,6 +159,11 @@ impl From<root::Error> for Error {
             }
             root::Error::Name(_) => Self::Invalid(Trouble::new("run_id_invalid", text)),
             root::Error::TooLong(_) => Self::Refused(Trouble::new("record_too_long", text)),
+            root::Error::Unknown(e) => Self::Storage {
+                trouble: Trouble::new("unknown_outcome", format!("{text}: {}", chain(&e)))
+                    .next("look again: the run may or may not be there"),
+                unknown: true,
+            },
             root::Error::Lock(e) => e.into(),
             root::Error::Disk(e) => e.into(),
         }

@@ -4,7 +4,7 @@
 //! that was pinned with it, or to the built-in module, or not at all.
 
 use super::protocol::Module as Pinned;
-use crate::codecs::format::json::{Surrogates, gate};
+use crate::codecs::json::{Surrogates, gate};
 use crate::codecs::source::{ModuleKind, strip_types};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use rquickjs::loader::{ImportAttributes, Loader, Resolver};

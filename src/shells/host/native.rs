@@ -5,7 +5,7 @@
 
 use super::protocol::{LogLine, Output, Request, Start, TaskBlob, TurnDone};
 use crate::codecs::event::{ErrorInfo, Profile};
-use crate::codecs::format::json::{Json, Surrogates, gate};
+use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::digest::{Digest, hex};
 use crate::ground::id::EffectId;
 use crate::ground::limits::{

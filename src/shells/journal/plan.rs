@@ -1,7 +1,9 @@
 //! Repair: what would be done to a journal as plain data, and doing it.
 //!
 //! May not decide whether a loss is acceptable, nor judge bytes. Invariant: every byte that leaves
-//! the journal is durable in `quarantine/` before, and files change only by being replaced.
+//! the journal is durable in `quarantine/` before, files change only by being replaced, and a
+//! repair that loses records and dies halfway leaves a journal that is still judged damaged, or
+//! one that holds the record of the repair.
 
 use super::reader::read_segment;
 use super::scan::{Case, Scan, Segment, Verdict};
@@ -41,7 +43,7 @@ impl Label {
 
 /// One thing to do to a file in `journal/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum Edit {
     /// Remove a file that holds nothing.
     Remove {
         /// The file.
@@ -72,7 +74,7 @@ pub struct Plan {
     /// Why.
     pub case: Case,
     /// In this order.
-    pub steps: Vec<Step>,
+    pub edits: Vec<Edit>,
     /// The head that is kept.
     pub head: Head,
     /// Records that go, when they were or may have been acknowledged.
@@ -80,9 +82,13 @@ pub struct Plan {
 }
 
 /// The plan for what a scan found; nothing when there is nothing to do, or nothing that can be done
-/// with this directory alone (a missing journal, another run's journal, read errors).
+/// with this directory alone (a missing journal or first record, another run's journal, read
+/// errors).
 #[must_use]
 pub fn plan(scan: &Scan) -> Option<Plan> {
+    if is_empty(scan.head) {
+        return None;
+    }
     let case = scan.main.case;
     let label = match (scan.verdict(), case) {
         (Verdict::Ok | Verdict::Refuse, _)
@@ -94,27 +100,24 @@ pub fn plan(scan: &Scan) -> Option<Plan> {
         (Verdict::Torn, _) => Label::P3,
         _ => Label::P5,
     };
-    let mut steps = Vec::new();
+    let mut edits = Vec::new();
     for note in scan.notes.iter().filter(|note| note.case == Case::J34) {
-        steps.push(Step::Remove { file: note.file.clone() });
+        edits.push(Edit::Remove { file: note.file.clone() });
     }
-    // From the end, so that a repair that dies halfway leaves a verified prefix and a shorter rest.
-    for segment in scan.segments.iter().rev() {
-        steps.extend(step(segment, scan));
-    }
-    Some(Plan { label, case, steps, head: scan.head, lost: lost(scan, label) })
+    edits.extend(scan.segments.iter().filter_map(edit));
+    Some(Plan { label, case, edits, head: scan.head, lost: lost(scan, label) })
 }
 
-fn step(segment: &Segment, scan: &Scan) -> Option<Step> {
+fn edit(segment: &Segment) -> Option<Edit> {
     let file = segment.name.clone();
     if segment.blank {
-        return Some(Step::Remove { file });
+        return Some(Edit::Remove { file });
     }
     if segment.verified < segment.bytes {
         let bytes = segment.bytes - segment.verified;
-        return Some(Step::Cut { file, offset: segment.verified, bytes });
+        return Some(Edit::Cut { file, offset: segment.verified, bytes });
     }
-    (scan.lacks_feed && scan.segments.last() == Some(segment)).then_some(Step::Complete { file })
+    segment.lacks_feed.then_some(Edit::Complete { file })
 }
 
 fn lost(scan: &Scan, label: Label) -> Option<Lost> {
@@ -122,7 +125,7 @@ fn lost(scan: &Scan, label: Label) -> Option<Lost> {
         return None;
     }
     let last_seq = scan.claimed.max(Some(scan.witness)).filter(|last| *last > scan.head.seq);
-    if last_seq.is_none() && scan.lacks_feed {
+    if last_seq.is_none() && scan.segments.iter().any(|s| s.lacks_feed) {
         return None;
     }
     let first_seq = scan.head.seq.next();
@@ -142,40 +145,56 @@ pub enum Error {
     Disk(#[from] disk::Error),
 }
 
-/// Does what the plan says. The caller holds the run's lock and appends the record, or hands it to
-/// the writer.
-pub fn apply(run: &RunDir, plan: &Plan, scan: &Scan, now: Timestamp) -> Result<Done, Error> {
+/// The first half of a repair: keeps in quarantine what the plan takes out. The journal is not
+/// touched; done twice, it keeps the bytes twice.
+pub fn keep(run: &RunDir, plan: &Plan, scan: &Scan, now: Timestamp) -> Result<Done, Error> {
     let journal = run.dir().open_dir("journal")?;
     let mut done = Done { removed: Vec::new(), seen: seen(run, scan)? };
-    for step in &plan.steps {
-        match step {
-            Step::Remove { file } => {
-                disk::optional(journal.unlink(file))?;
+    for edit in &plan.edits {
+        if let Edit::Cut { file, offset, bytes } = edit {
+            let all = read_segment(&*journal, file, Open::Truth)?;
+            if all.len() as u64 != offset + bytes {
+                return Err(Error::Changed(file.clone()));
             }
-            Step::Complete { file } => {
-                let mut bytes = read_segment(&*journal, file, Open::Truth)?;
-                bytes.push(b'\n');
-                disk::write_atomic(&*journal, file, &bytes, Atomic::DURABLE)?;
+            let gone = &all[usize::try_from(*offset).unwrap_or(0)..];
+            done.seen.look_into(gone);
+            done.removed.push(set_aside(run, plan.case, file, *offset, gone, now)?);
+        }
+    }
+    Ok(done)
+}
+
+/// The second half: changes the journal. `written` is a segment that already has its new content.
+/// Cuts come before removals: until the first bad byte is gone the verdict is still damaged. What
+/// stays is printed from the verified records, not read again.
+pub(super) fn rewrite(
+    run: &RunDir,
+    plan: &Plan,
+    scan: &Scan,
+    written: Option<&str>,
+) -> disk::Result<()> {
+    let journal = run.dir().open_dir("journal")?;
+    for edit in &plan.edits {
+        match edit {
+            Edit::Remove { file } | Edit::Cut { file, offset: 0, .. } => {
+                if Some(file.as_str()) != written {
+                    disk::optional(journal.unlink(file))?;
+                }
             }
-            Step::Cut { file, offset, bytes } => {
-                let all = read_segment(&*journal, file, Open::Truth)?;
-                if all.len() as u64 != offset + bytes {
-                    return Err(Error::Changed(file.clone()));
-                }
-                let (kept, gone) = all.split_at(usize::try_from(*offset).unwrap_or(0));
-                done.seen.look_into(gone);
-                let removed = set_aside(run, plan.case, file, *offset, gone, now)?;
-                done.removed.push(removed);
-                if kept.is_empty() {
-                    journal.unlink(file)?;
-                } else {
-                    disk::write_atomic(&*journal, file, kept, Atomic::DURABLE)?;
-                }
+            Edit::Complete { file } | Edit::Cut { file, .. } => {
+                replace(&*journal, scan, file)?;
             }
         }
     }
-    journal.sync()?;
-    Ok(done)
+    journal.sync()
+}
+
+/// Puts the verified records of a segment into a new file of its name.
+fn replace(journal: &dyn Dir, scan: &Scan, file: &str) -> disk::Result<()> {
+    let Some(i) = scan.segments.iter().position(|segment| segment.name == file) else {
+        return Ok(());
+    };
+    disk::write_atomic(journal, file, &scan.segment_bytes(i), Atomic::DURABLE)
 }
 
 /// Writes bytes into the run's quarantine, durably.
@@ -286,10 +305,8 @@ pub fn record(plan: &Plan, done: &Done, by: &str, why: Option<String>) -> Journa
 /// and what is written over a failed write-back may never reach the device: a new file does.
 pub(super) fn copy_last(run: &RunDir, scan: &Scan) -> disk::Result<()> {
     let journal = run.dir().open_dir("journal")?;
-    let whole = |segment: &&Segment| !segment.blank && segment.verified > 0;
-    let Some(last) = scan.segments.iter().rfind(whole) else { return Ok(()) };
-    let bytes = read_segment(&*journal, &last.name, Open::Truth)?;
-    disk::write_atomic(&*journal, &last.name, &bytes, Atomic::DURABLE)
+    let last = scan.segments.iter().rfind(|segment| segment.verified > 0);
+    last.map_or(Ok(()), |segment| replace(&*journal, scan, &segment.name))
 }
 
 /// The head of an empty journal is nothing to build on.

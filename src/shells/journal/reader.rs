@@ -4,6 +4,7 @@
 //! a tail that is just being written is looked at twice before it is called torn.
 
 use super::scan::{self, Around, Case, File, Scan, Verdict};
+use crate::codecs::format::line;
 use crate::ground::id::Seq;
 use crate::ground::limits::{JOURNAL_SEGMENT_BYTES, RUN_JOURNAL_BYTES_MAX};
 use crate::ports::disk::{self, Dir, Open};
@@ -58,12 +59,12 @@ fn files(run: &RunDir, last: Open) -> disk::Result<Result<(Vec<File>, bool), Ref
         return Ok(Ok((Vec::new(), has_other_files)));
     };
     let names = journal.list()?;
-    let newest = names.iter().filter(|name| scan::segment_first(name).is_some()).max().cloned();
+    let newest = names.iter().filter(|name| line::segment_first(name).is_some()).max().cloned();
     let mut files = Vec::with_capacity(names.len());
     let mut total = 0;
     for name in names {
         // Only segments are read; of other files the name says all.
-        let is_segment = scan::segment_first(&name).is_some();
+        let is_segment = line::segment_first(&name).is_some();
         let mode = if Some(&name) == newest.as_ref() { last } else { Open::Read };
         let bytes = if is_segment { read_segment(&*journal, &name, mode)? } else { Vec::new() };
         total += bytes.len() as u64;

@@ -38,9 +38,7 @@ macro_rules! cases {
         pub const CASES: &[Case] = &[$(Case::$case,)*];
 
         impl Case {
-            /// The label, such as `J11`.
-            #[must_use]
-            pub const fn label(self) -> &'static str {
+            const fn name(self) -> &'static str {
                 match self { $(Self::$case => stringify!($case),)* }
             }
 
@@ -92,10 +90,17 @@ cases! {
     J62 Refuse "the journal was written by a newer version",
 }
 
+impl Case {
+    /// The label, such as `J11`: the row of the published table. Both halves of J33 are one row.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        if let Self::J33Equal = self { "J33" } else { self.name() }
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Both halves of J33 are one row of the published table.
-        f.write_str(if *self == Self::J33Equal { "J33" } else { self.label() })
+        f.write_str(self.label())
     }
 }
 
@@ -141,6 +146,8 @@ pub struct Segment {
     pub verified: u64,
     /// Nothing in it but zeros, or nothing at all.
     pub blank: bool,
+    /// Its last record verifies but the line feed is missing.
+    pub lacks_feed: bool,
 }
 
 /// What opening found.
@@ -160,8 +167,6 @@ pub struct Scan {
     pub witness: Seq,
     /// Highest place that any line behind the damage claims.
     pub claimed: Option<Seq>,
-    /// The last record verifies but its line feed is missing.
-    pub lacks_feed: bool,
     genesis: Sum,
 }
 
@@ -178,6 +183,26 @@ impl Scan {
         self.records.iter().map(|r| r.at).max().unwrap_or_default()
     }
 
+    /// The verified content of the `i`-th segment, printed again: what a page cache shows twice
+    /// need not be the same twice. Ends in a line feed even if the file does not.
+    #[must_use]
+    pub fn segment_bytes(&self, i: usize) -> Vec<u8> {
+        let Some(segment) = self.segments.get(i) else { return Vec::new() };
+        let first = line::segment_first(&segment.name).unwrap_or_default().0.max(1);
+        let skipped = usize::try_from(first - 1).unwrap_or(usize::MAX);
+        let before = skipped.checked_sub(1).and_then(|i| self.records.get(i));
+        let mut sum = before.map_or(self.genesis, |record| record.sum);
+        let mut out = Vec::with_capacity(usize::try_from(segment.verified + 1).unwrap_or(0));
+        for record in self.records.iter().skip(skipped) {
+            if out.len() as u64 >= segment.verified {
+                break;
+            }
+            out.extend_from_slice(&line::encode(record.seq, record.at, &record.event, sum).0);
+            sum = record.sum;
+        }
+        out
+    }
+
     /// The same scan after the fold refused the record at `seq`: J24.
     #[must_use]
     pub fn refused_by_fold(mut self, seq: Seq, why: String) -> Self {
@@ -187,7 +212,7 @@ impl Scan {
         // A canonical record prints as it stood, so its length need not be remembered.
         let length = |r: &Record| line::encode(r.seq, r.at, &r.event, r.sum).0.len() as u64;
         for segment in &mut self.segments {
-            let first = segment_first(&segment.name).unwrap_or_default();
+            let first = line::segment_first(&segment.name).unwrap_or_default();
             let inside = self.records[..kept].iter().skip_while(|record| record.seq < first);
             segment.verified = segment.verified.min(inside.map(length).sum());
         }
@@ -206,27 +231,13 @@ impl Scan {
     }
 }
 
-/// The name of the segment whose first record is `first`.
-#[must_use]
-pub fn segment_name(first: Seq) -> String {
-    format!("{:010}.jsonl", first.0)
-}
-
-/// The place in a segment's name; nothing if it is not one.
-#[must_use]
-pub fn segment_first(name: &str) -> Option<Seq> {
-    let digits = name.strip_suffix(".jsonl")?;
-    let first = Seq(digits.parse().ok()?);
-    (first.0 > 0 && segment_name(first) == name).then_some(first)
-}
-
 /// Judges the files of a journal.
 #[must_use]
 pub fn scan(run: &RunId, files: &[File], around: Around) -> Scan {
     let mut walk = Walk::new(run, around);
     let mut segments: Vec<(Seq, &File)> = Vec::new();
     for file in files {
-        match segment_first(&file.name) {
+        match line::segment_first(&file.name) {
             Some(first) => segments.push((first, file)),
             None if disk::is_temporary(&file.name) => {
                 walk.found(Case::J34, &file.name, 0, "left over by a writer that died".into());
@@ -238,9 +249,16 @@ pub fn scan(run: &RunId, files: &[File], around: Around) -> Scan {
     for (first, file) in &segments {
         let blank = file.bytes.iter().all(|b| *b == 0);
         let bytes = file.bytes.len() as u64;
-        walk.segments.push(Segment { name: file.name.clone(), bytes, verified: 0, blank });
-        // A segment is made only when the record before it is durable.
-        walk.witness = walk.witness.max(Seq(first.0 - 1));
+        walk.segments.push(Segment {
+            name: file.name.clone(),
+            bytes,
+            verified: 0,
+            blank,
+            lacks_feed: false,
+        });
+        // A segment is made only when the record before it is durable, and a run's directory only
+        // appears together with its first record.
+        walk.witness = walk.witness.max(Seq((first.0 - 1).max(1)));
     }
     if segments.iter().all(|(_, file)| file.bytes.iter().all(|b| *b == 0)) {
         walk.without_records(around, segments.len());
@@ -261,7 +279,6 @@ struct Walk<'a> {
     segments: Vec<Segment>,
     witness: Seq,
     claimed: Option<Seq>,
-    lacks_feed: bool,
     latest: Timestamp,
     main: Option<Finding>,
     notes: Vec<Finding>,
@@ -276,7 +293,6 @@ impl<'a> Walk<'a> {
             segments: Vec::new(),
             witness: around.witness.unwrap_or_default(),
             claimed: None,
-            lacks_feed: false,
             latest: Timestamp::default(),
             main: None,
             notes: Vec::new(),
@@ -317,7 +333,6 @@ impl<'a> Walk<'a> {
             segments: self.segments,
             witness: self.witness,
             claimed: self.claimed,
-            lacks_feed: self.lacks_feed,
             genesis: line::genesis(self.run),
         }
     }
@@ -503,7 +518,7 @@ impl<'a> Walk<'a> {
         if let Some(record) = whole {
             self.accept(record, &name, at);
             self.segments[i].verified = (at + tail.len()) as u64;
-            self.lacks_feed = true;
+            self.segments[i].lacks_feed = true;
         }
     }
 

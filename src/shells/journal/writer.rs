@@ -12,7 +12,7 @@ use crate::codecs::format::line;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::id::Seq;
 use crate::ground::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_SEGMENT_BYTES};
-use crate::ports::disk::{self, Dir, FileHandle, Open};
+use crate::ports::disk::{self, Atomic, Dir, FileHandle, Open};
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::lock::{Held, State};
 use std::rc::Rc;
@@ -93,7 +93,8 @@ pub fn open(
     let repair = plan::plan(&scan);
     let mut repaired = None;
     if let Some(plan) = &repair {
-        let done = plan::apply(run, plan, &scan, clock.now()).map_err(not_repaired)?;
+        let done = plan::keep(run, plan, &scan, clock.now()).map_err(not_repaired)?;
+        plan::rewrite(run, plan, &scan, None).map_err(Error::NotWritten)?;
         if !done.removed.is_empty() {
             repaired = Some(plan::record(plan, &done, "recovery", None).into());
         }
@@ -123,13 +124,34 @@ pub fn repair(
     // The state cache vouches for records that are about to go.
     run.forget_state().map_err(Error::NotWritten)?;
     lock.write_note(State::Open, plan.head, 0).map_err(Error::NotWritten)?;
-    let done = plan::apply(run, plan, scan, clock.now()).map_err(not_repaired)?;
-    let event = plan::record(plan, &done, by, why).into();
-    let mut writer = Writer::start(run, lock, scan, Some(event)).map_err(Error::NotWritten)?;
-    // A segment of its own: what was cut may still be in the page cache of the old file.
-    writer.rotate();
-    let record = writer.begin(clock.now())?.ok_or(Error::Latched)?;
-    Ok((writer, record))
+    let done = plan::keep(run, plan, scan, clock.now()).map_err(not_repaired)?;
+    let event: Event = plan::record(plan, &done, by, why).into();
+    // The record stands in a segment of its own before anything is cut: a repair that dies in
+    // between is seen as damage again, never as a clean journal that has forgotten something.
+    let (seq, at) = (plan.head.seq.next(), clock.now().max(scan.last_at()));
+    let (bytes, sum) = line::encode(seq, at, &event, plan.head.sum);
+    if bytes.len() > JOURNAL_RECORD_BYTES_MAX {
+        return Err(Error::TooLong(bytes.len()));
+    }
+    let name = line::segment_name(seq);
+    let journal = run.dir().open_dir("journal").map_err(Error::NotWritten)?;
+    disk::write_atomic(&*journal, &name, &bytes, Atomic::DURABLE).map_err(Error::Unknown)?;
+    plan::rewrite(run, plan, scan, Some(&name)).map_err(Error::Unknown)?;
+    let file = journal.open(&name, Open::Write).map_err(Error::Unknown)?;
+    let head = Head { seq, sum };
+    lock.write_note(State::Open, head, 0).map_err(Error::Unknown)?;
+    let segment = Some(Segment { file, bytes: bytes.len() as u64 });
+    let writer = Writer {
+        lock,
+        journal,
+        head,
+        latest: at,
+        segment,
+        repaired: None,
+        written: None,
+        failed: false,
+    };
+    Ok((writer, Record { seq, at, event, sum }))
 }
 
 fn not_repaired(error: plan::Error) -> Error {
@@ -244,7 +266,7 @@ impl Writer {
             segment.bytes += length;
             return Ok(());
         }
-        let file = self.journal.create_excl(&scan::segment_name(seq))?;
+        let file = self.journal.create_excl(&line::segment_name(seq))?;
         file.write_at(0, bytes)?;
         file.sync_file()?;
         self.journal.sync()?;

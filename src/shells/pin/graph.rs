@@ -3,7 +3,7 @@
 //! May not know where pinned files are kept. Invariant: files are sorted by path, the entry is
 //! among them, and every edge leads to one of them.
 
-use super::resolve::{below, candidates, join, means_directory};
+use super::resolve::{below, candidates, is_pinnable, join, means_directory};
 use super::specifier::{LIBRARY, Specifier, sort};
 use super::{
     E_ENTRY, E_IMPORT_ATTRIBUTE, E_IMPORT_ESCAPE, E_IMPORT_LIBRARY, E_MODULE_DIRECTORY,
@@ -406,6 +406,10 @@ impl Loader<'_> {
     fn load(&mut self, path: String, site: Option<&Site>) -> Result<(), PinError> {
         if self.files.contains_key(&path) {
             return Ok(());
+        }
+        if !is_pinnable(&path) {
+            let message = format!("no file can be pinned as {path:?}");
+            return Err(PinError::new(E_MODULE_READ, message, "rename the file").at(site));
         }
         let bytes = self.read(&path, site)?;
         let analysis = read_module(&path, &bytes)?;

@@ -6,7 +6,7 @@
 use super::graph::{PinnedGraph, digest_of, from_pinned};
 use super::resolve;
 use crate::codecs::event::{ProcessRef, Profile};
-use crate::codecs::format::json::{Surrogates, gate};
+use crate::codecs::json::{Surrogates, gate};
 use crate::codecs::source::SourceError;
 use crate::ground::digest::Digest;
 use crate::ground::limits::{JSON_DEPTH_MAX, MODULE_BYTES_MAX, MODULE_FILES_MAX};
@@ -123,9 +123,8 @@ impl PinLock {
         if let Some(pair) = lock.files.windows(2).find(|pair| pair[0].path >= pair[1].path) {
             return wrong(format!("{:?} is out of order", pair[1].path));
         }
-        let astray = |f: &&LockedFile| resolve::below(&f.path).as_ref() != Some(&f.path);
-        if let Some(file) = lock.files.iter().find(|f| f.path.is_empty() || astray(f)) {
-            return wrong(format!("{:?} is not a path below the process root", file.path));
+        if let Some(file) = lock.files.iter().find(|f| !resolve::is_pinnable(&f.path)) {
+            return wrong(format!("{:?} is not a path for a pinned file", file.path));
         }
         if !lock.files.iter().any(|file| file.path == lock.entry) {
             return wrong(format!("the entry {:?} is not among the files", lock.entry));

@@ -24,6 +24,15 @@ pub(super) fn below(path: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
+/// Whether a file may be pinned under `path`: below the root, in one spelling, without characters
+/// that lists of paths separate by, and not in the place of the list itself.
+pub(super) fn is_pinnable(path: &str) -> bool {
+    !path.is_empty()
+        && path != super::LOCK_FILE
+        && !path.contains(char::is_control)
+        && below(path).as_deref() == Some(path)
+}
+
 /// Paths that `path` may mean; the first that exists wins.
 pub(super) fn candidates(path: &str, directory_only: bool) -> Vec<String> {
     let mut all = Vec::new();
@@ -55,6 +64,22 @@ mod tests {
         assert_eq!(join("b.js", "./d/../c.js").as_deref(), Some("c.js"));
         assert_eq!(join("b.js", "../c.js"), None);
         assert_eq!(join("a/b.js", "..").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn some_paths_are_not_pinned() {
+        for (path, yes) in [
+            ("a/b.js", true),
+            ("a/process.lock.json", true),
+            ("process.lock.json", false),
+            ("a\nb.js", false),
+            ("a//b.js", false),
+            ("../b.js", false),
+            ("/b.js", false),
+            ("", false),
+        ] {
+            assert_eq!(is_pinnable(path), yes, "{path:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::{blob, lock};
 use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
-use crate::codecs::format::json::Json;
+use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest::Sum;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
@@ -70,6 +70,18 @@ struct CacheFile {
     sum: Vec<u8>,
     #[serde(with = "serde_bytes")]
     state: Vec<u8>,
+    /// Over the rest: the file is not synced, and a torn head would bear false witness.
+    #[serde(with = "serde_bytes")]
+    check: Vec<u8>,
+}
+
+impl CacheFile {
+    fn checksum(&self) -> Vec<u8> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.format.to_le_bytes()).update(&self.seq.to_le_bytes());
+        hasher.update(&self.sum).update(&self.state);
+        Sum::from_hasher(&hasher).as_bytes().to_vec()
+    }
 }
 
 /// A file of the run that is not a plain file of its owner: J61.
@@ -126,6 +138,12 @@ impl RunDir {
     #[must_use]
     pub fn disk(&self) -> &Rc<dyn Disk> {
         &self.disk
+    }
+
+    /// The `.dormouse` directory of the root that it stands in.
+    #[must_use]
+    pub fn root(&self) -> Option<&Rc<dyn Dir>> {
+        self.root.as_ref()
     }
 
     /// Takes `run.lock` exclusively.
@@ -239,12 +257,14 @@ impl RunDir {
 
     /// Replaces `state/cache.mpk`.
     pub fn write_cache(&self, head: Head, bytes: &[u8]) -> disk::Result<()> {
-        let file = CacheFile {
+        let mut file = CacheFile {
             format: FORMAT_VERSION,
             seq: head.seq.0,
             sum: head.sum.as_bytes().to_vec(),
             state: bytes.to_vec(),
+            check: Vec::new(),
         };
+        file.check = file.checksum();
         let bytes = rmp_serde::to_vec_named(&file).unwrap_or_default();
         let state = self.dir.ensure_dir("state")?;
         disk::write_atomic(&*state, "cache.mpk", &bytes, Atomic::DERIVED)
@@ -258,7 +278,7 @@ impl RunDir {
         let mut rest = bytes.as_slice();
         let file: CacheFile = rmp_serde::from_read(&mut rest).ok()?;
         // The decoder stops where the value ends; bytes after it speak for a torn file.
-        if !rest.is_empty() || file.format != FORMAT_VERSION {
+        if !rest.is_empty() || file.format != FORMAT_VERSION || file.check != file.checksum() {
             return None;
         }
         let sum = Sum::from_bytes(file.sum.try_into().ok()?);
@@ -398,4 +418,92 @@ fn log_mark(tail: &[u8]) -> (usize, Option<Seq>) {
     let last = tail[..end].split_inclusive(|b| *b == b'\n').next_back();
     let turn = last.and_then(|line| serde_json::from_slice::<Line>(line).ok()).map(|l| l.turn);
     (end, turn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::disk::memory::MemoryDisk;
+
+    fn run(disk: &MemoryDisk) -> RunDir {
+        let disk: Rc<dyn Disk> = Rc::new(disk.clone());
+        disk.create_dirs(Path::new("/r")).unwrap();
+        let dir = disk.open_dir(Path::new("/r")).unwrap();
+        RunDir::new(disk, dir, "r".parse().unwrap(), None)
+    }
+
+    #[test]
+    fn logs_of_a_turn_are_written_once_and_a_torn_line_is_overwritten() {
+        let disk = MemoryDisk::new(1);
+        let run = run(&disk);
+        let lines = [Json::of("one"), Json::of("two")];
+        run.append_logs(Seq(3), &lines).unwrap();
+        run.append_logs(Seq(3), &lines).unwrap();
+        disk.tamper(Path::new("/r/state/logs.jsonl"), |bytes| bytes.extend_from_slice(b"{\"tur"));
+        run.append_logs(Seq(4), &lines[..1]).unwrap();
+        let text = String::from_utf8(run.read_logs().unwrap()).unwrap();
+        assert_eq!(
+            text,
+            concat!(
+                "{\"turn\":3,\"log\":\"one\"}\n",
+                "{\"turn\":3,\"log\":\"two\"}\n",
+                "{\"turn\":4,\"log\":\"one\"}\n"
+            )
+        );
+    }
+
+    #[test]
+    fn a_state_cache_that_is_not_whole_is_no_cache() {
+        let disk = MemoryDisk::new(1);
+        let run = run(&disk);
+        assert_eq!(run.read_cache(), None);
+        let head = Head { seq: Seq(9), sum: Sum::from_bytes([7; 16]) };
+        run.write_cache(head, b"state").unwrap();
+        assert_eq!(run.read_cache(), Some(Cache { head, bytes: b"state".to_vec() }));
+        let path = Path::new("/r/state/cache.mpk");
+        let good = disk.content(path).unwrap();
+        for cut in 0..good.len() {
+            disk.tamper(path, |bytes| bytes.truncate(cut));
+            assert_eq!(run.read_cache(), None, "cut at {cut}");
+            disk.tamper(path, |bytes| bytes.clone_from(&good));
+        }
+        disk.tamper(path, |bytes| bytes.push(0));
+        assert_eq!(run.read_cache(), None);
+        for byte in 0..good.len() {
+            disk.tamper(path, |bytes| bytes.clone_from(&good));
+            disk.tamper(path, |bytes| bytes[byte] ^= 1);
+            assert_eq!(run.read_cache(), None, "byte {byte}");
+        }
+        run.forget_state().unwrap();
+        assert!(disk.content(path).is_none());
+    }
+
+    #[test]
+    fn evidence_is_durable_and_bounded() {
+        let disk = MemoryDisk::new(1);
+        let run = run(&disk);
+        let effect: EffectId = "e0001".parse().unwrap();
+        for n in 0..STALE_FILES_MAX {
+            let kept = run.keep_stale(effect, Some(Epoch(2)), b"{}").unwrap().unwrap();
+            assert_eq!(kept, format!("tasks/e0001/stale/2-{}.json", n + 1));
+        }
+        assert_eq!(run.keep_stale(effect, None, b"{}").unwrap(), None);
+        disk.power_cut();
+        assert!(disk.content(Path::new("/r/tasks/e0001/stale/2-16.json")).is_some());
+    }
+
+    #[test]
+    fn paths_lead_down_only() {
+        let disk = MemoryDisk::new(1);
+        let run = run(&disk);
+        run.put_relative("process/src/main.js", b"x").unwrap();
+        disk.power_cut();
+        let disk: Rc<dyn Disk> = Rc::new(disk);
+        let dir = disk.open_dir(Path::new("/r")).unwrap();
+        let run = RunDir::new(disk, dir, "r".parse().unwrap(), None);
+        assert_eq!(run.read_relative("process/src/main.js", 1).unwrap(), b"x");
+        assert_eq!(run.list_relative("process").unwrap(), ["src"]);
+        assert!(run.read_relative("process/src/main.js", 0).is_err());
+        assert!(run.put_relative("../x", b"x").is_err());
+    }
 }

@@ -72,7 +72,7 @@ impl Note {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Somebody else holds it: wait or give up.
-    #[error("{} is locked{}", path.display(), holder.as_ref().map_or(String::new(), |h| format!(" by {h}")))]
+    #[error("{} is locked by {}", path.display(), holder.as_deref().unwrap_or("somebody"))]
     Busy {
         /// The lock file.
         path: PathBuf,
@@ -127,7 +127,16 @@ pub struct Held {
     dir: Rc<dyn Dir>,
     name: &'static str,
     holder: Holder,
-    before: Option<Note>,
+    before: Before,
+}
+
+/// What the text said when the lock was taken.
+#[derive(Debug)]
+enum Before {
+    Nothing,
+    Note(Note),
+    /// Torn, foreign, or of a newer version.
+    Unreadable,
 }
 
 /// Takes the lock `name` in `dir`, waiting up to `wait_ms`.
@@ -146,16 +155,20 @@ pub fn take(
         while !file.try_lock(lock)? {
             if left_ms == 0 {
                 let path = dir.path().join(name);
-                return Err(Error::Busy { path, holder: text(&*file).map(|n| n.describe()) });
+                return Err(Error::Busy { path, holder: read(&*file).note().map(Note::describe) });
             }
-            let step = left_ms.min(POLL_MS);
-            clock.sleep_millis(step);
-            left_ms -= step;
+            let pause = left_ms.min(POLL_MS);
+            clock.sleep_millis(pause);
+            left_ms -= pause;
         }
         // Somebody may have put another file in its place between opening and locking.
         if disk::optional(dir.stat(name))?.map(|s| s.inode) == Some(file.stat()?.inode) {
-            let before = text(&*file);
-            return Ok(Held { file, dir: Rc::clone(dir), name, holder, before });
+            let before = read(&*file);
+            let held = Held { file, dir: Rc::clone(dir), name, holder, before };
+            if lock == Lock::Exclusive {
+                held.announce();
+            }
+            return Ok(held);
         }
     }
     let path = dir.path().join(name);
@@ -185,35 +198,68 @@ fn open(dir: &Rc<dyn Dir>, name: &str, uid: u32) -> Result<Box<dyn FileHandle>, 
 /// The note of a lock, without the lock. Text of any other form is no note.
 #[must_use]
 pub fn read_note(dir: &dyn Dir, name: &str) -> Option<Note> {
-    text(&*dir.open(name, Open::Read).ok()?)
+    match read(&*dir.open(name, Open::Read).ok()?) {
+        Before::Note(note) => Some(note),
+        _ => None,
+    }
 }
 
-fn text(file: &dyn FileHandle) -> Option<Note> {
-    let bytes = file.read_all(NOTE_BYTES_MAX).ok()?;
-    serde_json::from_slice(&bytes).ok().filter(|note: &Note| note.v == 1)
+fn read(file: &dyn FileHandle) -> Before {
+    let bytes = file.read_all(NOTE_BYTES_MAX).unwrap_or_default();
+    // One line: a writer that dies before it cuts the file leaves the end of a longer one.
+    let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
+    match serde_json::from_slice::<Note>(line) {
+        Ok(note) if note.v == 1 => Before::Note(note),
+        _ if bytes.is_empty() => Before::Nothing,
+        _ => Before::Unreadable,
+    }
+}
+
+impl Before {
+    fn note(&self) -> Option<&Note> {
+        if let Self::Note(note) = self { Some(note) } else { None }
+    }
 }
 
 impl Held {
     /// The note that was there when the lock was taken.
     #[must_use]
     pub fn before(&self) -> Option<&Note> {
-        self.before.as_ref()
+        self.before.note()
     }
 
     /// Whether the last writer may have left bytes that look written and are not: it never said
-    /// `closed`, and the page cache of that time is still this one.
+    /// `closed`, and the page cache of that time is still this one. A text that cannot be read
+    /// counts as well: all it costs is a copy.
     #[must_use]
     pub fn writer_died(&self) -> bool {
-        let same_boot = |note: &Note| {
-            note.boot_id == self.holder.boot_id
-                || note.boot_id.is_empty()
-                || self.holder.boot_id.is_empty()
-        };
-        self.before.as_ref().is_some_and(|note| note.state == State::Open && same_boot(note))
+        match &self.before {
+            Before::Nothing => false,
+            Before::Unreadable => true,
+            Before::Note(note) => {
+                let known = !note.boot_id.is_empty() && !self.holder.boot_id.is_empty();
+                let same_boot = !known || note.boot_id == self.holder.boot_id;
+                note.state == State::Open && same_boot
+            }
+        }
+    }
+
+    /// Puts the new holder's name into the file and keeps what it says about the last writer. Best
+    /// effort: it is for whoever waits.
+    fn announce(&self) {
+        let state = if self.writer_died() { State::Open } else { State::Closed };
+        let closed = self.before().filter(|note| note.witness().is_some());
+        let head = closed.and_then(|note| Some((note.head_seq, note.head_sum?)));
+        let failures = self.before().map_or(0, |note| note.failures);
+        let _ = self.write(state, head, failures);
     }
 
     /// Says in the file who holds the lock and how the run stands.
     pub fn write_note(&self, state: State, head: Head, failures: u32) -> disk::Result<()> {
+        self.write(state, Some((head.seq, head.sum)), failures)
+    }
+
+    fn write(&self, state: State, head: Option<(Seq, Sum)>, failures: u32) -> disk::Result<()> {
         let holder = self.holder.clone();
         let note = Note {
             v: 1,
@@ -224,8 +270,8 @@ impl Held {
             cmd: holder.cmd,
             host: holder.host,
             state,
-            head_seq: head.seq,
-            head_sum: Some(head.sum),
+            head_seq: head.map_or(Seq(0), |(seq, _)| seq),
+            head_sum: head.map(|(_, sum)| sum),
             failures,
         };
         let mut line = serde_json::to_vec(&note).unwrap_or_default();
@@ -238,5 +284,73 @@ impl Held {
     pub fn still_in_place(&self) -> disk::Result<bool> {
         let there = disk::optional(self.dir.stat(self.name))?;
         Ok(there.map(|stat| stat.inode) == Some(self.file.stat()?.inode))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::clock::ManualClock;
+    use crate::ports::disk::memory::MemoryDisk;
+    use std::path::Path;
+
+    fn locked(disk: &MemoryDisk, lock: Lock) -> Result<Held, Error> {
+        let dir = disk.open_dir(Path::new("/")).unwrap();
+        take(&dir, "run.lock", lock, 0, &ManualClock::default(), disk)
+    }
+
+    fn head() -> Head {
+        Head { seq: Seq(3), sum: Sum::from_bytes([1; 16]) }
+    }
+
+    #[test]
+    fn the_text_never_decides_whether_the_lock_is_free() {
+        let disk = MemoryDisk::new(1);
+        let other_boot = concat!(
+            r#"{"v":1,"pid":1,"boot_id":"other","started":"2026-11-20T12:00:00.000000Z","exe":"","#,
+            r#""cmd":"","host":"","state":"open","head_seq":3,"head_sum":null,"failures":0}"#
+        );
+        let texts =
+            [("", false), ("x", true), ("\0\0", true), ("{\"v\":2}", true), (other_boot, false)];
+        for (text, died) in texts {
+            disk.tamper(Path::new("/run.lock"), |bytes| *bytes = text.as_bytes().to_vec());
+            let held = locked(&disk, Lock::Exclusive).unwrap();
+            assert_eq!(held.writer_died(), died, "{text}");
+            assert!(matches!(locked(&disk, Lock::Exclusive), Err(Error::Busy { .. })));
+            assert!(matches!(locked(&disk, Lock::Shared), Err(Error::Busy { .. })));
+        }
+        let (_one, _two) =
+            (locked(&disk, Lock::Shared).unwrap(), locked(&disk, Lock::Shared).unwrap());
+        assert!(matches!(locked(&disk, Lock::Exclusive), Err(Error::Busy { .. })));
+    }
+
+    #[test]
+    fn a_writer_that_never_closed_in_this_boot_is_known_to_have_died() {
+        let disk = MemoryDisk::new(1);
+        locked(&disk, Lock::Exclusive).unwrap().write_note(State::Open, head(), 0).unwrap();
+        // Taking the lock alone changes nothing about it.
+        drop(locked(&disk, Lock::Exclusive).unwrap());
+        let held = locked(&disk, Lock::Exclusive).unwrap();
+        assert!(held.writer_died());
+        assert_eq!(held.before().unwrap().witness(), None);
+        held.write_note(State::Closed, head(), 0).unwrap();
+        drop(held);
+        drop(locked(&disk, Lock::Exclusive).unwrap());
+        let held = locked(&disk, Lock::Exclusive).unwrap();
+        assert!(!held.writer_died());
+        assert_eq!(held.before().unwrap().witness(), Some(Seq(3)));
+    }
+
+    #[test]
+    fn a_lock_file_that_was_replaced_or_is_none_is_noticed() {
+        let disk = MemoryDisk::new(1);
+        let held = locked(&disk, Lock::Exclusive).unwrap();
+        assert!(held.still_in_place().unwrap());
+        disk.open_dir(Path::new("/")).unwrap().unlink("run.lock").unwrap();
+        disk.tamper(Path::new("/run.lock"), Vec::clear);
+        assert!(!held.still_in_place().unwrap());
+        disk.open_dir(Path::new("/")).unwrap().unlink("run.lock").unwrap();
+        disk.put_symlink(Path::new("/run.lock"));
+        assert!(matches!(locked(&disk, Lock::Shared), Err(Error::NotALock { .. })));
     }
 }

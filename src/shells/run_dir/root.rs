@@ -15,7 +15,6 @@ use crate::ground::limits::JOURNAL_RECORD_BYTES_MAX;
 use crate::ports::disk::{
     self, Atomic, Dir, Disk, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename,
 };
-use crate::shells::journal::scan::segment_name;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -100,6 +99,9 @@ pub enum Error {
     /// Not an id that a run can have.
     #[error(transparent)]
     Name(#[from] id::Error),
+    /// The run may be there or not: look again.
+    #[error("storage failed, the outcome is unknown")]
+    Unknown(#[source] disk::Error),
     /// Somebody holds the lock.
     #[error(transparent)]
     Lock(#[from] lock::Error),
@@ -128,7 +130,34 @@ pub struct Options {
 pub struct Root {
     view: RootView,
     json: RootJson,
-    _lock: Held,
+    _lock: Guard,
+}
+
+/// Keeps daemons off a root while it lives.
+#[derive(Debug)]
+pub struct Guard(#[allow(dead_code, reason = "held, not used")] Held);
+
+/// Holds the root that a run stands in, if it stands in one, before the run is locked: a run that
+/// was opened by its path may be written only while no daemon owns it.
+pub fn guard(run: &RunDir, wait_ms: u64, clock: &dyn Clock) -> Result<Option<Guard>, Error> {
+    let Some(meta) = run.root() else { return Ok(None) };
+    let (guard, json) = hold(meta, wait_ms, clock, &**run.disk())?;
+    match json {
+        Some(json) if json.state == RootState::Open => {
+            Err(Error::NeedsRecovery(meta.path().to_owned()))
+        }
+        _ => Ok(Some(guard)),
+    }
+}
+
+fn hold(
+    meta: &Rc<dyn Dir>,
+    wait_ms: u64,
+    clock: &dyn Clock,
+    disk: &dyn Disk,
+) -> Result<(Guard, Option<RootJson>), Error> {
+    let lock = lock::take(meta, ROOT_LOCK, Lock::Shared, wait_ms, clock, disk)?;
+    Ok((Guard(lock), read_root_json(&**meta)?))
 }
 
 /// A runs root for looking: nothing is locked, made or written.
@@ -154,13 +183,16 @@ impl RootView {
         self.dir.path()
     }
 
-    /// The ids of all runs, sorted. Directories that cannot be runs are left out.
+    /// The ids of all runs, sorted. Directories that cannot be runs are left out, those that
+    /// cannot be looked into are not.
     pub fn run_ids(&self) -> Result<Vec<RunId>, Error> {
         let mut ids = Vec::new();
         for name in self.dir.list()? {
             let Ok(id) = name.parse::<RunId>() else { continue };
             let stat = disk::optional(self.dir.stat(&name))?;
-            if stat.is_some_and(|stat| stat.kind == FileKind::Dir) && self.is_run(&name)? {
+            if stat.is_some_and(|stat| stat.kind == FileKind::Dir)
+                && self.is_run(&name).unwrap_or(true)
+            {
                 ids.push(id);
             }
         }
@@ -191,8 +223,12 @@ impl RootView {
         }
     }
 
-    /// The run whose id is `text`, or the only one whose id begins with it.
+    /// The run whose id is `text`, or the only one whose id begins with it, or the one whose
+    /// directory `text` is a path to.
     pub fn find(&self, text: &str) -> Result<RunDir, Error> {
+        if text.contains('/') {
+            return run_at(&self.disk, Path::new(text));
+        }
         if let Ok(id) = text.parse::<RunId>() {
             match self.run(&id) {
                 Err(Error::NotFound(_)) => {}
@@ -262,9 +298,9 @@ impl Root {
         let mut view = RootView::open(disk, path)?;
         view.check_place(options)?;
         let meta = view.dir.ensure_dir(META)?;
-        let lock = lock::take(&meta, ROOT_LOCK, Lock::Shared, options.wait_ms, clock, &**disk)?;
+        let (lock, json) = hold(&meta, options.wait_ms, clock, &**disk)?;
         view.meta = Some(Rc::clone(&meta));
-        let json = match read_root_json(&*meta)? {
+        let json = match json {
             Some(json) => json,
             None => view.make_root_json(&*meta)?,
         };
@@ -456,7 +492,7 @@ impl Staged {
             head = Head { seq, sum };
             records.push(Record { seq, at: *at, event: event.clone(), sum });
         }
-        self.file(&format!("journal/{}", segment_name(Seq(1))), &bytes)?;
+        self.file(&format!("journal/{}", line::segment_name(Seq(1))), &bytes)?;
         Ok(records)
     }
 
@@ -474,10 +510,10 @@ impl Staged {
             self.staging.rename(&self.name, &*self.view.dir, self.id.as_str(), Rename::NoReplace);
         match renamed {
             Err(e) if e.is_exists() => return Err(Error::Exists(self.id.clone())),
-            other => other?,
+            other => other.map_err(Error::Unknown)?,
         }
         self.name.clear();
-        self.view.dir.sync()?;
+        self.view.dir.sync().map_err(Error::Unknown)?;
         self.view.run(&self.id)
     }
 

@@ -103,9 +103,9 @@ function request(entry, spec, parts, where) {
     native.request({
       order: entry.order, ordinal: entry.ordinal, key: entry.key, name: entry.name,
       scope: entry.scopePath, kind: wellFormed(parts.kind), taskId: parts.taskId,
-      title: wellFormed(parts.title), label: wellFormed(parts.label), labels: parts.labels ?? [], def: parts.def, args: spec.args,
-      argsDigest: entry.digest, options: parts.options,
-      cleanup: entry.shielded, site: where,
+      title: wellFormed(parts.title), label: wellFormed(parts.label),
+      labels: parts.labels ?? [], def: parts.def, args: spec.args, argsDigest: entry.digest,
+      options: parts.options, cleanup: entry.shielded, site: where,
     });
     open.set(entry.ordinal, entry);
   } catch (error) {

@@ -1,0 +1,60 @@
+//! `breakpoint list`: what waits for a person, in one run or in all.
+//!
+//! May not lock or write. Invariant: only open breakpoints of open runs are listed.
+
+use serde_json::{Value, json};
+
+use crate::doors::cli::context::Context;
+use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::output;
+use crate::services::runs::open::SeenRun;
+
+/// List what waits for a person.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only of this run [default: all runs of the root]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let mut found = Vec::new();
+    if let Some(run) = &args.run {
+        collect(&context.runs.look(run)?, &mut found);
+    } else {
+        for entry in context.runs.list()?.into_iter().filter(|e| e.problem.is_none()) {
+            collect(&context.runs.look(entry.run_id.as_str())?, &mut found);
+        }
+    }
+    if context.json {
+        output::json(&json!({ "breakpoints": found }));
+        return Ok(Exit::Done);
+    }
+    let rows: Vec<Vec<String>> = found
+        .iter()
+        .map(|b| {
+            let text = |name: &str| b[name].as_str().unwrap_or("").to_owned();
+            ["runId", "effectId", "requestedAt", "title", "question"].map(text).to_vec()
+        })
+        .collect();
+    if rows.is_empty() {
+        output::remark("nothing waits for a person");
+    } else {
+        output::table(&["RUN", "EFFECT", "SINCE", "TITLE", "QUESTION"], &rows);
+    }
+    Ok(Exit::Done)
+}
+
+fn collect(seen: &SeenRun, found: &mut Vec<Value>) {
+    if !seen.state.is_open() {
+        return;
+    }
+    for effect in seen.state.open_effects().filter(|e| e.kind == "breakpoint") {
+        let payload = seen.look().args(effect).map_or(Value::Null, |p| p.to_value());
+        found.push(json!({
+            "runId": seen.dir.id(), "effectId": effect.id, "requestedAt": effect.requested_at,
+            "label": effect.label, "title": effect.title, "question": payload.get("question"),
+            "payload": payload,
+        }));
+    }
+}

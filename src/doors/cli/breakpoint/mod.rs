@@ -1,0 +1,95 @@
+//! `dormouse breakpoint …`: one file a verb.
+//!
+//! May not decide for a person. Invariant: an answer is a post like any other.
+
+mod approve;
+mod list;
+mod reject;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::task::EffectArg;
+use crate::codecs::event::Status;
+use crate::codecs::json::Json;
+use crate::services::runs::post::Posting;
+
+/// What can be done about decisions.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// List what waits for a person
+    List(list::Args),
+    /// Approve
+    Approve(approve::Args),
+    /// Reject
+    Reject(reject::Args),
+}
+
+pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
+    match verb {
+        Verb::List(args) => list::run(&args, context),
+        Verb::Approve(args) => approve::run(&args, context),
+        Verb::Reject(args) => reject::run(&args, context),
+    }
+}
+
+/// What an answer may say besides yes or no.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AnswerArgs {
+    #[command(flatten)]
+    target: EffectArg,
+    /// Words for the process
+    #[arg(long, value_name = "TEXT")]
+    response: Option<String>,
+    /// What should change
+    #[arg(long, value_name = "TEXT")]
+    feedback: Option<String>,
+    /// One of the options that were offered
+    #[arg(long, value_name = "OPTION")]
+    option: Option<String>,
+}
+
+/// Posts an answer.
+fn answer(args: &AnswerArgs, approved: bool, context: &Context) -> Result<Exit, Failure> {
+    let id = args.target.id()?;
+    let seen = context.runs.look(&args.target.run)?;
+    let Some(effect) = seen.state.effect(id) else {
+        return Err(super::task::unknown_effect(&seen, id));
+    };
+    if effect.kind != "breakpoint" {
+        let what = format!("effect {id} is of kind {}, not a breakpoint", effect.kind);
+        let run = seen.dir.id();
+        return Err(Failure::usage(&what, &format!("dormouse task post {run} {id} --status ok")));
+    }
+    let by = context.runs.by.trim_start_matches("operator:").to_owned();
+    let mut value = json!({ "approved": approved });
+    for (name, given) in
+        [("response", &args.response), ("feedback", &args.feedback), ("option", &args.option)]
+    {
+        if let Some(text) = given {
+            value[name] = json!(text);
+        }
+    }
+    value["respondedBy"] = json!(by);
+    let posting = Posting {
+        effect: id,
+        status: Status::Ok,
+        value: Some(Json::of(&value)),
+        error: None,
+        epoch: None,
+        invocation_key: None,
+        stdout: None,
+        stderr: None,
+        started_at: None,
+        finished_at: None,
+        metadata: None,
+    };
+    let posted = context.runs.post(&args.target.run, posting)?;
+    super::task::post::report(context, &id.to_string(), &posted);
+    if !context.json {
+        super::output::remark(&format!("next: dormouse run drive {}", args.target.run));
+    }
+    Ok(Exit::Done)
+}

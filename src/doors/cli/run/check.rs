@@ -1,0 +1,81 @@
+//! `run check`: replay a run against its own or other code.
+//!
+//! May not write. Invariant: exit 0 exactly when the journal is reproduced strictly.
+
+use serde_json::{Value, json};
+
+use super::RunArg;
+use super::source::SourceArgs;
+use crate::doors::cli::context::Context;
+use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::output;
+use crate::services::runs::check::Checked;
+
+/// Replay a run against its own code, or against --entry, and say how every recorded call fares.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    run: RunArg,
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let source = args.source.source()?;
+    let checked = context.runs.check(&args.run.run, source.as_ref())?;
+    if context.json {
+        output::json(&value(&checked));
+    } else {
+        print(&checked);
+    }
+    let exit = match (checked.strict, checked.held) {
+        (true, _) => Exit::Done,
+        (false, true) => Exit::No,
+        (false, false) => Exit::Diverged,
+    };
+    Ok(exit)
+}
+
+/// The JSON of a check.
+pub(super) fn value(checked: &Checked) -> Value {
+    json!({
+        "strict": checked.strict, "held": checked.held, "process": checked.process,
+        "divergence": checked.divergence, "calls": checked.lines, "next": checked.next,
+        "warnings": checked.warnings,
+    })
+}
+
+/// The text of a check.
+pub(super) fn print(checked: &Checked) {
+    if checked.strict {
+        output::line(&format!("the journal is reproduced: {} calls kept", checked.lines.len()));
+        return;
+    }
+    if let Some(d) = &checked.divergence {
+        output::line(&format!("the journal is not reproduced: {} at record {}", d.class, d.cause));
+        let side = |side: &Option<crate::machines::replay::check::Side>| {
+            side.as_ref().map_or("nothing".to_owned(), |s| {
+                let site = s.site.as_ref().map_or(String::new(), |site| format!(" at {site}"));
+                format!("{} {} {}{site}", s.mark.output_type, s.mark.key, s.mark.kind)
+            })
+        };
+        output::line(&format!("  expected  {}", side(&d.expected)));
+        output::line(&format!("  observed  {}", side(&d.observed)));
+        for diff in d.args_diff.iter().flatten() {
+            let cut = |v: &Option<String>| v.clone().unwrap_or_else(|| "(absent)".into());
+            output::line(&format!("  {}: {} → {}", diff.path, cut(&diff.old), cut(&diff.new)));
+        }
+    }
+    let rows: Vec<Vec<String>> = checked
+        .lines
+        .iter()
+        .map(|line| {
+            let effect = line.effect_id.map_or("-".to_owned(), |id| id.to_string());
+            let status = line.status.unwrap_or("-").to_owned();
+            vec![line.change.to_owned(), effect, line.kind.clone(), line.key.clone(), status]
+        })
+        .collect();
+    if !rows.is_empty() {
+        output::table(&["CHANGE", "EFFECT", "KIND", "KEY", "STATUS"], &rows);
+    }
+}

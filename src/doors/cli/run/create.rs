@@ -1,0 +1,101 @@
+//! `run create`: a new run, with a process or bare.
+//!
+//! May not run a turn. Invariant: exit 0 means that the run exists, durably.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::source::SourceArgs;
+use crate::doors::cli::context::Context;
+use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::{input, output};
+use crate::services::runs::Error;
+use crate::services::runs::create::NewRun;
+use crate::shells::run_dir::root;
+
+/// Create a run. The process is pinned: later edits of its files do not change the run.
+///
+/// Example:
+///   dormouse run create --entry release.js --inputs inputs.json
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Input value of the process: a JSON file, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<PathBuf>,
+    /// Id of the run [default: a new ULID]
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+    /// Asked again with the same key and request, the same run is returned
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Words for finding the run
+    #[arg(long = "tag", value_name = "WORD")]
+    tags: Vec<String>,
+    /// Answer every breakpoint at once
+    #[arg(long)]
+    non_interactive: bool,
+    /// Say what would be created, and create nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let id = args.run_id.as_ref().map(|id| id.parse());
+    let run_id = id.transpose().map_err(|e| Error::from(root::Error::Name(e)))?;
+    let inputs = args.inputs.as_ref();
+    let inputs =
+        inputs.map(|path| input::json_file(&context.runs, "--inputs", path)).transpose()?;
+    let new = NewRun {
+        run_id,
+        source: args.source.source()?,
+        inputs,
+        idempotency_key: args.idempotency_key.clone(),
+        tags: args.tags.clone(),
+        cwd: std::env::current_dir().ok().map(|dir| dir.display().to_string()),
+        non_interactive: args.non_interactive,
+    };
+    if args.dry_run {
+        return dry_run(args, &new, context);
+    }
+    let created = context.runs.create(&new)?;
+    output::warnings(&created.warnings);
+    let entry = created.process.as_ref().map_or("bare-run".to_owned(), |process| {
+        let export = process.export_name.as_ref().map_or(String::new(), |e| format!("#{e}"));
+        format!("process/{}{export}", process.entry)
+    });
+    let (id, path) = (created.dir.id(), created.dir.path());
+    if context.json {
+        output::json(&json!({
+            "runId": id, "runDir": path, "entry": entry,
+            "processId": created.process.as_ref().map(|p| &p.process_id),
+            "profile": created.process.as_ref().map(|p| p.api),
+            "digest": created.process.as_ref().map(|p| p.digest),
+            "existed": created.existed, "warnings": created.warnings,
+        }));
+        return Ok(Exit::Done);
+    }
+    let word = if created.existed { "exists" } else { "created" };
+    output::line(&format!("{word} run {id}"));
+    output::line(&format!("  directory  {}", path.display()));
+    output::line(&format!("  entry      {entry}"));
+    let next = match created.process {
+        Some(_) => format!("dormouse run drive {id}"),
+        None => format!("dormouse run assign-process {id} --entry FILE"),
+    };
+    output::remark(&format!("next: {next}"));
+    Ok(Exit::Done)
+}
+
+fn dry_run(args: &Args, new: &NewRun, context: &Context) -> Result<Exit, Failure> {
+    let process = context.runs.plan_create(new)?;
+    output::json(&json!({
+        "dryRun": true, "runsDir": context.runs.root, "runId": args.run_id,
+        "processId": process.as_ref().map(|p| &p.process_id),
+        "entry": args.source.entry, "inputsPath": args.inputs,
+        "digest": process.as_ref().map(|p| p.digest),
+    }));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,106 @@
+//! `dormouse run …`: one file a verb.
+//!
+//! May not decide anything about a run. Invariant: a verb parses, calls one service, prints.
+
+mod accept;
+mod assign_process;
+mod cancel;
+mod check;
+mod create;
+mod drive;
+mod events;
+mod halt;
+mod iterate;
+mod list;
+mod pause;
+mod progress;
+mod rebuild_state;
+mod recover;
+mod repair_journal;
+mod resume;
+mod show;
+mod signal;
+mod source;
+mod status;
+mod watch;
+
+use clap::Subcommand;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+
+/// What can be done with runs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Create a run, with a process or bare
+    Create(create::Args),
+    /// Let a run go on until it waits or ends
+    Iterate(iterate::Args),
+    /// Iterate and fire timers until the run ends or waits for someone outside
+    Drive(drive::Args),
+    /// Show where a run stands
+    Status(status::Args),
+    /// Show a run with everything that is pending
+    Show(show::Args),
+    /// Print the events of a run
+    Events(events::Args),
+    /// Follow a run until it ends
+    Watch(watch::Args),
+    /// List the runs of the root
+    List(list::Args),
+    /// Send a signal to a run
+    Signal(signal::Args),
+    /// Ask a run to stop; its process may clean up
+    Cancel(cancel::Args),
+    /// End a run from outside, at once
+    Halt(halt::Args),
+    /// Keep a run from going on; posts and signals are still taken
+    Pause(pause::Args),
+    /// Let a paused or held run go on
+    Resume(resume::Args),
+    /// Let a run that an error of its process holds go on, with another value if need be
+    #[command(alias = "recover-process-error")]
+    Recover(recover::Args),
+    /// Give a bare run its process
+    AssignProcess(assign_process::Args),
+    /// Replay a run against its own or other code; nothing is written
+    Check(check::Args),
+    /// Take other code over for an open run
+    Accept(accept::Args),
+    /// Make the derived state of a run anew
+    RebuildState(rebuild_state::Args),
+    /// Show what would mend a journal, and do it with --yes
+    RepairJournal(repair_journal::Args),
+}
+
+pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Create(args) => create::run(&args, context),
+        Verb::Iterate(args) => iterate::run(&args, context),
+        Verb::Drive(args) => drive::run(&args, context),
+        Verb::Status(args) => status::run(&args, context),
+        Verb::Show(args) => show::run(&args, context),
+        Verb::Events(args) => events::run(&args, context),
+        Verb::Watch(args) => watch::run(&args, context),
+        Verb::List(args) => list::run(&args, context),
+        Verb::Signal(args) => signal::run(&args, context),
+        Verb::Cancel(args) => cancel::run(&args, context),
+        Verb::Halt(args) => halt::run(&args, context),
+        Verb::Pause(args) => pause::run(&args, context),
+        Verb::Resume(args) => resume::run(&args, context),
+        Verb::Recover(args) => recover::run(&args, context),
+        Verb::AssignProcess(args) => assign_process::run(&args, context),
+        Verb::Check(args) => check::run(&args, context),
+        Verb::Accept(args) => accept::run(&args, context),
+        Verb::RebuildState(args) => rebuild_state::run(&args, context),
+        Verb::RepairJournal(args) => repair_journal::run(&args, context),
+    }
+}
+
+/// The run that a verb is about.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArg {
+    /// Id of the run, a unique beginning of it, or the path of its directory
+    #[arg(value_name = "RUN")]
+    pub(crate) run: String,
+}

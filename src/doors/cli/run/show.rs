@@ -1,0 +1,53 @@
+//! `run show`: a run with everything that is pending.
+//!
+//! May not lock or write. Invariant: what is shown stands in the journal.
+
+use serde_json::json;
+
+use super::RunArg;
+use super::status::status;
+use crate::doors::cli::context::Context;
+use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::output;
+
+/// Show a run with its process, inputs and everything that is pending.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    run: RunArg,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let seen = context.runs.look(&args.run.run)?;
+    let mut value = status(&seen, context);
+    let look = seen.look();
+    let tasks: Vec<_> = seen.state.effects.values().map(|e| look.task(e)).collect();
+    value["process"] = json!(seen.state.process);
+    value["nextActions"] = json!(look.next_actions());
+    value["tasks"] = json!(tasks);
+    if context.json {
+        output::json(&value);
+        return Ok(Exit::Done);
+    }
+    output::line(&format!("run {}", seen.dir.id()));
+    output::line(&format!("  directory  {}", seen.dir.path().display()));
+    if let Some(process) = &seen.state.process {
+        output::line(&format!("  process    {} ({})", process.process_id, process.entry));
+    }
+    let state = value["state"].as_str().unwrap_or("-");
+    output::line(&format!("  state      {state} {}", value["reason"].as_str().unwrap_or("")));
+    output::line(&format!("  created    {}", seen.state.created_at));
+    let rows: Vec<Vec<String>> = seen
+        .state
+        .effects
+        .values()
+        .map(|e| {
+            let label = e.label.as_ref().or(e.title.as_ref()).cloned().unwrap_or_default();
+            vec![e.id.to_string(), e.kind.clone(), e.status.name().into(), e.key.clone(), label]
+        })
+        .collect();
+    if !rows.is_empty() {
+        output::table(&["EFFECT", "KIND", "STATUS", "KEY", "LABEL"], &rows);
+    }
+    Ok(Exit::Done)
+}

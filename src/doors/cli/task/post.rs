@@ -1,0 +1,201 @@
+//! `task post`: post the outcome of an effect.
+//!
+//! May not decide whether a post is accepted. Invariant: exit 0 means that the outcome is durable.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::EffectArg;
+use crate::codecs::event::{ErrorInfo, Status};
+use crate::codecs::json::{Json, Surrogates, gate};
+use crate::doors::cli::context::Context;
+use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::{input, output};
+use crate::ground::id::Epoch;
+use crate::ground::limits::JSON_DEPTH_MAX;
+use crate::services::runs::post::{Output, Posted, Posting};
+use crate::shells::run_dir::dir::RunDir;
+
+/// Post the outcome of an effect. The run takes it in when it goes on.
+///
+/// Example:
+///   dormouse task post RUN e0001 --status ok --value-inline '{"score": 9}'
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    target: EffectArg,
+    /// How it ended
+    #[arg(long, value_enum, ignore_case = true)]
+    status: PostStatus,
+    /// The value: a JSON file (looked up in the run directory first), or - for standard input
+    #[arg(long, value_name = "FILE")]
+    value: Option<PathBuf>,
+    /// The value, on the command line
+    #[arg(long, value_name = "JSON", conflicts_with = "value")]
+    value_inline: Option<String>,
+    /// The error: a file with JSON {name, message, data} or plain text, or - for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["value", "value_inline"])]
+    error: Option<PathBuf>,
+    /// What the task printed
+    #[arg(long, value_name = "FILE")]
+    stdout_file: Option<PathBuf>,
+    /// File of the run directory that holds what the task printed
+    #[arg(long, value_name = "PATH", conflicts_with = "stdout_file")]
+    stdout_ref: Option<String>,
+    /// What the task printed as errors
+    #[arg(long, value_name = "FILE")]
+    stderr_file: Option<PathBuf>,
+    /// File of the run directory that holds what the task printed as errors
+    #[arg(long, value_name = "PATH", conflicts_with = "stderr_file")]
+    stderr_ref: Option<String>,
+    /// When the work began
+    #[arg(long, value_name = "TIME")]
+    started_at: Option<String>,
+    /// When it ended
+    #[arg(long, value_name = "TIME")]
+    finished_at: Option<String>,
+    /// Anything to keep beside the outcome: a JSON file
+    #[arg(long, value_name = "FILE")]
+    metadata: Option<PathBuf>,
+    /// Refuse unless the effect has this invocation key
+    #[arg(long, value_name = "KEY")]
+    invocation_key: Option<String>,
+    /// The start that is answered, by whoever claimed it
+    #[arg(long, value_name = "N")]
+    epoch: Option<u64>,
+    /// Say what would be posted, and post nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum PostStatus {
+    Ok,
+    Error,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let posting = posting(args, context)?;
+    if args.dry_run {
+        let dir = context.runs.find(&args.target.run)?;
+        output::json(&json!({
+            "status": "skipped", "dryRun": true,
+            "plan": {
+                "runDir": dir.path(), "effectId": posting.effect, "status": posting.status,
+                "valueProvided": posting.value.is_some(),
+                "errorProvided": posting.error.is_some(),
+                "stdoutRef": args.stdout_ref, "stderrRef": args.stderr_ref,
+                "stdoutFile": args.stdout_file, "stderrFile": args.stderr_file,
+            },
+        }));
+        return Ok(Exit::Done);
+    }
+    let id = posting.effect;
+    let posted = context.runs.post(&args.target.run, posting)?;
+    report(context, &id.to_string(), &posted);
+    Ok(Exit::Done)
+}
+
+/// What a post prints; shared with the breakpoint verbs.
+pub(in crate::doors::cli) fn report(context: &Context, effect: &str, posted: &Posted) {
+    if !context.json {
+        output::warnings(&posted.warnings);
+        let word = if posted.repeat { "stands already" } else { "is posted" };
+        let status = if posted.status == Status::Ok { "ok" } else { "error" };
+        output::line(&format!(
+            "outcome {status} of effect {effect} {word} (record {})",
+            posted.seq
+        ));
+        return;
+    }
+    output::json(&json!({
+        "status": posted.status, "normalizedShellFailure": posted.normalised_shell_failure,
+        "committed": {
+            "resultRef": posted.result_ref, "stdoutRef": posted.stdout_ref,
+            "stderrRef": posted.stderr_ref, "startedAt": posted.started_at,
+            "finishedAt": posted.finished_at,
+        },
+        "stdoutRef": posted.stdout_ref, "stderrRef": posted.stderr_ref,
+        "resultRef": posted.result_ref,
+        "effectId": effect, "repeat": posted.repeat, "seq": posted.seq,
+        "warnings": posted.warnings,
+    }));
+}
+
+fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
+    let effect = args.target.id()?;
+    let dir = context.runs.find(&args.target.run)?;
+    let runs = &context.runs;
+    let json = |flag: &str, path: &Path| -> Result<Json, Failure> {
+        input::parse(flag, &input::run_bytes(runs, &dir, flag, path)?)
+    };
+    let ok = args.status == PostStatus::Ok;
+    if !ok && (args.value_inline.is_some() || args.value.is_some()) {
+        return Err(Failure::usage("--value belongs to --status ok", "give --error FILE"));
+    }
+    if ok && args.error.is_some() {
+        return Err(Failure::usage("--error belongs to --status error", "give --value FILE"));
+    }
+    let value = match (&args.value, &args.value_inline) {
+        (Some(path), _) => Some(json("--value", path)?),
+        (None, Some(text)) => Some(input::inline("--value-inline", text)?),
+        (None, None) => None,
+    };
+    let error = if ok { None } else { Some(error(args, context, &dir)?) };
+    let printed = |flag: &str, file: &Option<PathBuf>, reference: &Option<String>| match file {
+        Some(path) => Ok(Some(Output::Content(input::run_bytes(runs, &dir, flag, path)?))),
+        None => Ok::<_, Failure>(reference.clone().map(Output::Reference)),
+    };
+    Ok(Posting {
+        effect,
+        status: if ok { Status::Ok } else { Status::Error },
+        value,
+        error,
+        epoch: args.epoch.map(Epoch),
+        invocation_key: args.invocation_key.clone(),
+        stdout: printed("--stdout-file", &args.stdout_file, &args.stdout_ref)?,
+        stderr: printed("--stderr-file", &args.stderr_file, &args.stderr_ref)?,
+        started_at: args.started_at.clone(),
+        finished_at: args.finished_at.clone(),
+        metadata: args.metadata.as_deref().map(|path| json("--metadata", path)).transpose()?,
+    })
+}
+
+/// The posted error: JSON with a message, else plain text.
+fn error(args: &Args, context: &Context, dir: &RunDir) -> Result<ErrorInfo, Failure> {
+    let plain = |name: &str, message: &str| ErrorInfo {
+        name: name.to_owned(),
+        message: message.to_owned(),
+        stack: None,
+        data: None,
+    };
+    let Some(path) = &args.error else {
+        return Ok(plain("Error", "Task reported failure"));
+    };
+    let bytes = input::run_bytes(&context.runs, dir, "--error", path)?;
+    let Ok(json) = gate(&bytes, JSON_DEPTH_MAX, Surrogates::Paired) else {
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::usage("--error is neither JSON nor UTF-8 text", "give JSON {name, message}")
+        })?;
+        let text = text.trim_end();
+        return Ok(plain("Error", text.strip_prefix("Error: ").unwrap_or(text)));
+    };
+    let tree = json.to_value();
+    let word = |name: &str| tree.get(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    if let Some(text) = tree.as_str() {
+        return Ok(plain("Error", text));
+    }
+    if !tree.is_object() {
+        return Err(Failure::usage("--error is JSON, but no object", "give JSON {name, message}"));
+    }
+    let data = tree.get("data").map(Json::of);
+    // An object without any of the known members is data as a whole.
+    let data = data.or_else(|| word("message").is_none().then(|| json.clone()));
+    Ok(ErrorInfo {
+        name: word("name").unwrap_or_else(|| "TaskError".into()),
+        message: word("message").unwrap_or_else(|| "Task failed".into()),
+        stack: word("stack"),
+        data,
+    })
+}
