@@ -114,8 +114,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn host() -> ExitCode {
-    let (mut stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
-    let done = crate::shells::host::child::run_host(&mut stdin, &mut stdout);
+    let done = crate::shells::host::child::run_host_on_stdio();
     done.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
