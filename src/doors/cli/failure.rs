@@ -112,7 +112,10 @@ impl Failure {
 
     fn print(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
         let heading = if self.exit == Exit::Bug { "internal error" } else { "error" };
-        writeln!(out, "{heading}: {} [{}]", self.what, self.code)?;
+        let code = format!("[{}]", self.code);
+        // The text of a damaged file names its case already.
+        let what = self.what.trim_end().trim_end_matches(&code).trim_end();
+        writeln!(out, "{heading}: {what} {code}")?;
         for step in &self.next {
             writeln!(out, "  → {step}")?;
         }

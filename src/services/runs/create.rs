@@ -164,12 +164,12 @@ impl Runs {
             next_ordinal: 1,
             known: Vec::new(),
             known_marks: Vec::new(),
-            limits: host_limits(),
+            limits: self.limits.clone(),
         };
         let message = ToHost::Start(Box::new(start));
         let spawned = self.hosts.spawn();
         let answer = spawned.and_then(|mut host| {
-            host.call(&message, limits::LOAD_CPU_MAX_MS, self.turn_wall_max_ms)
+            host.call(&message, self.limits.load_cpu_max_ms, self.turn_wall_max_ms)
         });
         match answer {
             Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
@@ -337,9 +337,9 @@ pub(super) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedG
     Err(Error::Damaged(Trouble::new("J52", what).next("put process/ back from a copy of the run")))
 }
 
-/// The limits that hosts enforce.
+/// What one process instance may use unless told otherwise.
 #[must_use]
-pub fn host_limits() -> HostLimits {
+pub const fn host_limits() -> HostLimits {
     HostLimits {
         heap_bytes_max: limits::HEAP_BYTES_MAX,
         stack_bytes_max: limits::STACK_BYTES_MAX,

@@ -255,7 +255,10 @@ impl From<Refusal> for Error {
             Refusal::UnknownEffect(_) => ("effect_not_found", Some("dormouse task list RUN")),
             Refusal::Ended { .. } => ("effect_ended", Some("dormouse task show RUN EFFECT")),
             Refusal::Leased { .. } => ("leased", Some("post with --epoch, or wait for the holder")),
-            Refusal::Uncertain(_) => ("effect_uncertain", None),
+            Refusal::Uncertain { .. } => (
+                "effect_uncertain",
+                Some("find out what happened outside, then post it with --epoch"),
+            ),
             Refusal::StaleLease { .. } => ("stale_lease", None),
             Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
             Refusal::AttemptClosed { .. } => ("attempt_closed", None),

@@ -81,7 +81,9 @@ impl Report {
         for action in self.value["nextActions"].as_array().into_iter().flatten() {
             let part = |name: &str| action[name].as_str().unwrap_or("").to_owned();
             let (id, kind, label) = (part("effectId"), part("kind"), part("label"));
-            output::line(&format!("  {id}  {kind:<12} {label}"));
+            let status = part("status");
+            let mark = if status == "requested" { String::new() } else { format!(" ({status})") };
+            output::line(&format!("  {id}  {kind:<12} {label}{mark}"));
         }
         if !self.value["output"].is_null() {
             output::line(&format!("  output: {}", self.value["output"]));
@@ -100,7 +102,9 @@ impl Report {
         let first = &self.value["nextActions"][0];
         let child = first["childRunId"].as_str().unwrap_or("");
         let (id, kind) = (first["effectId"].as_str(), first["kind"].as_str());
+        let uncertain = first["status"].as_str() == Some("uncertain");
         let hint = match (self.value["status"].as_str(), id, kind) {
+            (Some("waiting"), Some(id), _) if uncertain => format!("dormouse task show {run} {id}"),
             (Some("waiting"), Some(id), Some("breakpoint")) => {
                 format!("dormouse breakpoint approve {run} {id}")
             }
