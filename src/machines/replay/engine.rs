@@ -711,7 +711,7 @@ impl Engine {
                     self.settled = Some(Settled { cause, output: Output::Failed { error } });
                     break;
                 }
-                Output::Request(request) => batch.extend(drafts::requested(request, cause)),
+                Output::Request(request) => batch.push(drafts::requested(request, cause)),
                 Output::Mark { key, id } => batch.push(drafts::mark(key, id, cause)),
                 _ => {}
             }
