@@ -427,7 +427,8 @@ impl Engine {
         }
     }
 
-    /// A held run goes nowhere, but it can be cancelled: its process is not told, for it cannot run.
+    /// A held run goes nowhere, but it can be cancelled: its process is not told, for it cannot
+    /// run.
     fn decide_held(&mut self) -> Action {
         let Some(state) = &self.state else { return Action::Rest(Rest::Bare) };
         let Some(cancel) = state.cancel.clone() else { return Action::Rest(Rest::Held) };

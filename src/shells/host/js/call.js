@@ -115,10 +115,10 @@ function request(entry, spec, parts, where) {
   }
 }
 
-// Options that make no sense are refused before anything is requested; under upstream's rules, which
-// ignore them, they are left out and said.
+// Options that make no sense are refused before anything is requested. Upstream ignores them: under
+// its rules they are left out and said.
 function policyOf(parts) {
-  const why = native.policyError(parts.kind, parts.options);
+  const why = native.policyError(wellFormed(parts.kind), parts.options);
   if (why === undefined) return parts.options;
   if (strict) throw new InvalidTaskDefinitionError(why, { taskId: parts.taskId });
   warn(`the options of ${parts.taskId ?? parts.kind} are left out: ${why}`);
