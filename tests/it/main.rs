@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod cli;
+mod cli_main_job;
 mod examples;
 mod host;
 mod host_ctx;

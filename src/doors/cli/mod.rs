@@ -84,9 +84,10 @@ pub fn main() -> ExitCode {
     };
     let json = cli.global.json;
     let exit = Context::new(&cli.global).and_then(|context| dispatch(cli.noun, &context));
-    match exit {
-        Ok(exit) => exit.code(),
-        Err(failure) => failure.report(json),
+    match (exit, output::failure()) {
+        (Err(failure), _) => failure.report(json),
+        (Ok(_), Some(why)) => Failure::output(&why).report(json),
+        (Ok(exit), None) => exit.code(),
     }
 }
 
@@ -108,7 +109,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),
         Noun::Explain(args) => explain::run(&args, context),
-        Noun::Completions(args) => completions::run(&args),
+        Noun::Completions(args) => completions::run(&args, context),
         Noun::Version(args) => version::run(&args, context),
     }
 }

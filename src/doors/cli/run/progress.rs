@@ -80,8 +80,8 @@ impl Report {
         output::line(&format!("run {run} is {}: {}", text("status"), text("reason")));
         for action in self.value["nextActions"].as_array().into_iter().flatten() {
             let part = |name: &str| action[name].as_str().unwrap_or("").to_owned();
-            let (id, kind, label) = (part("effectId"), part("kind"), part("label"));
-            output::line(&format!("  {id}  {kind:<12} {label}"));
+            let (id, kind) = (part("effectId"), part("kind"));
+            output::line(&format!("  {id}  {kind:<12} {}", view::display_name(action)));
         }
         if !self.value["output"].is_null() {
             output::line(&format!("  output: {}", self.value["output"]));
