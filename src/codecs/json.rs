@@ -126,7 +126,7 @@ fn not_json(bytes: &[u8], offset: usize, why: &str) -> NotJson {
     NotJson {
         why: why.to_owned(),
         offset,
-        line: before.iter().filter(|b| **b == b'\n').count() + 1,
+        line: before.split(|b| *b == b'\n').count(),
         column: offset - line_start + 1,
     }
 }
@@ -366,10 +366,16 @@ pub(super) fn unescape(token: &str) -> Cow<'_, str> {
     while let Some(unit) = units.next_char() {
         match unit {
             Ok(c) => out.push(c),
-            Err(lone) => out.push_str(&format!("\\u{lone:04x}")),
+            Err(lone) => push_escape(&mut out, lone),
         }
     }
     Cow::Owned(out)
+}
+
+/// Writes a code unit as `\uXXXX`.
+fn push_escape(out: &mut String, unit: u32) {
+    out.push_str("\\u");
+    out.extend((0..4).rev().filter_map(|i| char::from_digit(unit >> (4 * i) & 15, 16)));
 }
 
 /// Reads the characters of a well-formed string token's inside.
@@ -432,8 +438,8 @@ pub enum Numbers {
 }
 
 /// Canonical text of a gated value: no white space, keys sorted by code point, strings with the
-/// shortest escapes. Inside strings every occurrence of `replace.0` becomes `replace.1` (a moved run
-/// directory must not change a digest).
+/// shortest escapes. Inside strings every occurrence of `replace.0` becomes `replace.1`: a moved
+/// run directory must not change a digest.
 #[must_use]
 pub fn canonical(json: &Json, numbers: Numbers, replace: Option<(&str, &str)>) -> String {
     let mut writer = Canonical { text: json.as_str(), at: 0, numbers, replace };
@@ -538,9 +544,9 @@ impl<'a> Canonical<'a> {
                 Ok('\n') => out.push_str("\\n"),
                 Ok('\r') => out.push_str("\\r"),
                 Ok('\t') => out.push_str("\\t"),
-                Ok(c) if u32::from(c) < 0x20 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+                Ok(c) if u32::from(c) < 0x20 => push_escape(out, u32::from(c)),
                 Ok(c) => out.push(c),
-                Err(lone) => out.push_str(&format!("\\u{lone:04x}")),
+                Err(lone) => push_escape(out, lone),
             }
         }
         out.push('"');
@@ -559,7 +565,7 @@ impl<'a> Canonical<'a> {
     }
 }
 
-/// The text that ECMAScript's Number::toString prints for a finite number.
+/// The text that ECMAScript's `Number::toString` prints for a finite number.
 #[must_use]
 pub fn ecma_number(number: f64) -> String {
     if number == 0.0 {

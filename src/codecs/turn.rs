@@ -91,7 +91,7 @@ pub struct Start {
     /// Number of the next effect.
     pub next_ordinal: u32,
     /// Effects from before an accepted change of code: a call with such a key binds to it instead
-    /// of asking anew, for as long as the instance lives.
+    /// of asking anew, for as long as the instance lives. Its [`Request`] carries the old number.
     pub known: Vec<KnownEffect>,
     /// Patch ids that were marked before an accepted change of code: they answer true.
     pub known_marks: Vec<String>,

@@ -40,7 +40,8 @@ pub const STACK_BYTES_MAX: u64 = 1024 * 1024;
 pub const TURN_CPU_MAX_MS: u64 = 2_000;
 /// CPU time of loading a process.
 pub const LOAD_CPU_MAX_MS: u64 = 10_000;
-/// How far beyond the CPU limit a host may go before it is killed: native calls cannot be interrupted.
+/// How far beyond the CPU limit a host may go before it is killed: native calls cannot be
+/// interrupted.
 pub const HOST_KILL_AFTER_MS: u64 = 2_000;
 /// Hosts that one run may bring down in a row before it is held.
 pub const HOST_FAILURES_MAX: u32 = 3;

@@ -41,7 +41,8 @@ fn every_form_of_definition_becomes_a_task() {
             "bare#0",
             "shell#0",
             "plain#1",
-            "plain#2"
+            "plain#2",
+            "plain#3"
         ]
     );
     let kinds: Vec<_> = requests(&done).into_iter().map(|r| r.kind.as_str()).collect();
@@ -60,11 +61,12 @@ fn every_form_of_definition_becomes_a_task() {
             "shell",
             "shell",
             "agent",
+            "agent",
             "agent"
         ]
     );
     let ordinals: Vec<_> = requests(&done).into_iter().map(|r| r.ordinal).collect();
-    assert_eq!(ordinals, (1..=13).collect::<Vec<_>>());
+    assert_eq!(ordinals, (1..=14).collect::<Vec<_>>());
     let result: serde_json::Value = serde_json::from_str(output(&done)).unwrap();
     let bad = "InvalidTaskDefinitionError";
     assert_eq!(
@@ -83,7 +85,7 @@ fn every_form_of_definition_becomes_a_task() {
             "Error",
             "Error",
             "TypeError",
-            true
+            "TypeError"
         ])
     );
     assert_eq!(result["registry"], serde_json::json!([true, 15, true, false, 0]));
@@ -326,6 +328,27 @@ fn calls_after_the_end_are_closed_and_unawaited_ones_stay_requested() {
     assert_eq!(keys(&done), ["t#0"]);
     assert_eq!(output(&done), "\"done\"");
     assert_eq!(done.logs[0].message, "E_CTX_CLOSED");
+}
+
+#[test]
+fn a_definition_that_takes_a_while_is_requested_after_the_return() {
+    let body =
+        "const slow = defineTask('slow', async () => { await null; return {kind: 'agent'} });
+        ctx.task(slow); ctx.task(t); return 1";
+    let done = run(body).begin();
+    assert_eq!((keys(&done), output(&done)), (vec!["slow#0", "t#0"], "1"));
+}
+
+#[test]
+fn texts_with_half_a_surrogate_pair_do_no_harm() {
+    let body = "const odd = defineTask('o\\ud800', () => ({kind: 'k\\ud800', title: '\\ud800'}));
+        ctx.task(odd, '\\ud800', {key: '\\ud800', label: '\\ud800'});
+        ctx.breakpoint('\\ud800'); ctx.signal('\\ud800'); ctx.hook('\\ud800');
+        throw new Error('\\ud800')";
+    let done = run(body).begin();
+    assert_eq!(keys(&done).len(), 4);
+    assert_eq!(requests(&done)[0].args.as_ref().unwrap().as_str(), r#""\ud800""#);
+    assert_eq!(failure(&done).message, "\u{fffd}");
 }
 
 #[test]

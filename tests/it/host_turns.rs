@@ -2,6 +2,8 @@
 
 use crate::host::*;
 use dormouse::codecs::event::Profile::{Babysitter, Dormouse};
+use dormouse::shells::host::protocol::Feed;
+use std::fmt::Write as _;
 
 #[test]
 fn a_task_is_requested_and_its_value_comes_back() {
@@ -153,4 +155,64 @@ fn the_same_inputs_give_the_same_outputs_in_every_host() {
     for _ in 0..10 {
         assert_eq!(drive(), first);
     }
+}
+
+/// Run by the test below, in other surroundings.
+#[test]
+fn what_everything_says() {
+    let mut run = Driver::new(start(Babysitter, &fixture("everything.js")));
+    let mut said = format!("{:?}", run.begin());
+    for ordinal in 1..=6 {
+        let value = format!("{{\"n\":{ordinal}}}");
+        write!(said, "{:?}", run.resolve(ordinal, &value)).unwrap();
+    }
+    println!("said {}", dormouse::ground::digest::Digest::of(said.as_bytes()));
+}
+
+#[test]
+fn surroundings_do_not_matter() {
+    let say = |zone: &str, language: &str| {
+        #[allow(clippy::disallowed_methods)] // The test starts itself again.
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "host_turns::what_everything_says", "--nocapture"])
+            .env("TZ", zone)
+            .env("LANG", language)
+            .env("LC_ALL", language)
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split("said ").nth(1).unwrap().chars().take(67).collect::<String>()
+    };
+    let here = say("UTC", "C");
+    assert!(here.starts_with("b3:"));
+    assert_eq!(here, say("Asia/Tokyo", "tr_TR.UTF-8"));
+    assert_eq!(here, say("America/Lima", "de_DE.UTF-8"));
+}
+
+#[test]
+fn large_values_pass() {
+    let body = "const all = []; for (let i = 0; i < inputs.n; i++) {
+            all.push(ctx.orchestratorTask('x'.repeat(inputs.size))) }
+        return (await Promise.all(all)).map((v) => v.length)";
+    let source = format!("export async function process(inputs, ctx) {{ {body} }}");
+    let mut start = start(Dormouse, &source);
+    start.inputs = Some(json(r#"{"n":1,"size":1000000}"#));
+    let mut run = Driver::new(start);
+    assert_eq!(requests(&run.begin())[0].args.as_ref().unwrap().as_str().len(), 1_000_002);
+    let value = format!("\"{}\"", "é".repeat(2_000_000));
+    assert_eq!(output(&run.resolve(1, &value)), "[2000000]");
+}
+
+#[test]
+fn outcomes_that_nobody_waits_for_change_nothing() {
+    let source = "export async function process(inputs, ctx) {
+        const first = await ctx.signal('a'); return [first, await ctx.signal('b')] }";
+    let mut run = Driver::new(start(Dormouse, source));
+    run.begin();
+    let nothing = run.resolve(7, "1");
+    assert!(nothing.outputs.is_empty() && nothing.warnings.is_empty(), "{nothing:?}");
+    run.resolve(1, "1");
+    assert!(run.resolve(1, "2").outputs.is_empty());
+    assert_eq!(output(&run.resolve(2, "3")), "[1,3]");
+    assert!(run.turn(Feed::CancelRequested { reason: None }).outputs.is_empty());
 }

@@ -1,6 +1,7 @@
 //! Tests of the whole: one binary, one module a subject.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+#![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
 mod cli;
 mod cli_main_job;

@@ -172,13 +172,15 @@ fn every_module_says_what_it_is() {
 
 #[test]
 fn lines_fit() {
+    let mut wrong = Vec::new();
     for source in sources(&["src", "tests/it", "benches"], &["rs", "js"]) {
         for (number, line) in source.text.lines().enumerate() {
-            let columns = line.chars().count();
-            assert!(columns <= COLUMNS_MAX, "{}:{}: {columns} columns", source.name(), number + 1);
-            assert!(line.trim_end() == line, "{}:{}: space at its end", source.name(), number + 1);
+            if line.chars().count() > COLUMNS_MAX || line.trim_end() != line {
+                wrong.push(format!("{}:{}", source.name(), number + 1));
+            }
         }
     }
+    assert!(wrong.is_empty(), "longer than {COLUMNS_MAX} columns or space at the end: {wrong:#?}");
 }
 
 /// Lines of each function: from its `fn` to the brace that closes at the same indentation.

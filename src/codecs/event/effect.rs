@@ -56,7 +56,7 @@ pub struct EffectRequested {
     pub args_digest: Digest,
     /// The rules under which it is executed, resolved and frozen.
     pub policy: Policy,
-    /// Requested under `shield` after a cancel request.
+    /// Requested under `shield`: outlives a cancel request.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub cleanup: bool,
 }

@@ -9,6 +9,7 @@ use crate::ground::clock::SystemClock;
 use crate::ground::limits::LOCK_WAIT_MS_DEFAULT;
 use crate::ports::disk::std::StdDisk;
 use crate::services::runs::Runs;
+use crate::services::runs::create::host_limits;
 use crate::services::runs::hosts::ChildHosts;
 
 use super::failure::Failure;
@@ -30,6 +31,13 @@ pub(crate) struct Global {
     /// Accept a runs root on this filesystem type although its promises are unknown
     #[arg(long, global = true, value_name = "TYPE")]
     pub(super) allow_fs: Option<String>,
+    /// CPU time that one turn of a process may take, such as 5s [default: 2s]
+    #[arg(long, global = true, env = "DORMOUSE_TURN_CPU_MAX", value_name = "DURATION")]
+    pub(super) turn_cpu_max: Option<humantime::Duration>,
+    /// Memory that one process may use, in MiB [default: 256]
+    #[arg(long, global = true, env = "DORMOUSE_HEAP_MAX", value_name = "MIB")]
+    #[arg(value_parser = clap::value_parser!(u64).range(8..=65_536))]
+    pub(super) heap_max: Option<u64>,
     /// Who acts, as it will stand in the journal
     #[arg(long, global = true, env = "DORMOUSE_OPERATOR", value_name = "NAME")]
     pub(super) operator: Option<String>,
@@ -62,6 +70,16 @@ impl Context {
             .map_err(|e| Failure::usage(&format!("this program cannot be found: {e}"), ""))?;
         let name = global.operator.clone().or_else(|| std::env::var("USER").ok());
         let wait = global.lock_timeout.map(|d| d.as_millis());
+        let mut limits = host_limits();
+        if let Some(cpu) = global.turn_cpu_max {
+            limits.turn_cpu_max_ms = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX).max(1);
+            limits.load_cpu_max_ms = limits.load_cpu_max_ms.max(limits.turn_cpu_max_ms);
+        }
+        if let Some(mib) = global.heap_max {
+            limits.heap_bytes_max = mib * 1024 * 1024;
+        }
+        // A turn that computes without waiting takes as long as its CPU time; give it room.
+        let wall = limits.load_cpu_max_ms.saturating_mul(4).max(TURN_WALL_MAX_MS);
         Ok(Self {
             runs: Runs {
                 disk: Rc::new(StdDisk),
@@ -71,7 +89,8 @@ impl Context {
                 lock_wait_ms: wait
                     .map_or(LOCK_WAIT_MS_DEFAULT, |ms| u64::try_from(ms).unwrap_or(u64::MAX)),
                 allow_fs: global.allow_fs.clone(),
-                turn_wall_max_ms: TURN_WALL_MAX_MS,
+                limits,
+                turn_wall_max_ms: wall,
                 by: format!("operator:{}", name.filter(|n| !n.is_empty()).unwrap_or("cli".into())),
             },
             json: global.json,

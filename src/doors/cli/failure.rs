@@ -1,7 +1,7 @@
 //! How a command fails: text or JSON on standard error, and the exit code.
 //!
-//! May not know verbs. Invariant: every failure names what, why and the next command, and has a code
-//! that `dormouse explain` knows.
+//! May not know verbs. Invariant: every failure names what, why and the next command, and has a
+//! code that `dormouse explain` knows.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -119,7 +119,10 @@ impl Failure {
 
     fn print(&self, out: &mut impl std::io::Write) -> std::io::Result<()> {
         let heading = if self.exit == Exit::Bug { "internal error" } else { "error" };
-        writeln!(out, "{heading}: {} [{}]", self.what, self.code)?;
+        let code = format!("[{}]", self.code);
+        // The text of a damaged file names its case already.
+        let what = self.what.trim_end().trim_end_matches(&code).trim_end();
+        writeln!(out, "{heading}: {what} {code}")?;
         for step in &self.next {
             writeln!(out, "  → {step}")?;
         }

@@ -115,8 +115,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn host() -> ExitCode {
-    let (mut stdin, mut stdout) = (std::io::stdin().lock(), std::io::stdout().lock());
-    let done = crate::shells::host::child::run_host(&mut stdin, &mut stdout);
+    let done = crate::shells::host::child::run_host_on_stdio();
     done.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
@@ -127,16 +126,14 @@ fn spell_out(args: Vec<OsString>) -> Vec<OsString> {
     let mut done = false;
     for (place, arg) in args.into_iter().enumerate() {
         let split = arg.to_str().and_then(|word| word.split_once(':'));
-        match split.filter(|(noun, _)| place > 0 && !done && NOUNS.contains(noun)) {
-            Some((noun, verb)) => {
-                out.push(noun.into());
-                out.push(verb.into());
-                done = true;
-            }
-            None => {
-                done |= arg.to_str().is_some_and(|word| NOUNS.contains(&word));
-                out.push(arg);
-            }
+        if let Some((noun, verb)) =
+            split.filter(|(noun, _)| place > 0 && !done && NOUNS.contains(noun))
+        {
+            out.extend([noun.into(), verb.into()]);
+            done = true;
+        } else {
+            done |= arg.to_str().is_some_and(|word| NOUNS.contains(&word));
+            out.push(arg);
         }
     }
     out

@@ -61,7 +61,8 @@ impl Facts {
         let approved = self.on_timeout.as_deref() == Some("approve");
         let word = if approved { "Approved" } else { "Rejected" };
         let answer = json!({
-            "approved": approved, "response": format!("{word} by timeout"), "respondedBy": "timeout",
+            "approved": approved, "response": format!("{word} by timeout"),
+            "respondedBy": "timeout",
         });
         resolve_ok(effect, &Json::of(&answer), "timer")
     }

@@ -1,7 +1,7 @@
 //! The life of one effect: requested, started, uncertain, ended.
 //!
-//! May not know runs, only the records about this effect. Invariant: a transition that is not in the
-//! table is refused and changes nothing.
+//! May not know runs, only the records about this effect. Invariant: a transition that is not in
+//! the table is refused and changes nothing.
 
 use serde::{Deserialize, Serialize};
 

@@ -135,7 +135,8 @@ pub fn plain_error(name: &str, message: String) -> ErrorInfo {
     ErrorInfo { name: name.to_owned(), message, stack: None, data: None }
 }
 
-/// The text member `name` of a definition, wherever the kind keeps it: at the top or under `section`.
+/// The text member `name` of a definition, wherever the kind keeps it: at the top or under
+/// `section`.
 fn text(def: &serde_json::Value, section: &str, name: &str) -> Option<String> {
     member(def, section, name)?.as_str().map(str::to_owned)
 }

@@ -70,9 +70,8 @@ fn total_timeout(kind: &str, options: &Value) -> Result<Option<u64>, String> {
 fn on_uncertain(given: Option<&Value>, idempotent: bool) -> Result<OnUncertain, String> {
     match given.and_then(Value::as_str) {
         None if given.is_some() => Err("onUncertain is hold, retry, error or ask".into()),
-        None if idempotent => Ok(OnUncertain::Retry),
+        None | Some("retry") if idempotent => Ok(OnUncertain::Retry),
         None | Some("hold") => Ok(OnUncertain::Hold),
-        Some("retry") if idempotent => Ok(OnUncertain::Retry),
         Some("retry") => Err("onUncertain: retry needs idempotent: true".into()),
         Some("error") => Ok(OnUncertain::Error),
         Some("ask") => Ok(OnUncertain::Ask),
@@ -177,6 +176,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    #[expect(clippy::needless_pass_by_value, reason = "a table of literals")]
     fn policy(kind: &str, options: Value) -> Result<Policy, String> {
         resolve(kind, Some(&Json::of(&options)))
     }

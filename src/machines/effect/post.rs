@@ -1,7 +1,7 @@
 //! Posts: which outcomes that someone reports are accepted.
 //!
-//! May not know who posts nor through which door. Invariant: the first accepted outcome of an effect
-//! stands; a repeat of it is told so, anything else is refused and changes nothing.
+//! May not know who posts nor through which door. Invariant: the first accepted outcome of an
+//! effect stands; a repeat of it is told so, anything else is refused and changes nothing.
 
 use serde_json::json;
 
@@ -55,9 +55,14 @@ pub enum Refusal {
         /// Under which number.
         epoch: Epoch,
     },
-    /// Its outcome is unknown: a decision is needed, not a post.
-    #[error("effect {0} was started and its outcome is unknown; it needs a decision")]
-    Uncertain(EffectId),
+    /// Nobody knows whether it was executed: only who knows the present start may answer.
+    #[error("nobody knows whether effect {id} was executed; an answer must name epoch {epoch}")]
+    Uncertain {
+        /// The effect.
+        id: EffectId,
+        /// The present start; 0 if there was none.
+        epoch: Epoch,
+    },
     /// Older than the present start.
     #[error("epoch {given} of effect {id} is stale: the current one is {current}")]
     StaleLease {
@@ -147,7 +152,8 @@ pub fn post_digest(status: Status, value: Option<&Json>, error: Option<&ErrorInf
     Digest::of(format!("{error}\n{value}").as_bytes())
 }
 
-/// Judges a post about effect `id` of a run that has ended as `run_end`, if it has. `schema` is the definition's output schema, if it has one.
+/// Judges a post about effect `id` of a run that has ended as `run_end`, if it has. `schema` is the
+/// definition's output schema, if it has one.
 ///
 /// # Errors
 /// The refusal; nothing may be appended then.
@@ -206,7 +212,7 @@ fn fence(
             let worker = effect.worker.clone().unwrap_or_default();
             Err(Refusal::Leased { id, worker, epoch: current })
         }
-        (EffectStatus::Uncertain, None) => Err(Refusal::Uncertain(id)),
+        (EffectStatus::Uncertain, None) => Err(Refusal::Uncertain { id, epoch: current }),
         (EffectStatus::Requested, Some(epoch)) if effect.is_closed_by_report() => {
             Err(Refusal::AttemptClosed { id, epoch })
         }

@@ -1,7 +1,7 @@
 //! Run: a child run (`ctx.run`, `ctx.subprocess`).
 //!
-//! May not create or drive anything. Invariant: a child's id is a function of its parent and effect,
-//! so that asking twice finds the same child.
+//! May not create or drive anything. Invariant: a child's id is a function of its parent and
+//! effect, so that asking twice finds the same child.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -85,8 +85,8 @@ pub fn child_ended(
         };
     }
     let message = error.map_or_else(
-        || format!("child run {child} is {}", end),
-        |e| format!("child run {child} is {}: {}", end, e.message),
+        || format!("child run {child} is {end}"),
+        |e| format!("child run {child} is {end}: {}", e.message),
     );
     let data = json!({ "runId": child.as_str(), "state": end, "error": error });
     let error = ErrorInfo {

@@ -1,7 +1,7 @@
 //! Sleep: a moment that the runtime waits for (`ctx.sleep`, `ctx.sleepUntil`, `setTimeout`).
 //!
-//! May not know the present time but as an argument. Invariant: a sleep ends at or after its target,
-//! never before unless someone posts it.
+//! May not know the present time but as an argument. Invariant: a sleep ends at or after its
+//! target, never before unless someone posts it.
 
 use super::life::Effect;
 use super::{member, resolve_ok};

@@ -1,15 +1,15 @@
 //! What the runtime answers by itself: due timers, met signals, approvals that nobody has to give.
 //!
-//! May not read a clock. Invariant: the answer is a function of the folded run and the time given, so
-//! that a crash between two answers loses neither and repeats neither.
+//! May not read a clock. Invariant: the answer is a function of the folded run and the time given,
+//! so that a crash between two answers loses neither and repeats neither.
 
 use super::state::RunState;
 use crate::codecs::event::{EffectResolved, Event, Status};
 use crate::ground::clock::Timestamp;
 use crate::machines::effect::{self, Wait, resolution};
 
-/// The next event that follows from the folded run and the time alone: an effect the runtime answers
-/// itself, a signal that meets its wait, a limit that has passed. Nothing when all is done.
+/// The next event that follows from the folded run and the time alone: an effect the runtime
+/// answers itself, a signal that meets its wait, a limit that has passed. Nothing when all is done.
 #[must_use]
 pub fn automatic(state: &RunState, now: Timestamp) -> Option<Event> {
     let immediate = || {

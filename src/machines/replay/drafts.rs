@@ -214,7 +214,7 @@ fn continued(
     };
     if let Some(entry) = entry {
         let (path, export) = entry.split_once('#').map_or((entry, None), |(p, e)| (p, Some(e)));
-        process.entry = path.to_owned();
+        path.clone_into(&mut process.entry);
         process.export_name = export.map(str::to_owned);
     }
     let mut blobs = Vec::new();

@@ -1,9 +1,9 @@
 //! The engine: drives one process instance through its journal and beyond.
 //!
 //! Sans-IO: [`Engine::handle`] takes what happened and answers with what is to be done; it has no
-//! clock, no file, no host, no randomness. Invariant: an output reaches the journal only after every
-//! journaled output before it was reproduced by the instance; on the first difference nothing is
-//! appended but the note that the run is held.
+//! clock, no file, no host, no randomness. Invariant: an output reaches the journal only after
+//! every journaled output before it was reproduced by the instance; on the first difference nothing
+//! is appended but the note that the run is held.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -719,7 +719,7 @@ impl Engine {
             let draft = drafts::cancelled(cancel.reason.clone(), error);
             return self.append(vec![draft]);
         }
-        let holds = self.holds_on_error(state);
+        let holds = Self::holds_on_error(state);
         match &settled.output {
             Output::Failed { error } if holds => {
                 let error = error.clone();
@@ -768,7 +768,7 @@ impl Engine {
     }
 
     /// Whether an error of the process holds the run instead of ending it.
-    fn holds_on_error(&self, state: &RunState) -> bool {
+    fn holds_on_error(state: &RunState) -> bool {
         let babysitter = state.process.as_ref().is_some_and(|p| p.api == Profile::Babysitter);
         babysitter && state.parent.is_none()
     }

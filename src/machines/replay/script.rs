@@ -39,9 +39,8 @@ impl Script {
                 Some(cause) if cause > self.fed => {
                     self.outputs.entry(cause).or_default().push(Arc::clone(record));
                 }
-                Some(_) => {}
                 None if is_input(event) => self.inputs.push_back(Arc::clone(record)),
-                None => {}
+                Some(_) | None => {}
             },
         }
     }

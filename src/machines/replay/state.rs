@@ -1,7 +1,8 @@
 //! The fold: what a run is, as the sum of its events.
 //!
 //! May not know where events come from nor what should happen next. Invariant: an event that is not
-//! legal in the present state is refused and changes nothing; there is no other way to change a run.
+//! legal in the present state is refused and changes nothing; there is no other way to change a
+//! run.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

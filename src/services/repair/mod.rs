@@ -1,7 +1,8 @@
 //! Repair: judging a journal, showing what would mend it, mending it.
 //!
 //! Uses the floors up to the shells and no daemon. May not decide that a loss is acceptable: the
-//! operator says so. Invariant: nothing changes before the plan was shown; what is taken out is kept.
+//! operator says so. Invariant: nothing changes before the plan was shown; what is taken out is
+//! kept.
 
 use serde_json::{Value, json};
 
@@ -193,9 +194,8 @@ fn suspects(state: &RunState) -> Vec<Event> {
 
 fn permit(outlook: &Outlook, loss: Loss) -> Result<()> {
     let fits = match (&outlook.lost, outlook.lost_records, loss) {
-        (None, _, _) => true,
+        (None, _, _) | (Some(_), _, Loss::Unknown) => true,
         (Some(_), Some(count), Loss::Records(accepted)) => accepted == count,
-        (Some(_), _, Loss::Unknown) => true,
         _ => false,
     };
     if fits {

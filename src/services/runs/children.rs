@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use crate::codecs::event::{
     EffectResolved, EffectStarted, Event, ParentRef, Payload, ProcessRef, RunCancelRequested,
-    Status,
+    RunCreated, Status,
 };
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
@@ -213,9 +213,20 @@ impl OpenRun {
         let inputs = inputs.map(|p| self.value(&p)).transpose()?;
         let depth = self.state().parent.as_ref().map_or(0, |p| p.depth) + 1;
         let parent = ParentRef { run_id: self.dir.id().clone(), effect_id: effect.id, depth };
-        let cwd = self.state().cwd.clone();
-        let made = self.runs.build_child(root, child_id, &graph, process, inputs, parent, cwd);
-        match made {
+        let created = RunCreated {
+            run_id: child_id.clone(),
+            process: Some(process),
+            inputs,
+            inputs_blob: None,
+            parent: Some(parent),
+            idempotency: None,
+            generation: 1,
+            tags: Vec::new(),
+            cwd: self.state().cwd.clone(),
+            non_interactive: self.state().non_interactive,
+            by: "executor:run".into(),
+        };
+        match self.runs.build(root, created, Some(&graph)) {
             Ok(dir) => Ok(Some(dir)),
             Err(Error::Conflict(t)) if t.code == "run_exists" => {
                 Ok(Some(root.view().run(child_id)?))

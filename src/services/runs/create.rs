@@ -6,9 +6,7 @@
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::codecs::event::{
-    IdempotencyRef, ParentRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
-};
+use crate::codecs::event::{IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated};
 use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
 use crate::ground::digest::Digest;
@@ -166,12 +164,12 @@ impl Runs {
             next_ordinal: 1,
             known: Vec::new(),
             known_marks: Vec::new(),
-            limits: host_limits(),
+            limits: self.limits.clone(),
         };
         let message = ToHost::Start(Box::new(start));
         let spawned = self.hosts.spawn();
         let answer = spawned.and_then(|mut host| {
-            host.call(&message, limits::LOAD_CPU_MAX_MS, self.turn_wall_max_ms)
+            host.call(&message, self.limits.load_cpu_max_ms, self.turn_wall_max_ms)
         });
         match answer {
             Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
@@ -282,33 +280,6 @@ impl Runs {
         run.close()?;
         Ok((dir, process, previous))
     }
-
-    /// Builds the directory of a child run from its parent's pinned files.
-    pub(super) fn build_child(
-        &self,
-        root: &Root,
-        id: &RunId,
-        graph: &PinnedGraph,
-        process: ProcessRef,
-        inputs: Option<Json>,
-        parent: ParentRef,
-        cwd: Option<String>,
-    ) -> Result<RunDir> {
-        let created = RunCreated {
-            run_id: id.clone(),
-            process: Some(process),
-            inputs,
-            inputs_blob: None,
-            parent: Some(parent),
-            idempotency: None,
-            generation: 1,
-            tags: Vec::new(),
-            cwd,
-            non_interactive: false,
-            by: "executor:run".into(),
-        };
-        self.build(root, created, Some(graph))
-    }
 }
 
 /// All files of a pinned process with its lock, as they stand in `process/`.
@@ -366,9 +337,9 @@ pub(super) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedG
     Err(Error::Damaged(Trouble::new("J52", what).next("put process/ back from a copy of the run")))
 }
 
-/// The limits that hosts enforce.
+/// What one process instance may use unless told otherwise.
 #[must_use]
-pub fn host_limits() -> HostLimits {
+pub const fn host_limits() -> HostLimits {
     HostLimits {
         heap_bytes_max: limits::HEAP_BYTES_MAX,
         stack_bytes_max: limits::STACK_BYTES_MAX,

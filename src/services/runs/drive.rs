@@ -12,7 +12,7 @@ use crate::machines::replay::engine::{Action, Engine, FeedPlan, Input, Rest, Sta
 use crate::shells::pin::PinnedGraph;
 use crate::shells::run_dir::dir::RunDir;
 
-use super::create::{host_limits, load_process, loaded};
+use super::create::{load_process, loaded};
 use super::hosts::{Host, Silence};
 use super::open::OpenRun;
 use super::{Error, Result, Runs, derived};
@@ -77,13 +77,13 @@ impl<'a> Player<'a> {
             next_ordinal: plan.next_ordinal,
             known: plan.known.clone(),
             known_marks: plan.known_marks.clone(),
-            limits: host_limits(),
+            limits: self.runs.limits.clone(),
         };
         self.host = match self.runs.hosts.spawn() {
             Ok(host) => Some(host),
             Err(silence) => return Ok(self.silent(silence)),
         };
-        self.say(&ToHost::Start(Box::new(start)), limits::LOAD_CPU_MAX_MS)
+        self.say(&ToHost::Start(Box::new(start)), self.runs.limits.load_cpu_max_ms)
     }
 
     /// Runs one turn.
@@ -98,7 +98,7 @@ impl<'a> Player<'a> {
             by_key: plan.by_key,
             quiet: !plan.live_after || !self.logs,
         };
-        self.say(&ToHost::Turn(input), limits::TURN_CPU_MAX_MS)
+        self.say(&ToHost::Turn(input), self.runs.limits.turn_cpu_max_ms)
     }
 
     fn feed(&self, plan: &FeedPlan) -> Result<Feed> {

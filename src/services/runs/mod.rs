@@ -23,6 +23,7 @@ pub use trouble::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use crate::codecs::turn::HostLimits;
 use crate::ground::clock::Clock;
 use crate::ground::id::RunId;
 use crate::ports::disk::Disk;
@@ -45,6 +46,8 @@ pub struct Runs {
     pub lock_wait_ms: u64,
     /// A filesystem type that is accepted although its promises are unknown.
     pub allow_fs: Option<String>,
+    /// What one process instance may use.
+    pub limits: HostLimits,
     /// Longest wall-clock time one turn may take.
     pub turn_wall_max_ms: u64,
     /// Who acts, as it stands in records: `operator:<name>`.
@@ -64,8 +67,8 @@ impl Runs {
         Ok(RootView::open(&self.disk, &self.root)?)
     }
 
-    /// The directory of the run that `reference` means: an id, the only run whose id begins with it,
-    /// or a path.
+    /// The directory of the run that `reference` means: an id, the only run whose id begins with
+    /// it, or a path.
     pub fn find(&self, reference: &str) -> Result<RunDir> {
         if reference.contains('/') || matches!(reference, "." | "..") {
             return Ok(root::run_at(&self.disk, Path::new(reference))?);

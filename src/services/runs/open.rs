@@ -88,7 +88,7 @@ impl Runs {
     fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
         let mut runs = self.clone();
         if let Some(above) = dir.path().parent() {
-            runs.root = above.to_owned();
+            above.clone_into(&mut runs.root);
         }
         runs.open_root(false)
     }

@@ -159,6 +159,11 @@ impl From<root::Error> for Error {
             }
             root::Error::Name(_) => Self::Invalid(Trouble::new("run_id_invalid", text)),
             root::Error::TooLong(_) => Self::Refused(Trouble::new("record_too_long", text)),
+            root::Error::Unknown(e) => Self::Storage {
+                trouble: Trouble::new("unknown_outcome", format!("{text}: {}", chain(&e)))
+                    .next("look again: the run may or may not be there"),
+                unknown: true,
+            },
             root::Error::Lock(e) => e.into(),
             root::Error::Disk(e) => e.into(),
         }
@@ -250,7 +255,10 @@ impl From<Refusal> for Error {
             Refusal::UnknownEffect(_) => ("effect_not_found", Some("dormouse task list RUN")),
             Refusal::Ended { .. } => ("effect_ended", Some("dormouse task show RUN EFFECT")),
             Refusal::Leased { .. } => ("leased", Some("post with --epoch, or wait for the holder")),
-            Refusal::Uncertain(_) => ("effect_uncertain", None),
+            Refusal::Uncertain { .. } => (
+                "effect_uncertain",
+                Some("find out what happened outside, then post it with --epoch"),
+            ),
             Refusal::StaleLease { .. } => ("stale_lease", None),
             Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
             Refusal::AttemptClosed { .. } => ("attempt_closed", None),

@@ -61,8 +61,7 @@ pub fn state_name(state: &RunState) -> &'static str {
 #[must_use]
 pub fn native_state(state: &RunState) -> &'static str {
     match state_name(state) {
-        "waiting" if state.paused.is_some() => "paused",
-        "created" if state.paused.is_some() => "paused",
+        "waiting" | "created" if state.paused.is_some() => "paused",
         "waiting" if state.open.is_empty() => "running",
         "waiting" => "parked",
         name => name,

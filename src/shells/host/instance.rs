@@ -4,18 +4,21 @@
 //! queue afterwards; one that does not is never continued.
 
 use super::meter::{Meter, Metered};
-use super::modules::{ByTable, FromPinned, Modules, PRELUDE_MAIN, thrown_text};
+use super::modules::{ByTable, FromPinned, Modules, PRELUDE_MAIN, declare_prelude, thrown_text};
 use super::native::{self, Shared};
 use super::protocol::{Feed, FromHost, HostLimits, LoadFailure, Start, TurnInput};
 use crate::ground::clock::thread_cpu_micros;
+use crate::ground::limits::LOAD_CPU_MAX_MS;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Function, Module, Object, Promise, Runtime};
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 /// Stops code that runs too long: asked by the engine while it interprets.
 #[derive(Default)]
 struct Watch {
+    max_ms: Cell<u64>,
     deadline_cpu_micros: Cell<u64>,
     late: Cell<bool>,
 }
@@ -23,6 +26,7 @@ struct Watch {
 impl Watch {
     fn begin(&self, millis: u64) -> u64 {
         let now = thread_cpu_micros();
+        self.max_ms.set(millis);
         self.deadline_cpu_micros.set(now.saturating_add(millis.saturating_mul(1000)));
         now
     }
@@ -36,9 +40,35 @@ impl Watch {
     }
 }
 
+/// An engine with the prelude compiled: what can be made ready before it is known for which run.
+pub(super) struct Warm {
+    // The context goes before the runtime that it lives in.
+    context: Context,
+    runtime: Runtime,
+    meter: Rc<Meter>,
+    watch: Rc<Watch>,
+}
+
+impl Warm {
+    /// Makes an engine ready.
+    pub(super) fn up() -> Result<Self, String> {
+        let (meter, watch) = (Meter::new(), Rc::new(Watch::default()));
+        watch.begin(LOAD_CPU_MAX_MS);
+        let text = |e: rquickjs::Error| format!("the engine refused: {e}");
+        let runtime = Runtime::new_with_alloc(Metered(Rc::clone(&meter))).map_err(text)?;
+        let (ours, metered) = (Rc::clone(&watch), Rc::clone(&meter));
+        runtime.set_interrupt_handler(Some(Box::new(move || metered.refused() || ours.over())));
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(track_rejection)));
+        let none = Modules::new(Vec::new(), "");
+        runtime.set_loader(ByTable(Rc::clone(&none)), FromPinned(none));
+        let context = Context::full(&runtime).map_err(text)?;
+        context.with(|ctx| declare_prelude(&ctx)).map_err(text)?;
+        Ok(Self { context, runtime, meter, watch })
+    }
+}
+
 /// A loaded process.
 pub(super) struct Instance {
-    // The context goes before the runtime that it lives in.
     context: Context,
     _runtime: Runtime,
     meter: Rc<Meter>,
@@ -60,36 +90,37 @@ type Step<T> = Result<T, Stop>;
 impl Instance {
     /// Loads the code. The first message to the runtime comes back either way; the instance only
     /// when it can run turns.
-    pub(super) fn start(start: Start) -> (Option<Self>, FromHost) {
-        match Self::load(start) {
+    pub(super) fn start(warm: Warm, start: Start) -> (Option<Self>, FromHost) {
+        match Self::load(warm, start) {
             Ok((instance, started)) => (Some(instance), started),
             Err(Stop::Limit(message)) => (None, *message),
             Err(Stop::Load(failure)) => (None, FromHost::LoadFailed(failure)),
         }
     }
 
-    fn load(mut start: Start) -> Step<(Self, FromHost)> {
-        let meter = Meter::new(start.limits.heap_bytes_max);
-        let watch = Rc::new(Watch::default());
+    fn load(warm: Warm, mut start: Start) -> Step<(Self, FromHost)> {
+        let Warm { context, runtime, meter, watch } = warm;
+        meter.limit_to(start.limits.heap_bytes_max);
         watch.begin(start.limits.load_cpu_max_ms);
-        let runtime = Runtime::new_with_alloc(Metered(Rc::clone(&meter))).map_err(broken)?;
         runtime.set_max_stack_size(usize::try_from(start.limits.stack_bytes_max).unwrap_or(0));
-        let (ours, metered) = (Rc::clone(&watch), Rc::clone(&meter));
-        runtime.set_interrupt_handler(Some(Box::new(move || metered.refused() || ours.over())));
-        runtime.set_host_promise_rejection_tracker(Some(Box::new(track_rejection)));
         let modules = Modules::new(std::mem::take(&mut start.modules), &start.entry);
         runtime.set_loader(ByTable(Rc::clone(&modules)), FromPinned(Rc::clone(&modules)));
-        let context = Context::full(&runtime).map_err(broken)?;
         let shared = Shared::new(&start);
         let limits = start.limits.clone();
+        // What failed to load is left to the end of the process: an engine without memory may not
+        // survive being taken down.
         let instance = Self { context, _runtime: runtime, meter, watch, shared, limits };
+        let instance = ManuallyDrop::new(instance);
         instance.context.with(|ctx| {
             native::install(&ctx, &instance.shared, &start).map_err(broken)?;
             instance.load_prelude(&ctx)?;
             instance.load_entry(&ctx, &start, &modules)
         })?;
         let done = instance.shared.take();
-        Ok((instance, FromHost::Started { warnings: done.warnings, logs: done.logs }))
+        Ok((
+            ManuallyDrop::into_inner(instance),
+            FromHost::Started { warnings: done.warnings, logs: done.logs },
+        ))
     }
 
     fn load_prelude(&self, ctx: &Ctx<'_>) -> Step<()> {
@@ -160,7 +191,7 @@ impl Instance {
     /// What went wrong while loading; the exception is pending.
     fn load_failure(&self, ctx: &Ctx<'_>, modules: &Modules) -> Stop {
         let thrown = ctx.catch();
-        if let Some(limit) = self.limit(self.limits.load_cpu_max_ms) {
+        if let Some(limit) = self.limit() {
             return Stop::Limit(Box::new(limit));
         }
         let (text, stack) = describe(ctx, &thrown);
@@ -212,7 +243,7 @@ impl Instance {
 
     /// Passes on what the prelude answered, unless a limit was hit meanwhile.
     fn checked<T>(&self, ctx: &Ctx<'_>, result: rquickjs::Result<T>) -> Step<T> {
-        if let Some(limit) = self.limit(self.limits.turn_cpu_max_ms) {
+        if let Some(limit) = self.limit() {
             ctx.catch();
             return Err(Stop::Limit(Box::new(limit)));
         }
@@ -227,7 +258,7 @@ impl Instance {
     fn drain(&self, ctx: &Ctx<'_>) -> Step<()> {
         loop {
             let more = ctx.execute_pending_job();
-            if let Some(limit) = self.limit(self.limits.turn_cpu_max_ms) {
+            if let Some(limit) = self.limit() {
                 return Err(Stop::Limit(Box::new(limit)));
             }
             if !more {
@@ -236,15 +267,15 @@ impl Instance {
         }
     }
 
-    fn limit(&self, cpu_max_ms: u64) -> Option<FromHost> {
+    fn limit(&self) -> Option<FromHost> {
         let limit = |name: &str, detail: String| FromHost::Limit { name: name.to_owned(), detail };
         if self.meter.refused() {
             let max = self.limits.heap_bytes_max;
             return Some(limit("memory", format!("heap_bytes_max: more than {max} bytes")));
         }
-        self.watch
-            .over()
-            .then(|| limit("cpu", format!("turn_cpu_max: more than {cpu_max_ms} ms of CPU time")))
+        let max = self.watch.max_ms.get();
+        let late = || limit("cpu", format!("turn_cpu_max: more than {max} ms of CPU time"));
+        self.watch.over().then(late)
     }
 }
 

@@ -12,14 +12,20 @@ use std::rc::Rc;
 #[derive(Debug)]
 pub(super) struct Meter {
     used: Cell<usize>,
-    limit: usize,
+    limit: Cell<usize>,
     refused: Cell<bool>,
 }
 
 impl Meter {
-    pub(super) fn new(limit: u64) -> Rc<Self> {
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    /// A meter without a limit yet.
+    pub(super) fn new() -> Rc<Self> {
+        let limit = Cell::new(usize::MAX);
         Rc::new(Self { used: Cell::new(0), limit, refused: Cell::new(false) })
+    }
+
+    /// From now on at most `bytes` may be in use.
+    pub(super) fn limit_to(&self, bytes: u64) {
+        self.limit.set(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
     /// Whether an allocation was ever refused.
@@ -29,7 +35,7 @@ impl Meter {
 
     /// Takes `more` bytes into account, or refuses.
     fn admits(&self, more: usize) -> bool {
-        let fits = self.used.get().checked_add(more).is_some_and(|sum| sum <= self.limit);
+        let fits = self.used.get().checked_add(more).is_some_and(|sum| sum <= self.limit.get());
         if !fits {
             self.refused.set(true);
         }

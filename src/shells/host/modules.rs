@@ -54,6 +54,16 @@ const PRELUDE_FILES: &[(&str, &str)] = &[
 /// Name of the prelude module that the host imports first.
 pub(super) const PRELUDE_MAIN: &str = "dormouse:main";
 
+/// Compiles the prelude: its main module, and through it all others.
+pub(super) fn declare_prelude(ctx: &Ctx<'_>) -> Result<()> {
+    Module::declare(ctx.clone(), PRELUDE_MAIN, prelude_source(PRELUDE_MAIN)?).map(drop)
+}
+
+fn prelude_source(name: &str) -> Result<&'static str> {
+    let file = PRELUDE_FILES.iter().find(|(file, _)| name.strip_prefix(PRELUDE) == Some(file));
+    file.map(|(_, source)| *source).ok_or_else(|| Error::new_loading(name))
+}
+
 /// The pinned modules of a run, by path.
 pub(super) struct Modules {
     by_path: HashMap<String, Pinned>,
@@ -154,10 +164,8 @@ impl Loader for FromPinned {
         name: &str,
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<Module<'js, Declared>> {
-        if let Some(short) = name.strip_prefix(PRELUDE) {
-            let file = PRELUDE_FILES.iter().find(|(file, _)| *file == short);
-            let source = file.ok_or_else(|| Error::new_loading(name))?.1;
-            return Module::declare(ctx.clone(), name, source);
+        if name.starts_with(PRELUDE) {
+            return Module::declare(ctx.clone(), name, prelude_source(name)?);
         }
         let Some(module) = self.0.by_path.get(name) else {
             let why = format!("{name} is not among the pinned modules of this run");

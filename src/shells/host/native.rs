@@ -307,6 +307,7 @@ fn texts<'js>(ctx: &Ctx<'js>, native: &Object<'js>) -> Result<()> {
         let duration = humantime::parse_duration(text.trim()).ok()?;
         Some(duration.as_secs_f64() * 1000.0)
     };
+    native.set("site", Function::new(ctx.clone(), |stack: String| author_site(&stack))?)?;
     native.set("durationMs", Function::new(ctx.clone(), duration)?)?;
     native.set("decimal", Function::new(ctx.clone(), rounded_decimal)?)?;
     let encode = |ctx: Ctx<'js>, text: String| TypedArray::new(ctx, text.into_bytes());
@@ -318,6 +319,20 @@ fn texts<'js>(ctx: &Ctx<'js>, native: &Object<'js>) -> Result<()> {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     native.set("utf8Decode", Function::new(ctx.clone(), decode)?)
+}
+
+/// The first place in a stack that is not the prelude's: `file:line:column`.
+fn author_site(stack: &str) -> Option<String> {
+    stack.lines().find_map(|line| {
+        // `at name (file:1:2)` or `at file:1:2`.
+        let line = line.trim().strip_prefix("at ")?;
+        let named = line.strip_suffix(')').and_then(|line| line.rsplit_once('('));
+        let place = named.map_or(line, |(_, place)| place);
+        let mut parts = place.rsplitn(3, ':');
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let numbers = parts.next().is_some_and(is_number) && parts.next().is_some_and(is_number);
+        (numbers && !place.starts_with("dormouse:")).then(|| place.to_owned())
+    })
 }
 
 /// Plain decimal text of a finite number that is not negative, rounded to at most `places` digits
@@ -426,6 +441,15 @@ fn url_parts(url: &url::Url) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_authors_place_is_the_first_that_is_not_the_preludes() {
+        let stack =
+            "    at task (dormouse:task:3:1)\n    at step (src/main.js:12:7)\n    at x (a:1:1)";
+        assert_eq!(author_site(stack).as_deref(), Some("src/main.js:12:7"));
+        assert_eq!(author_site("    at lib/a b.js:4:2").as_deref(), Some("lib/a b.js:4:2"));
+        assert_eq!(author_site("    at native\n"), None);
+    }
 
     #[test]
     fn decimals_round_halves_up_by_their_shortest_digits() {

@@ -3,7 +3,7 @@
 //! May not know what a message means. Invariant: a frame is a `u32` little-endian length and that
 //! many bytes of one message, no more than [`FRAME_BYTES_MAX`].
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,15 +46,6 @@ pub fn frame_length(head: [u8; 4]) -> io::Result<usize> {
 /// Bytes that are not one message.
 pub fn decode_message<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     rmp_serde::from_slice(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
-}
-
-/// Writes one message and flushes.
-///
-/// # Errors
-/// As the stream, or as [`encode_frame`].
-pub fn write_frame<T: Serialize>(stream: &mut impl Write, message: &T) -> io::Result<()> {
-    stream.write_all(&encode_frame(message)?)?;
-    stream.flush()
 }
 
 /// Reads one message; nothing when the stream ended before it.

@@ -38,9 +38,7 @@ macro_rules! cases {
         pub const CASES: &[Case] = &[$(Case::$case,)*];
 
         impl Case {
-            /// The label, such as `J11`.
-            #[must_use]
-            pub const fn label(self) -> &'static str {
+            const fn name(self) -> &'static str {
                 match self { $(Self::$case => stringify!($case),)* }
             }
 
@@ -92,10 +90,17 @@ cases! {
     J62 Refuse "the journal was written by a newer version",
 }
 
+impl Case {
+    /// The label, such as `J11`: the row of the published table. Both halves of J33 are one row.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        if let Self::J33Equal = self { "J33" } else { self.name() }
+    }
+}
+
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Both halves of J33 are one row of the published table.
-        f.write_str(if *self == Self::J33Equal { "J33" } else { self.label() })
+        f.write_str(self.label())
     }
 }
 

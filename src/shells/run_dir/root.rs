@@ -99,6 +99,9 @@ pub enum Error {
     /// Not an id that a run can have.
     #[error(transparent)]
     Name(#[from] id::Error),
+    /// The run may be there or not: look again.
+    #[error("storage failed, the outcome is unknown")]
+    Unknown(#[source] disk::Error),
     /// Somebody holds the lock.
     #[error(transparent)]
     Lock(#[from] lock::Error),
@@ -180,13 +183,16 @@ impl RootView {
         self.dir.path()
     }
 
-    /// The ids of all runs, sorted. Directories that cannot be runs are left out.
+    /// The ids of all runs, sorted. Directories that cannot be runs are left out, those that
+    /// cannot be looked into are not.
     pub fn run_ids(&self) -> Result<Vec<RunId>, Error> {
         let mut ids = Vec::new();
         for name in self.dir.list()? {
             let Ok(id) = name.parse::<RunId>() else { continue };
             let stat = disk::optional(self.dir.stat(&name))?;
-            if stat.is_some_and(|stat| stat.kind == FileKind::Dir) && self.is_run(&name)? {
+            if stat.is_some_and(|stat| stat.kind == FileKind::Dir)
+                && self.is_run(&name).unwrap_or(true)
+            {
                 ids.push(id);
             }
         }
@@ -504,10 +510,10 @@ impl Staged {
             self.staging.rename(&self.name, &*self.view.dir, self.id.as_str(), Rename::NoReplace);
         match renamed {
             Err(e) if e.is_exists() => return Err(Error::Exists(self.id.clone())),
-            other => other?,
+            other => other.map_err(Error::Unknown)?,
         }
         self.name.clear();
-        self.view.dir.sync()?;
+        self.view.dir.sync().map_err(Error::Unknown)?;
         self.view.run(&self.id)
     }
 

@@ -17,7 +17,7 @@ const FOLLOW_MS: u64 = 200;
 /// Print the events of a run.
 ///
 /// Example:
-///   dormouse run events RUN --filter-type EFFECT_RESOLVED --limit 5
+///   `dormouse run events RUN --filter-type EFFECT_RESOLVED --limit 5`
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

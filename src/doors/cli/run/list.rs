@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
+use crate::ground::clock::Timestamp;
 
 /// List the runs of the root.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let rows: Vec<Vec<String>> = runs
         .iter()
         .map(|run| {
-            let last = run.last_at.map_or_else(|| "-".to_owned(), |at| at.iso_millis());
+            let last = run.last_at.map_or_else(|| "-".to_owned(), Timestamp::iso_millis);
             let process = run.process_id.clone().unwrap_or_else(|| "-".to_owned());
             let pending = run.pending.to_string();
             vec![run.run_id.to_string(), run.state.clone(), process, pending, last]

@@ -80,8 +80,10 @@ impl Report {
         output::line(&format!("run {run} is {}: {}", text("status"), text("reason")));
         for action in self.value["nextActions"].as_array().into_iter().flatten() {
             let part = |name: &str| action[name].as_str().unwrap_or("").to_owned();
-            let (id, kind) = (part("effectId"), part("kind"));
-            output::line(&format!("  {id}  {kind:<12} {}", view::display_name(action)));
+            let (id, kind, status) = (part("effectId"), part("kind"), part("status"));
+            let mark = if status == "requested" { String::new() } else { format!(" ({status})") };
+            let name = view::display_name(action);
+            output::line(&format!("  {id}  {kind:<12} {name}{mark}"));
         }
         if !self.value["output"].is_null() {
             output::line(&format!("  output: {}", self.value["output"]));
@@ -98,12 +100,16 @@ impl Report {
 
     fn hint(&self, run: &str) {
         let first = &self.value["nextActions"][0];
+        let child = first["childRunId"].as_str().unwrap_or("");
         let (id, kind) = (first["effectId"].as_str(), first["kind"].as_str());
+        let uncertain = first["status"].as_str() == Some("uncertain");
         let hint = match (self.value["status"].as_str(), id, kind) {
+            (Some("waiting"), Some(id), _) if uncertain => format!("dormouse task show {run} {id}"),
             (Some("waiting"), Some(id), Some("breakpoint")) => {
                 format!("dormouse breakpoint approve {run} {id}")
             }
             (Some("waiting"), _, Some("signal")) => format!("dormouse run signal {run} NAME"),
+            (Some("waiting"), _, Some("run")) => format!("dormouse task list {child} --pending"),
             (Some("waiting"), _, Some("sleep")) => format!("dormouse run drive {run}"),
             (Some("waiting"), Some(id), Some(_)) => {
                 format!("dormouse task post {run} {id} --status ok --value-inline JSON")

@@ -22,7 +22,7 @@ pub(crate) enum Verb {
     /// Show one effect with its definition, arguments and outcome
     Show(show::Args),
     /// Post the outcome of an effect
-    Post(post::Args),
+    Post(Box<post::Args>),
     /// Give up an effect
     Cancel(cancel::Args),
 }

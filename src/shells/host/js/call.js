@@ -83,9 +83,12 @@ function begin(entry, spec, remember) {
   return promise;
 }
 
+const wellFormed = (text) => text === undefined ? undefined : String(text).toWellFormed();
+
+// A definition that took a while is requested even if the process has returned meanwhile: the call
+// was made before.
 function request(entry, spec, parts, where) {
   try {
-    if (state.closed) guard(spec.what);
     if (state.cancelled !== null && !entry.shielded) throw cancelledError();
     if (parts.ready !== undefined) return settleNow(entry, parts.ready);
     if (open.size >= config.limits.openEffects) {
@@ -97,13 +100,12 @@ function request(entry, spec, parts, where) {
     entry.signal = parts.signal;
     entry.finish = parts.finish;
     entry.fail = parts.fail;
-    entry.inner = parts.inner ?? false;
     native.request({
       order: entry.order, ordinal: entry.ordinal, key: entry.key, name: entry.name,
-      scope: entry.scopePath, kind: parts.kind, taskId: parts.taskId, title: parts.title,
-      label: parts.label, labels: parts.labels ?? [], def: parts.def, args: spec.args,
-      argsDigest: entry.digest, options: parts.options,
-      cleanup: entry.shielded, site: where,
+      scope: entry.scopePath, kind: wellFormed(parts.kind), taskId: parts.taskId,
+      title: wellFormed(parts.title), label: wellFormed(parts.label),
+      labels: parts.labels ?? [], def: parts.def, args: spec.args, argsDigest: entry.digest,
+      options: parts.options, cleanup: entry.shielded, site: where,
     });
     open.set(entry.ordinal, entry);
   } catch (error) {

@@ -1,11 +1,11 @@
 // defineTask and the registry of one module graph. May not know how a task is called.
-// Invariant: a handle is frozen and its identity is the object, whatever its id.
+// Invariant: what a handle stands for cannot be changed, whatever is stamped on it.
 
 import { strict } from "dormouse:native";
 import { warn } from "dormouse:state";
 
 const byId = new Map();
-const handles = new WeakMap(); // handle → {id, impl, defaults}
+const tasks = new WeakMap(); // build function → {handle, options}
 
 // The registry that upstream exports; `definitions` maps ids to {id, handle}.
 export const registry = Object.freeze({
@@ -31,17 +31,22 @@ export function defineTask(first, second, options) {
     throw new Error(`defineTask(${id}): wants a function or a definition object`);
   }
   const parts = {
-    id: id.trim(), impl, defaults: isObject(defaults) ? defaults : {},
+    id: id.trim().toWellFormed(), impl, defaults: isObject(defaults) ? defaults : {},
     options: isObject(options) ? options : undefined,
   };
-  const handle = Object.freeze({
-    id: parts.id,
-    build: (args, taskCtx) => buildWith(parts, args, taskCtx),
-  });
-  handles.set(handle, parts);
+  const handle = makeHandle(parts);
+  tasks.set(handle.build, { handle, options: parts.options });
   if (byId.has(parts.id)) warn(`task id ${parts.id} is defined twice; strings name the last`);
   byId.set(parts.id, Object.freeze({ id: parts.id, handle, options: parts.defaults }));
   return handle;
+}
+
+// Frozen; under upstream's rules open to further members, which authors there may stamp on it.
+function makeHandle(parts) {
+  const build = (args, taskCtx) => buildWith(parts, args, taskCtx);
+  if (strict) return Object.freeze({ id: parts.id, build });
+  const fixed = (value) => ({ value, enumerable: true, writable: false, configurable: false });
+  return Object.defineProperties({}, { id: fixed(parts.id), build: fixed(build) });
 }
 
 function read(first, second, options) {
@@ -71,15 +76,16 @@ function buildWith(parts, args, taskCtx) {
   return complete(built);
 }
 
-// What a handle, or the id of one, stands for; undefined for anything else.
+// The handle that a handle, a copy of one, or the id of one stands for; undefined for anything
+// else.
 export function lookUp(handle) {
   if (typeof handle === "string") return byId.get(handle)?.handle;
-  if (isObject(handle) && handles.has(handle)) return handle;
-  return undefined;
+  if (!isObject(handle) || typeof handle.build !== "function") return undefined;
+  return tasks.get(handle.build)?.handle;
 }
 
 // Options given as defineTask's third argument. Upstream knows no such options, so that words of
 // its authors (such as a `priority`) are not taken for them.
-export const defaultsOf = (handle) => strict ? handles.get(handle).options : undefined;
+export const defaultsOf = (handle) => strict ? tasks.get(handle.build).options : undefined;
 
-export const isHandle = (value) => isObject(value) && handles.has(value);
+export const isHandle = (value) => isObject(value) && lookUp(value) !== undefined;

@@ -133,7 +133,9 @@ export function step() {
     return true;
   }
   if (fireDue()) return true;
-  return state.end !== null && !ended && cleanUpOnce();
+  // A generation that goes on as a new one is not the end of the run.
+  const over = state.end !== null && state.end.type !== "continued" && !ended;
+  return over && cleanUpOnce();
 }
 
 export function finish() {

@@ -247,7 +247,13 @@ function freezeAll(roots) {
     if (typeof value === "object" && typeof value.constructor === "function") {
       makeSettable(value);
     }
-    for (const key of Reflect.ownKeys(value)) {
+    const keys = Reflect.ownKeys(value);
+    if (typeof value === "function" && keys.length === 2) {
+      // Its length and name, as of most functions: nothing to look into.
+      Object.freeze(value);
+      continue;
+    }
+    for (const key of keys) {
       const own = Object.getOwnPropertyDescriptor(value, key);
       queue.push(own.value, own.get, own.set);
     }

@@ -3,7 +3,7 @@
 // the process API says so (its §6.1).
 
 import { config, native } from "dormouse:native";
-import { cleanStack, coded, describe } from "dormouse:errors";
+import { coded, describe } from "dormouse:errors";
 
 // A place in the tree of branches: counters for groups, keys and draws live here.
 export function makeScope(path, depth) {
@@ -78,6 +78,6 @@ export function warnOf(what, thrown) {
 
 // Where in the author's code we are: `file:line:column`.
 export function site() {
-  const stack = cleanStack(new Error().stack);
-  return stack?.match(/([^()\s]+:\d+:\d+)\)?(\n|$)/)?.[1];
+  const { stack } = new Error();
+  return typeof stack === "string" ? native.site(stack.toWellFormed()) : undefined;
 }
