@@ -159,13 +159,17 @@ fn collect(dir: &Path, above: &str, tree: &mut Tree) {
             continue;
         }
         if meta.is_dir() {
-            tree.insert(name.clone(), format!("directory {mode:o}"));
+            // An effect has a directory once there is something to keep in it.
+            if !above.ends_with("tasks/") {
+                tree.insert(name.clone(), format!("directory {mode:o}"));
+            }
             collect(&entry.path(), &format!("{name}/"), tree);
         } else if meta.is_symlink() {
             tree.insert(name, format!("-> {}", fs::read_link(entry.path()).unwrap().display()));
         } else if meta.is_file() && meta.len() < 1 << 24 {
             let bytes = fs::read(entry.path()).unwrap();
-            let text = if name.ends_with(".lock") { note(&bytes) } else { hex_or_text(&bytes) };
+            let is_lock = entry.path().extension().is_some_and(|e| e == "lock");
+            let text = if is_lock { note(&bytes) } else { hex_or_text(&bytes) };
             tree.insert(name, format!("{mode:o} {text}"));
         } else {
             tree.insert(name, format!("{mode:o} {} bytes", meta.len()));

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
 mod cli;
+mod cli_bad_input;
 mod cli_main_job;
 mod examples;
 mod host;

@@ -65,7 +65,8 @@ fn drive(args: &Args, context: &Context, line: &ProgressBar) -> Result<Report, F
                 run.close()?;
                 return held(context, reference, error);
             }
-            other => other?,
+            Err(error) => return Err(run.close_failed(error).into()),
+            Ok(progress) => progress,
         };
         if progress.rest == Rest::Bare {
             let id = run.dir.id().clone();

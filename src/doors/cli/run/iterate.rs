@@ -37,7 +37,8 @@ fn iterate(context: &Context, reference: &str) -> Result<Report, Failure> {
             run.close()?;
             return held(context, reference, error);
         }
-        other => other?,
+        Err(error) => return Err(run.close_failed(error).into()),
+        Ok(progress) => progress,
     };
     if progress.rest == Rest::Bare {
         let id = run.dir.id().clone();
