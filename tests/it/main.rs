@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod cli;
+mod cli_bad_input;
+mod cli_locks;
+mod cli_main_job;
 mod examples;
 mod host;
 mod host_ctx;

@@ -61,6 +61,7 @@ pub(super) fn unknown_effect(seen: &SeenRun, id: EffectId) -> Failure {
     let refusal = crate::machines::effect::post::Refusal::UnknownEffect(id);
     let mut error = crate::services::runs::Error::from(refusal);
     let last = seen.state.effects.keys().next_back();
+    error = error.named(seen.dir.id().as_str(), &id.to_string());
     if let Some(last) = last.filter(|last| **last < id) {
         error = error.and_next(format!("the last effect of this run is {last}"));
     }

@@ -107,6 +107,9 @@ pub(in crate::doors::cli) fn report(context: &Context, effect: &str, posted: &Po
             "outcome {status} of effect {effect} {word} (record {})",
             posted.seq
         ));
+        if posted.normalised_shell_failure {
+            output::remark("the error of a shell task is stored as a value with success: false");
+        }
         return;
     }
     output::json(&json!({
