@@ -5,8 +5,10 @@
 
 mod cli;
 mod cli_bad_input;
+mod cli_code_changes;
 mod cli_locks;
 mod cli_main_job;
+mod cli_repair;
 mod examples;
 mod host;
 mod host_ctx;
