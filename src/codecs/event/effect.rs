@@ -3,7 +3,7 @@
 //! May not know which of them is legal when. Invariant: an absent field is absent on disk, never
 //! `null`; durations are milliseconds.
 
-use super::{BlobRef, ErrorInfo};
+use super::{BlobRef, ErrorInfo, present};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
@@ -39,7 +39,7 @@ pub struct EffectRequested {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
     /// What the executor needs: the built definition.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub def: Option<Json>,
     /// The same in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub struct EffectRequested {
     /// Digest of the definition; drift is reported, never fatal.
     pub def_digest: Digest,
     /// The arguments of the call; absent if it had none.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub args: Option<Json>,
     /// The same in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -211,7 +211,7 @@ pub struct EffectUncertain {
     /// Why nobody knows.
     pub cause: String,
     /// What might help an operator.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Json>,
 }
 
@@ -236,7 +236,7 @@ pub struct EffectResolved {
     /// How it ended.
     pub status: Status,
     /// The value as it was posted, minus layout.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub value: Option<Json>,
     /// The same in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -266,7 +266,7 @@ pub struct EffectResolved {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal_seq: Option<Seq>,
     /// Whatever the poster gave along.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Json>,
     /// Who.
     pub by: String,

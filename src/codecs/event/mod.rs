@@ -65,6 +65,11 @@ impl Payload {
     }
 }
 
+/// Reads a value that is there: `null` is a value, only a missing field is none.
+fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Json>, D::Error> {
+    <Json as serde::Deserialize>::deserialize(d).map(Some)
+}
+
 /// Why the data of a record is not an event that this version writes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -203,4 +208,19 @@ events! {
     /// Given up. requested, started, uncertain → cancelled. An input while the process waits for
     /// it.
     EffectCancelled(EffectCancelled) = "EFFECT_CANCELLED",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_null_value_is_not_a_missing_one() {
+        let data = r#"{"effectId":"e0001","epoch":0,"status":"ok","value":null,"by":"timer"}"#;
+        let event = Event::decode("EFFECT_RESOLVED", data).unwrap();
+        assert_eq!(event.data().as_str(), data);
+        let without = r#"{"effectId":"e0001","epoch":0,"status":"ok","by":"timer"}"#;
+        let event = Event::decode("EFFECT_RESOLVED", without).unwrap();
+        assert_eq!(event.data().as_str(), without);
+    }
 }

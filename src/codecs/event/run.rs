@@ -3,7 +3,7 @@
 //! May not know which of them is legal when. Invariant: an absent field is absent on disk, never
 //! `null`.
 
-use super::BlobRef;
+use super::{BlobRef, present};
 use crate::codecs::json::Json;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
@@ -68,7 +68,7 @@ pub struct RunCreated {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<ProcessRef>,
     /// Input value; with `inputsBlob` absent too, the process gets `{}`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Json>,
     /// Input value in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -150,7 +150,7 @@ pub struct ProcessAssigned {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
     /// Inputs for a run that was created without.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Json>,
     /// The same in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,7 +196,7 @@ pub struct SignalReceived {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_key: Option<String>,
     /// What the waiting call resolves with.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub payload: Option<Json>,
     /// The same in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -291,13 +291,13 @@ pub struct RunContinued {
     /// Its program.
     pub process: ProcessRef,
     /// Its inputs.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Json>,
     /// The same in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inputs_blob: Option<BlobRef>,
     /// `ctx.carried` of the new generation.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub carry: Option<Json>,
     /// The input of the turn that put it out.
     pub cause: Seq,
@@ -318,7 +318,7 @@ pub struct Seal {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunCompleted {
     /// What the process returned; `null` under a seal.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub output: Option<Json>,
     /// The same in a blob.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -348,7 +348,7 @@ pub struct ErrorInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stack: Option<String>,
     /// Whatever else it carried.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub data: Option<Json>,
 }
 
@@ -379,7 +379,7 @@ pub struct RunHalted {
     /// Why: the process's word or the operator's.
     pub reason: String,
     /// What the process gave along.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub payload: Option<Json>,
     /// The input of the turn that put it out; absent when an operator halted.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -28,19 +28,24 @@ pub struct Facts {
     pub on_parent_end: Option<String>,
     /// Resolves as soon as the child exists.
     pub detached: bool,
+    /// Asked for by `ctx.subprocess`: resolves with the child's place besides its output.
+    pub subprocess: bool,
 }
 
 impl Facts {
     pub(super) fn of(def: &serde_json::Value) -> Option<Self> {
         let field = |name: &str| text(def, "run", name);
-        let detached = super::member(def, "run", "detached").and_then(serde_json::Value::as_bool);
+        let flag = |name: &str| {
+            super::member(def, "run", name).and_then(serde_json::Value::as_bool).unwrap_or(false)
+        };
         Some(Self {
             process: field("process").or_else(|| field("processPath"))?,
             export_name: field("exportName"),
             process_id: field("processId"),
             run_id: field("runId"),
             on_parent_end: field("onParentEnd"),
-            detached: detached.unwrap_or(false),
+            detached: flag("detached"),
+            subprocess: flag("subprocess"),
         })
     }
 }

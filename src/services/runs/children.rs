@@ -6,6 +6,8 @@
 
 use std::rc::Rc;
 
+use serde_json::json;
+
 use crate::codecs::event::{
     EffectResolved, EffectStarted, Event, ParentRef, Payload, ProcessRef, RunCancelRequested,
     RunCreated, Status,
@@ -59,7 +61,7 @@ impl OpenRun {
     }
 
     /// One pass over all child runs. Gives the earliest end of a child's sleep.
-    fn drive_children(&mut self) -> Result<Option<Timestamp>> {
+    pub(super) fn drive_children(&mut self) -> Result<Option<Timestamp>> {
         let children = self.state().effects.values().filter(|e| matches!(e.wait, Wait::Run(_)));
         let ids: Vec<(EffectId, EffectStatus)> = children.map(|e| (e.id, e.status)).collect();
         let mut earliest = None;
@@ -155,11 +157,17 @@ impl OpenRun {
         opened: &OpenRun,
         end: End,
     ) -> Result<()> {
-        let output = if end == End::Completed {
-            Some(opened.output()?.unwrap_or_else(Json::null))
-        } else {
-            None
-        };
+        let mut output = None;
+        if end == End::Completed {
+            let value = opened.output()?.unwrap_or_else(Json::null);
+            let whole = matches!(&effect.wait, Wait::Run(facts) if facts.subprocess);
+            output = Some(if whole {
+                let place = opened.dir.path();
+                Json::of(&json!({ "runId": child_id, "runDir": place, "output": value }))
+            } else {
+                value
+            });
+        }
         let error = opened.records().iter().rev().find_map(|r| match &r.event {
             Event::RunFailed(failed) => Some(failed.error.clone()),
             _ => None,

@@ -87,7 +87,8 @@ impl Runs {
     /// Opens the root that a run directory stands in, shared.
     fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
         let mut runs = self.clone();
-        if let Some(above) = dir.path().parent() {
+        // The path may be relative, or end in a dot.
+        if let Some(above) = self.disk.canonicalize(dir.path())?.parent() {
             above.clone_into(&mut runs.root);
         }
         runs.open_root(false)

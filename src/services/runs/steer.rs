@@ -81,7 +81,7 @@ impl Runs {
                 run.append(event)?;
             }
             let seal = Some(Seal { reason: reason.to_owned(), by });
-            run.fresh(match as_ {
+            let done = run.fresh(match as_ {
                 FinalStatus::Completed => RunCompleted {
                     output: Some(Json::null()),
                     output_blob: None,
@@ -97,7 +97,10 @@ impl Runs {
                     let (last_effect, warnings, cause) = (None, Vec::new(), None);
                     RunFailed { error, last_effect, warnings, seal, cause }.into()
                 }
-            })
+            })?;
+            // Its child runs go with it.
+            run.drive_children()?;
+            Ok(done)
         })
     }
 
