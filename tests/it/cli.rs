@@ -18,9 +18,12 @@ pub(crate) const PROCESS: &str = r#"
 import { defineTask } from "dormouse";
 const outputSchema = { type: "object", required: ["n"], properties: { n: { type: "number" } } };
 const plan = defineTask("plan", () => ({
-  kind: "agent", title: "Plan it", labels: ["first"], agent: { name: "a", prompt: "p", outputSchema },
+  kind: "agent", title: "Plan it", labels: ["first"],
+  agent: { name: "a", prompt: "p", outputSchema },
 }));
-const build = defineTask("build", () => ({ kind: "shell", title: "Build", shell: { command: "make" } }));
+const build = defineTask("build", () => ({
+  kind: "shell", title: "Build", shell: { command: "make" },
+}));
 export async function process(inputs, ctx) {
   const planned = await ctx.task(plan, { goal: inputs.goal });
   const built = await ctx.task(build, {});

@@ -20,6 +20,7 @@ mod host_turns;
 mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
+mod kill_syscalls;
 mod pin_graph;
 mod support;
 mod tidy;

@@ -221,7 +221,11 @@ impl OpenRun {
 
     /// Writes what is derived, says that everything is durable, lets the run go.
     pub fn close(self) -> Result<()> {
-        derived::at_close(&self);
+        // A record that could not be written was folded all the same. What is derived from it would
+        // vouch for it, and the run would count as damaged.
+        if self.writer.head() == self.state().head {
+            derived::at_close(&self);
+        }
         Ok(self.writer.close()?)
     }
 }
