@@ -9,6 +9,7 @@ mod cli_code_changes;
 mod cli_locks;
 mod cli_main_job;
 mod cli_repair;
+mod demo;
 mod docs;
 mod examples;
 mod host;
