@@ -64,7 +64,8 @@ fn is_label(word: &str) -> bool {
 }
 
 fn is_e_code(word: &str) -> bool {
-    word.strip_prefix("E_").is_some_and(|w| w.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    word.strip_prefix("E_").is_some_and(|rest| rest.chars().all(upper))
 }
 
 /// Every code that a failure can carry.
