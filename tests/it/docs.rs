@@ -66,7 +66,8 @@ fn is_label(word: &str) -> bool {
 }
 
 fn is_e_code(word: &str) -> bool {
-    word.strip_prefix("E_").is_some_and(|w| w.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+    let upper = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    word.strip_prefix("E_").is_some_and(|rest| rest.chars().all(upper))
 }
 
 /// Every code that a failure can carry.
@@ -200,4 +201,21 @@ fn pages_fit_and_speak_of_this_project_only() {
         }
     }
     assert!(read("README.md").lines().count() <= 200);
+}
+
+#[test]
+fn the_tests_that_guarantees_name_exist() {
+    let page = read("docs/guarantees.md");
+    let mut sources = Vec::new();
+    files(&top().join("src"), "rs", &mut sources);
+    files(&top().join("tests"), "rs", &mut sources);
+    let all: String = sources.iter().map(|p| fs::read_to_string(p).unwrap()).collect();
+    let mut named = 0;
+    for paragraph in page.split("\n\n").filter(|p| p.starts_with("Tests:")) {
+        for name in paragraph.split('`').skip(1).step_by(2) {
+            named += 1;
+            assert!(all.contains(&format!("fn {name}(")), "no test is called {name}");
+        }
+    }
+    assert!(named > 20);
 }
