@@ -55,7 +55,9 @@ fn literals_after(text: &str, before: &str) -> Vec<String> {
 /// All text literals that have no blank and no escape in them.
 fn words(text: &str) -> Vec<String> {
     let odd = text.split('"').skip(1).step_by(2);
-    odd.filter(|w| !w.is_empty() && !w.contains([' ', '\\', '{', '\n'])).map(str::to_owned).collect()
+    odd.filter(|w| !w.is_empty() && !w.contains([' ', '\\', '{', '\n']))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn is_label(word: &str) -> bool {
@@ -105,7 +107,8 @@ fn every_code_has_a_page_and_every_page_a_code() {
     assert_eq!(unique.len(), pages.len(), "a code has two pages");
     let used = used();
     // The scan must not become blind.
-    for known in ["run_exists", "stale_lease", "disk_full", "file_refused", "E_IMPORT_NODE", "J52"] {
+    for known in ["run_exists", "stale_lease", "disk_full", "file_refused", "E_IMPORT_NODE", "J52"]
+    {
         assert!(used.contains(known), "{known} was not found in the sources");
     }
     let missing: Vec<_> = used.difference(&unique).collect();
