@@ -2,8 +2,8 @@
 //! acknowledged stands, and the run goes on to the same end.
 //!
 //! strace kills the command before the N-th call of a name, for every name that changes files and
-//! every N until the command survives; or it lets that call fail. Without `DORMOUSE_KILL_ALL=1` only
-//! every fifth `openat` is met. Not traced is the process host: it keeps nothing.
+//! every N until the command survives; or it lets that call fail. Without `DORMOUSE_KILL_ALL=1`
+//! only every fifth `openat` is met. Not traced is the process host: it keeps nothing.
 
 #![allow(clippy::disallowed_methods, reason = "these tests start strace")]
 

@@ -5,6 +5,7 @@
 
 mod cli;
 mod cli_bad_input;
+mod cli_help;
 mod cli_locks;
 mod cli_main_job;
 mod examples;
