@@ -213,6 +213,13 @@ impl Ran {
         self.exits(0)
     }
 
+    /// Standard error has these words.
+    #[track_caller]
+    pub(crate) fn says(self, words: &str) -> Self {
+        assert!(self.err.contains(words), "{words:?} is not in {self:?}");
+        self
+    }
+
     /// Standard output, one JSON value.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {

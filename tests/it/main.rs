@@ -5,9 +5,13 @@
 
 mod cli;
 mod cli_bad_input;
+mod cli_code_changes;
 mod cli_help;
 mod cli_locks;
 mod cli_main_job;
+mod cli_repair;
+mod demo;
+mod docs;
 mod examples;
 mod host;
 mod host_ctx;
