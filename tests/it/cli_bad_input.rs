@@ -3,8 +3,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests prepare and look at files")]
 
-use crate::cli::{Cli, same_tree};
+use crate::cli::{Cli, Ran, same_tree};
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -244,9 +246,8 @@ fn ids_that_are_none_are_refused() {
             ("explain nonsense", 3, "code_not_found", "nonsense"),
         ],
     );
-    let empty = cli.args(&["run", "status", "", "--json"]);
-    assert!(matches!(empty.code, 2 | 3), "{empty:?}");
-    empty.error();
+    let empty = cli.args(&["run", "status", "", "--json"]).exits(2).error();
+    assert_eq!(empty["code"], "run_id_invalid");
 }
 
 #[test]
@@ -274,6 +275,11 @@ fn words_that_are_no_commands_are_refused_with_what_is_near() {
             ("run halt r --final-status maybe", 2, "usage", "completed, failed"),
             ("run list --lock-timeout soon", 2, "usage", "--lock-timeout"),
             ("run list --runs-root=", 2, "usage", "--runs-root"),
+            ("run create --idempotency-key=", 2, "usage", "--idempotency-key"),
+            ("run create --tag=", 2, "usage", "--tag"),
+            ("run signal r go --signal-id=", 2, "usage", "--signal-id"),
+            ("task post r e0001 --status error --started-at noon", 2, "usage", "2026-11-20T12"),
+            ("task post r e0009 --status error --dry-run", 3, "effect_not_found", "e0001"),
         ],
     );
 }
@@ -403,6 +409,21 @@ fn roots_that_cannot_be_used_are_refused() {
         ran.error();
         same_tree(&before, &cli.tree(), line);
     }
+}
+
+#[test]
+fn words_that_are_no_text_are_refused_or_taken_as_they_are() {
+    let cli = Cli::waiting();
+    let odd = OsStr::from_bytes(b"\xff");
+    for args in [&["run", "status"][..], &["run", "create", "--run-id"], &["task", "show", "r"]] {
+        let mut command = cli.command(args);
+        let ran = Ran::of("", &command.arg(odd).arg("--json").output().unwrap());
+        assert_eq!(ran.exits(2).error()["code"], "usage", "{args:?}");
+    }
+    // A path may have any name.
+    let mut create = cli.command(&["run", "create", "--runs-root"]);
+    Ran::of("run create", &create.arg(odd).output().unwrap()).ok();
+    assert!(cli.dir.path().join(odd).is_dir());
 }
 
 #[test]

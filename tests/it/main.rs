@@ -6,6 +6,7 @@
 mod cli;
 mod cli_bad_input;
 mod cli_code_changes;
+mod cli_help;
 mod cli_locks;
 mod cli_main_job;
 mod cli_repair;

@@ -48,25 +48,25 @@ Exit codes:
 /// The nouns.
 #[derive(Debug, Subcommand)]
 enum Noun {
-    /// Create, drive, steer and look at runs
+    #[command(about = "Create, drive, steer and look at runs")]
     #[command(subcommand)]
     Run(run::Verb),
-    /// Look at the effects of a run and post their outcomes
+    #[command(about = "Look at the effects of a run and post their outcomes")]
     #[command(subcommand)]
     Task(task::Verb),
-    /// Look at the journal of a run
+    #[command(about = "Look at the journal of a run")]
     #[command(subcommand)]
     Journal(journal::Verb),
-    /// Answer what waits for a person
+    #[command(about = "Answer what waits for a person")]
     #[command(subcommand)]
     Breakpoint(breakpoint::Verb),
-    /// Watch a real run live through a kill -9, in a temporary root
+    #[command(about = "Watch a real run live through a kill -9, in a temporary root")]
     Demo(demo::Args),
-    /// Say what an error code or a label means
+    #[command(about = "Say what an error code or a label means")]
     Explain(explain::Args),
-    /// Print a completion script for a shell
+    #[command(about = "Print a completion script for a shell")]
     Completions(completions::Args),
-    /// Print the version, formats and features
+    #[command(about = "Print the version, formats and features")]
     Version(version::Args),
 }
 

@@ -133,7 +133,10 @@ impl From<disk::Error> for Error {
             disk::Kind::NotFound => "file_not_found",
             _ => "storage_failed",
         };
-        let trouble = Trouble::new(code, chain(&error));
+        let mut trouble = Trouble::new(code, chain(&error));
+        if error.kind == disk::Kind::Denied {
+            trouble = trouble.next("look at its owner and permissions with `ls -ld`");
+        }
         match error.kind {
             disk::Kind::NotFound => Self::NotFound(trouble),
             disk::Kind::WrongKind | disk::Kind::BadName => {

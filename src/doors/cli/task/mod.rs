@@ -17,13 +17,13 @@ use crate::services::runs::open::SeenRun;
 /// What can be done with the effects of a run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// List the effects of a run
+    #[command(about = "List the effects of a run")]
     List(list::Args),
-    /// Show one effect with its definition, arguments and outcome
+    #[command(about = "Show one effect with its definition, arguments and outcome")]
     Show(show::Args),
-    /// Post the outcome of an effect
+    #[command(about = "Post the outcome of an effect")]
     Post(Box<post::Args>),
-    /// Give up an effect
+    #[command(about = "Give up an effect")]
     Cancel(cancel::Args),
 }
 
