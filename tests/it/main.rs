@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
 mod demo;
+mod example_runs;
 mod examples;
 mod host;
 mod host_ctx;
