@@ -12,6 +12,7 @@ mod cli_main_job;
 mod cli_repair;
 mod demo;
 mod docs;
+mod example_runs;
 mod examples;
 mod host;
 mod host_ctx;
