@@ -14,5 +14,7 @@ mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
 mod pin_graph;
+mod play;
+mod replay_prefix;
 mod support;
 mod tidy;

@@ -251,10 +251,12 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
         let (graph, _) = self.pin(source)?;
-        let process = graph.process_ref(source.process_id.clone());
+        let mut process = graph.process_ref(source.process_id.clone());
         let mut run = self.open(reference)?;
         run.must_be_open()?;
         let previous = run.state().process.clone();
+        // The profile of a run never changes.
+        process.api = previous.as_ref().map_or(process.api, |p| p.api);
         if previous.is_some() && !force {
             let what = format!("run {} has a process already", run.dir.id());
             let hint = "give --force, or take new code over with `dormouse run accept`";
