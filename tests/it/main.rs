@@ -25,5 +25,7 @@ mod journal_damage;
 mod journal_on_disk;
 mod kill_syscalls;
 mod pin_graph;
+mod play;
+mod replay_prefix;
 mod support;
 mod tidy;
