@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod cancel_halt;
+mod divergence;
 mod examples;
 mod host;
 mod host_ctx;
@@ -13,6 +15,7 @@ mod host_turns;
 mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
+mod parallel_orders;
 mod pin_graph;
 mod play;
 mod replay_prefix;

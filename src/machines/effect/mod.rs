@@ -73,8 +73,14 @@ impl Wait {
             "hook" => ("hook", &["hookType", "type"]),
             "run" => {
                 let names: &[_] = &[
-                    "process", "processPath", "exportName", "processId", "runId", "onParentEnd",
-                    "detached", "subprocess",
+                    "process",
+                    "processPath",
+                    "exportName",
+                    "processId",
+                    "runId",
+                    "onParentEnd",
+                    "detached",
+                    "subprocess",
                 ];
                 ("run", names)
             }

@@ -402,7 +402,9 @@ impl Engine {
             if state.held.is_some() {
                 return Action::Rest(Rest::Held);
             }
-            if let Some(event) = self.sweep(now).or_else(|| self.given_up()).or_else(|| automatic(state, now)) {
+            if let Some(event) =
+                self.sweep(now).or_else(|| self.given_up()).or_else(|| automatic(state, now))
+            {
                 return self.append(vec![drafts::plain(event)]);
             }
             if self.is_cut_off(now) {
@@ -681,8 +683,7 @@ impl Engine {
         let expected = self.script.outputs.remove(&turn.seq).unwrap_or_default();
         let open_ended = self.script.outputs.is_empty();
         let generation = self.state.as_ref().map_or(1, |s| s.generation);
-        let turn =
-            Turn { outputs: turn.outputs.into_iter().map(drafts::settle).collect(), ..turn };
+        let turn = Turn { outputs: turn.outputs.into_iter().map(drafts::settle).collect(), ..turn };
         let observed: Vec<&Output> = turn.outputs.iter().collect();
         let records: Vec<&Record> = expected.iter().map(AsRef::as_ref).collect();
         if let Err(divergence) =

@@ -3,9 +3,7 @@
 //! May not guess: what differs needs a decision. Invariant: nothing is pinned or appended before
 //! every difference has one.
 
-use crate::codecs::event::{
-    Accepted, Decision, DecisionAction, ProcessAssigned, ProcessRef,
-};
+use crate::codecs::event::{Accepted, Decision, DecisionAction, ProcessAssigned, ProcessRef};
 use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::Seq;
