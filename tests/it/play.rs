@@ -2,6 +2,8 @@
 //! hosts. What is done to a run from outside is remembered by record, so that it can be done again
 //! to any prefix of the run's journal.
 
+#![allow(clippy::needless_pass_by_value, reason = "literals read best by value")]
+
 use crate::host::fixture;
 use dormouse::codecs::event::{Event, Payload, Record, Status};
 use dormouse::codecs::json::Json;
@@ -122,7 +124,7 @@ impl Play {
         Self::source(&wrap(body))
     }
 
-    pub(crate) fn of(source: &str, plan: Plan) -> Self {
+    pub(crate) fn of(source: &str, how: Plan) -> Self {
         let clock = Rc::new(ManualClock::at(at(0)));
         let (disk, runs) = service(&clock);
         let play =
@@ -132,8 +134,8 @@ impl Play {
             .create(&NewRun {
                 run_id: Some(play.id.parse().unwrap()),
                 source: Some(source),
-                inputs: plan.inputs.as_ref().map(Json::of),
-                non_interactive: plan.non_interactive,
+                inputs: how.inputs.as_ref().map(Json::of),
+                non_interactive: how.non_interactive,
                 ..NewRun::default()
             })
             .unwrap_or_else(|e| panic!("{e}"));
@@ -340,6 +342,12 @@ impl Play {
     /// the same records, the same times.
     pub(crate) fn follow(&self, trace: &[Arc<Record>]) {
         let mut next = self.records().len();
+        let by_itself = |r: &Arc<Record>| !self.deeds.borrow().contains_key(&r.seq.0);
+        if trace.get(next).is_some_and(by_itself) {
+            // Before time passes: child runs begin when they began.
+            self.go_on();
+            next = self.records().len();
+        }
         while let Some(record) = trace.get(next) {
             let ahead = record.at.micros() - self.now().micros();
             if ahead > 0 {
@@ -369,7 +377,8 @@ pub(crate) fn wrap(body: &str) -> String {
     format!(
         "import {{ defineTask }} from \"dormouse\";\n\
          const task = (id, kind) => defineTask(id, (args) => ({{ kind, title: id, args }}));\n\
-         const t = task(\"t\", \"agent\"), u = task(\"u\", \"agent\"), sh = task(\"sh\", \"shell\");\n\
+         const [t, u] = [\"t\", \"u\"].map((id) => task(id, \"agent\"));\n\
+         const sh = task(\"sh\", \"shell\");\n\
          export async function process(inputs, ctx) {{\n{body}\n}}\n"
     )
 }

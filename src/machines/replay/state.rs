@@ -336,8 +336,9 @@ impl RunState {
         }
         if let Some(accepted) = &assigned.accepted {
             for decision in &accepted.decisions {
-                let redo = decision.action == DecisionAction::Redo;
-                if let Some(effect) = self.effects.get_mut(&decision.effect_id).filter(|_| redo) {
+                // A later call of the same key is asked for anew.
+                let anew = matches!(decision.action, DecisionAction::Redo | DecisionAction::Cancel);
+                if let Some(effect) = self.effects.get_mut(&decision.effect_id).filter(|_| anew) {
                     effect.superseded = true;
                 }
             }
