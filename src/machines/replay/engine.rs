@@ -381,7 +381,9 @@ impl Engine {
                 self.generation_at = record.at;
                 self.script.restart(record);
             }
-            Event::RunResumed(resumed) => self.restart |= resumed.patch.is_some(),
+            Event::RunResumed(resumed) => {
+                self.restart |= resumed.patch.is_some() && self.instance != Instance::Absent;
+            }
             _ => self.script.load(record),
         }
         Ok(())
