@@ -497,13 +497,16 @@ impl Loader<'_> {
             }),
             Err(e) => Err(e),
         };
-        if import.kind == ImportKind::ChildRun {
+        let note = match import.kind {
             // Only a guess: some other `run` may take a path that is no module.
-            if let Err(e) = &found {
-                let note = "if it names a child run's process, that will fail";
-                self.warnings.push(format!("{site}: {}: {note}", e.message));
-            }
-            return Ok(found.ok());
+            ImportKind::ChildRun => Some("if it names a child run's process, that will fail"),
+            // Its rejection may be what the author expects.
+            ImportKind::Dynamic => Some("this import() will be rejected"),
+            ImportKind::Static | ImportKind::Reexport => None,
+        };
+        if let (Err(e), Some(note)) = (&found, note) {
+            self.warnings.push(format!("{site}: {}: {note}", e.message));
+            return Ok(None);
         }
         let path = found?;
         if import.json && ModuleKind::of(&path) != ModuleKind::Json {
