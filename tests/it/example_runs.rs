@@ -124,10 +124,8 @@ fn make_parked(root: &Path) {
 /// Where the process came from is a hint for people; here it is said relative to the project.
 fn without_place(bytes: Vec<u8>) -> Vec<u8> {
     let place = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-    String::from_utf8(bytes).map_or_else(
-        |e| e.into_bytes(),
-        |text| text.replace(place, "").into_bytes(),
-    )
+    String::from_utf8(bytes)
+        .map_or_else(|e| e.into_bytes(), |text| text.replace(place, "").into_bytes())
 }
 
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
