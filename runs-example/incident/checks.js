@@ -10,8 +10,13 @@ const probe = defineTask("probe", (args) => ({
 }));
 
 export async function process({ endpoints }, ctx) {
-  const seen = await ctx.parallel.map(endpoints, (endpoint) => ctx.task(probe, { endpoint }), {
-    onError: "settle",
+  const seen = await ctx.parallel.map(endpoints, async (endpoint) => {
+    try {
+      return await ctx.task(probe, { endpoint });
+    } catch {
+      // A probe that could not look has not seen that all is well.
+      return { ok: false };
+    }
   });
   return { failing: endpoints.filter((_, index) => !seen[index].ok) };
 }

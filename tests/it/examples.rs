@@ -52,6 +52,7 @@ fn asked(done: &TurnDone) -> Vec<String> {
 #[test]
 fn the_examples_are_pinned_as_the_readme_says() {
     for (entry, others, api) in [
+        ("canary/process.js", &[][..], Profile::Dormouse),
         ("feature/process.js", &[][..], Profile::Babysitter),
         ("pipeline/process.ts", &["pipeline/quality.ts", "pipeline/rules.json"], Profile::Dormouse),
         ("incident/process.js", &["incident/checks.js"], Profile::Dormouse),

@@ -27,6 +27,12 @@ fn endless_code_is_stopped_by_its_cpu_time() {
         "const again = () => queueMicrotask(again); again();",
         "const again = () => setTimeout(again, 0); again(); await new Promise(() => 1);",
         "while (true) { try { await null; } catch {} }",
+        "/(a+)+$/.test('a'.repeat(60) + 'b')",
+        "[3, 1, 2].sort(() => { while (true); })",
+        "JSON.stringify({toJSON() { while (true); }})",
+        "ctx.log({toJSON() { while (true); }})",
+        "const g = (function* () { while (true) yield 1 })(); for (const x of g);",
+        "ctx.task({get build() { while (true); }})",
     ] {
         let source = format!("export async function process(inputs, ctx) {{ {body} }}");
         assert_eq!(limit_of(&source, |_| ()), "cpu", "{body}");

@@ -3,7 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod cli;
+mod cli_bad_input;
+mod cli_code_changes;
+mod cli_help;
+mod cli_locks;
+mod cli_main_job;
+mod cli_repair;
+mod demo;
 mod docs;
+mod example_runs;
 mod examples;
 mod host;
 mod host_ctx;
@@ -14,6 +23,7 @@ mod host_turns;
 mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
+mod kill_syscalls;
 mod pin_graph;
 mod support;
 mod tidy;

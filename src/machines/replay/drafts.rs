@@ -8,12 +8,12 @@ use super::engine::cancel_outcome;
 use super::state::RunState;
 use crate::codecs::event::{
     BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
-    Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
+    Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, ValueObserved,
 };
 use crate::codecs::json::Json;
 use crate::codecs::turn::{Output, Request};
 use crate::ground::digest::Digest;
-use crate::ground::id::{EffectId, Epoch, Seq};
+use crate::ground::id::{EffectId, Seq};
 use crate::ground::limits::{ERROR_BYTES_MAX, INLINE_BYTES_MAX};
 use crate::machines::effect::life::Effect;
 use crate::machines::effect::{self, policy};
@@ -77,11 +77,11 @@ fn payload(value: Option<Json>, blobs: &mut Vec<Json>) -> (Option<Json>, Option<
     (inline, blob)
 }
 
-/// The record of a request; followed by its refusal when its options make no sense.
+/// The record of a request. The host has refused options that make no sense; what it let through
+/// by mistake counts as no options.
 #[must_use]
-pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
+pub fn requested(request: &Request, cause: Seq) -> Draft {
     let id = EffectId::new(request.ordinal);
-    let policy = policy::resolve(&request.kind, request.options.as_ref());
     let mut blobs = Vec::new();
     let (def, def_blob) = payload(Some(request.def.clone()), &mut blobs);
     let (args, args_blob) = payload(request.args.clone(), &mut blobs);
@@ -103,36 +103,10 @@ pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
         args,
         args_blob,
         args_digest: digest(&request.args_digest),
-        policy: policy.clone().unwrap_or_default(),
+        policy: policy::resolve(&request.kind, request.options.as_ref()).unwrap_or_default(),
         cleanup: request.cleanup,
     };
-    let mut batch = vec![Draft { event: event.into(), blobs }];
-    if let Err(why) = policy {
-        batch.push(plain(refused(id, why)));
-    }
-    batch
-}
-
-/// The answer to a request that can never run.
-fn refused(id: EffectId, why: String) -> Event {
-    EffectResolved {
-        effect_id: id,
-        epoch: Epoch(0),
-        status: Status::Error,
-        value: None,
-        value_blob: None,
-        value_digest: None,
-        error: Some(effect::plain_error("InvalidTaskDefinitionError", why)),
-        post_digest: None,
-        stdout: None,
-        stderr: None,
-        started_at: None,
-        finished_at: None,
-        signal_seq: None,
-        metadata: None,
-        by: "engine".into(),
-    }
-    .into()
+    Draft { event: event.into(), blobs }
 }
 
 /// The record of a patch mark.

@@ -204,6 +204,7 @@ pub struct Engine {
     appending: usize,
     restart: bool,
     clock: Timestamp,
+    generation_at: Timestamp,
     last_matched: VecDeque<String>,
     divergence: Option<Box<Divergence>>,
     warnings: Vec<String>,
@@ -237,6 +238,7 @@ impl Engine {
             appending: 0,
             restart: false,
             clock: Timestamp::default(),
+            generation_at: Timestamp::default(),
             last_matched: VecDeque::new(),
             divergence: None,
             warnings: Vec::new(),
@@ -353,6 +355,7 @@ impl Engine {
         match &record.event {
             Event::RunCreated(created) => {
                 self.inputs = Payload::join(created.inputs.as_ref(), created.inputs_blob.as_ref());
+                self.generation_at = record.at;
                 if created.process.is_some() {
                     self.script.restart(record);
                 }
@@ -364,6 +367,7 @@ impl Engine {
                 if assigned.accepted.is_some() {
                     self.script.accept(record);
                 } else if bare {
+                    self.generation_at = record.at;
                     self.script.restart(record);
                 }
             }
@@ -374,9 +378,12 @@ impl Engine {
                 self.carried.clone_from(&continued.carry);
                 self.first_ordinal = self.state.as_ref().map_or(1, RunState::next_ordinal);
                 self.restart |= self.instance != Instance::Absent;
+                self.generation_at = record.at;
                 self.script.restart(record);
             }
-            Event::RunResumed(resumed) => self.restart |= resumed.patch.is_some(),
+            Event::RunResumed(resumed) => {
+                self.restart |= resumed.patch.is_some() && self.instance != Instance::Absent;
+            }
             _ => self.script.load(record),
         }
         Ok(())
@@ -393,7 +400,7 @@ impl Engine {
                 return self.decide_bare();
             }
             if state.held.is_some() {
-                return Action::Rest(Rest::Held);
+                return self.decide_held();
             }
             if let Some(event) = self.sweep(now).or_else(|| automatic(state, now)) {
                 return self.append(vec![drafts::plain(event)]);
@@ -422,6 +429,17 @@ impl Engine {
         }
     }
 
+    /// A held run goes nowhere, but it can be cancelled: its process is not told, for it cannot
+    /// run.
+    fn decide_held(&mut self) -> Action {
+        let Some(state) = &self.state else { return Action::Rest(Rest::Bare) };
+        let Some(cancel) = state.cancel.clone() else { return Action::Rest(Rest::Held) };
+        let doomed = state.open_effects().next();
+        let gone = doomed.map(|e| drafts::effect_cancelled(e, "run cancelled", "engine"));
+        let draft = gone.map_or_else(|| drafts::cancelled(cancel.reason, None), drafts::plain);
+        self.append(vec![draft])
+    }
+
     /// After a cancel request: the next effect that has to go. Clean-up effects get their time.
     fn sweep(&self, now: Timestamp) -> Option<Event> {
         let state = self.state.as_ref()?;
@@ -446,7 +464,7 @@ impl Engine {
         let known = known.into_iter().map(|(key, ordinal)| (key.to_owned(), ordinal));
         let known = known.map(|(key, ordinal)| KnownEffect { key, ordinal }).collect();
         let marks = before.map(|_| state.marks.iter().cloned().collect());
-        let clock = self.script.inputs.front().map_or(state.created_at, |r| r.at);
+        let clock = self.generation_at;
         let plan = StartPlan {
             process,
             generation: state.generation,
@@ -550,7 +568,10 @@ impl Engine {
     fn part(&mut self, record: &Arc<Record>) -> Action {
         let Some(turn) = &self.turn else { return Action::Rest(Rest::Held) };
         let (seq, by_key) = (turn.seq, turn.by_key);
-        self.clock = self.clock.max(record.at);
+        // Under accepted code the process begins when it began, not when the code was accepted.
+        let begins = matches!(record.event, Event::ProcessAssigned(_)) && by_key;
+        let at = if begins { self.generation_at } else { record.at };
+        self.clock = self.clock.max(at);
         let expected = self.script.outputs.get(&seq).map_or(&[][..], Vec::as_slice);
         let marks = expected.iter().enumerate().filter_map(|(i, r)| match &r.event {
             Event::ValueObserved(o) => {
@@ -693,7 +714,7 @@ impl Engine {
                     self.settled = Some(Settled { cause, output: Output::Failed { error } });
                     break;
                 }
-                Output::Request(request) => batch.extend(drafts::requested(request, cause)),
+                Output::Request(request) => batch.push(drafts::requested(request, cause)),
                 Output::Mark { key, id } => batch.push(drafts::mark(key, id, cause)),
                 _ => {}
             }

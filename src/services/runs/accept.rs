@@ -11,10 +11,11 @@ use crate::ground::digest::Digest;
 use crate::ground::id::Seq;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::replay::drafts;
+use crate::shells::pin::PinnedGraph;
 
 use super::check::{Checked, Line};
 use super::create::{Source, store_process};
-use super::open::SeenRun;
+use super::open::{OpenRun, SeenRun};
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
 
@@ -85,15 +86,27 @@ impl Runs {
     ) -> Result<(Seq, ProcessRef)> {
         let (graph, _) = self.pin(source)?;
         let mut run = self.open(reference)?;
-        run.must_be_open()?;
+        let accepted = run.accept(&graph, plan, reason);
+        run.close_after(accepted)
+    }
+}
+
+impl OpenRun {
+    fn accept(
+        &mut self,
+        graph: &PinnedGraph,
+        plan: &Plan,
+        reason: Option<String>,
+    ) -> Result<(Seq, ProcessRef)> {
+        self.must_be_open()?;
         if graph.digest != plan.checked.process.digest {
             let what = "the source changed after the plan was made";
             return Err(Error::Conflict(Trouble::new("plan_stale", what)));
         }
-        let previous = run.state().process.clone();
+        let previous = self.state().process.clone();
         let process = plan.checked.process.clone();
-        self.try_loading(&graph, &process, run.dir.id())?;
-        store_process(&run.dir, &graph)?;
+        self.runs.try_loading(graph, &process, self.dir.id())?;
+        store_process(&self.dir, graph)?;
         let accepted = Accepted {
             old_digest: previous.as_ref().map_or(process.digest, |p| p.digest),
             new_digest: process.digest,
@@ -108,21 +121,20 @@ impl Runs {
             inputs: None,
             inputs_blob: None,
             reason,
-            by: self.by.clone(),
+            by: self.runs.by.clone(),
         };
-        let seq = run.append(assigned.into())?.seq;
+        let seq = self.append(assigned.into())?.seq;
         let gone: Vec<Event> = plan
             .decisions
             .iter()
             .filter(|d| matches!(d.action, DecisionAction::Cancel | DecisionAction::Redo))
-            .filter_map(|d| run.state().effect(d.effect_id))
+            .filter_map(|d| self.state().effect(d.effect_id))
             .filter(|e| e.status.is_open())
-            .map(|e| drafts::effect_cancelled(e, "superseded by accepted code", &self.by))
+            .map(|e| drafts::effect_cancelled(e, "superseded by accepted code", &self.runs.by))
             .collect();
         for event in gone {
-            run.append(event)?;
+            self.append(event)?;
         }
-        run.close()?;
         Ok((seq, process))
     }
 }

@@ -195,10 +195,7 @@ impl Runs {
     ) -> Result<Done> {
         let mut run = self.open(reference)?;
         let done = deed(&mut run);
-        let closed = run.close();
-        let done = done?;
-        closed?;
-        Ok(done)
+        run.close_after(done)
     }
 }
 

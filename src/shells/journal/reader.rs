@@ -45,7 +45,7 @@ fn read_once(run: &RunDir, witness: Option<Seq>, last: Open) -> Scan {
 type Refusal = (Case, String, String);
 
 fn files(run: &RunDir, last: Open) -> disk::Result<Result<(Vec<File>, bool), Refusal>> {
-    if let Some(strange) = run.strange()? {
+    if let Some(strange) = run.strange(last == Open::Read)? {
         return Ok(Err((Case::J61, strange.file, strange.why)));
     }
     if let Some(format) = run.run_json().map(|json| json.format_version)

@@ -159,9 +159,11 @@ impl RunDir {
         touched.sync()
     }
 
-    /// J61: the first file of the run that is not a plain file of its owner alone.
-    pub fn strange(&self) -> disk::Result<Option<Strange>> {
-        let uid = self.disk.effective_uid();
+    /// J61: the first file of the run that is not a plain file of its owner alone. Whoever only
+    /// looks at a run that stands alone, a copy or a checkout, does not care whose file it is.
+    pub fn strange(&self, looking: bool) -> disk::Result<Option<Strange>> {
+        let owned_by = self.disk.effective_uid();
+        let uid = (!looking || self.in_root()).then_some(owned_by);
         let found = |file: &str, why: &str| Strange { file: file.into(), why: why.into() };
         if let Some(why) = unfit(self.dir.stat_self()?, FileKind::Dir, uid) {
             return Ok(Some(found("", why)));
@@ -384,18 +386,19 @@ pub(super) fn descend(
     Ok((dir, name.to_owned()))
 }
 
-fn unfit(stat: Stat, kind: FileKind, uid: u32) -> Option<&'static str> {
+/// What is wrong with a file; owner and permissions only where it has to be the file of `uid`.
+fn unfit(stat: Stat, kind: FileKind, uid: Option<u32>) -> Option<&'static str> {
     if stat.kind == FileKind::Symlink {
         return Some("it is a symbolic link");
     }
     if stat.kind != kind {
         return Some("it is not a plain file");
     }
-    if stat.uid != uid {
+    if uid.is_some_and(|uid| stat.uid != uid) {
         return Some("it belongs to somebody else");
     }
-    if stat.mode & 0o022 != 0 {
-        return Some("others may write it");
+    if uid.is_some() && stat.mode & 0o022 != 0 {
+        return Some("others may write it: chmod -R go-w");
     }
     (kind == FileKind::File && stat.links > 1).then_some("it has several names")
 }
