@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod cancel_halt;
 mod cli;
 mod cli_bad_input;
 mod cli_code_changes;
@@ -12,6 +13,7 @@ mod cli_main_job;
 mod cli_repair;
 mod compat_forms;
 mod demo;
+mod divergence;
 mod docs;
 mod example_runs;
 mod examples;
@@ -25,6 +27,9 @@ mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
 mod kill_syscalls;
+mod parallel_orders;
 mod pin_graph;
+mod play;
+mod replay_prefix;
 mod support;
 mod tidy;

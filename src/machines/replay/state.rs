@@ -16,6 +16,7 @@ use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::limits::CLEANUP_TIMEOUT_MS;
 use crate::machines::effect::life::{Effect, EffectStatus};
 
 /// An event that the present state does not allow (J24): a bug, or a journal that was forged.
@@ -70,6 +71,14 @@ pub struct CancelRequest {
     pub now: bool,
 }
 
+impl CancelRequest {
+    /// Whether the time for clean-up has passed.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.now || self.at.plus_millis(CLEANUP_TIMEOUT_MS) <= now
+    }
+}
+
 /// A signal that no wait has consumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
@@ -88,6 +97,9 @@ pub struct AcceptPoint {
     pub seq: Seq,
     /// What was decided.
     pub accepted: Accepted,
+    /// Patch ids that were marked before it: the new code finds them answered. Later ones are
+    /// outputs of its own turns.
+    pub marks: BTreeSet<String>,
 }
 
 /// A run, folded.
@@ -153,6 +165,8 @@ pub struct RunState {
     pub last_at: Timestamp,
     /// Records since the generation began.
     pub generation_events: u64,
+    /// Generations in a row that did nothing but begin the next one.
+    pub idle_generations: u32,
 }
 
 impl RunState {
@@ -198,6 +212,7 @@ impl RunState {
             head: Head { seq: record.seq, sum: record.sum },
             last_at: record.at,
             generation_events: 1,
+            idle_generations: 0,
         })
     }
 
@@ -321,12 +336,17 @@ impl RunState {
         }
         if let Some(accepted) = &assigned.accepted {
             for decision in &accepted.decisions {
-                let redo = decision.action == DecisionAction::Redo;
-                if let Some(effect) = self.effects.get_mut(&decision.effect_id).filter(|_| redo) {
+                // A later call of the same key is asked for anew.
+                let anew = matches!(decision.action, DecisionAction::Redo | DecisionAction::Cancel);
+                if let Some(effect) = self.effects.get_mut(&decision.effect_id).filter(|_| anew) {
                     effect.superseded = true;
                 }
             }
-            self.accept = Some(AcceptPoint { seq: record.seq, accepted: accepted.clone() });
+            self.accept = Some(AcceptPoint {
+                seq: record.seq,
+                accepted: accepted.clone(),
+                marks: self.marks.clone(),
+            });
         }
         self.held = None;
         Ok(())
@@ -389,6 +409,8 @@ impl RunState {
         if !self.open.is_empty() {
             return Err(illegal(record, "effects are still open"));
         }
+        let idle = self.generation_events <= 1;
+        self.idle_generations = if idle { self.idle_generations.saturating_add(1) } else { 0 };
         self.generation = continued.generation;
         self.generation_start = record.seq;
         self.generation_events = 0;
@@ -426,8 +448,10 @@ impl RunState {
     }
 
     fn requested(&mut self, record: &Record, asked: &EffectRequested) -> Result<(), IllegalEvent> {
-        if asked.effect_id.ordinal() < self.next_ordinal() {
-            return Err(illegal(record, "effect numbers only grow"));
+        // Numbers are given at the call and recorded when the definition is built: a slow build is
+        // requested after calls that were made later.
+        if self.effects.contains_key(&asked.effect_id) {
+            return Err(illegal(record, "an effect number is given once"));
         }
         let effect = Effect::requested(record, asked);
         self.open.insert(effect.id);

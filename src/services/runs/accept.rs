@@ -3,14 +3,11 @@
 //! May not guess: what differs needs a decision. Invariant: nothing is pinned or appended before
 //! every difference has one.
 
-use crate::codecs::event::{
-    Accepted, Decision, DecisionAction, Event, ProcessAssigned, ProcessRef,
-};
+use crate::codecs::event::{Accepted, Decision, DecisionAction, ProcessAssigned, ProcessRef};
 use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::Seq;
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::replay::drafts;
 use crate::shells::pin::PinnedGraph;
 
 use super::check::{Checked, Line};
@@ -48,6 +45,8 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// Digest of both.
     pub digest: Digest,
+    /// Outputs of the run when it was looked at.
+    outputs: u64,
 }
 
 impl Runs {
@@ -73,7 +72,8 @@ impl Runs {
         let decisions = decide(&seen, &checked.lines, on_change, on_removed)?;
         let whole = Json::of(&(&checked.lines, &decisions, &checked.process));
         let digest = Digest::of(whole.as_str().as_bytes());
-        Ok(Plan { checked, decisions, digest })
+        let outputs = seen.state.outputs_count;
+        Ok(Plan { checked, decisions, digest, outputs })
     }
 
     /// Accepts: pins the new code beside the old and appends the decision.
@@ -99,9 +99,13 @@ impl OpenRun {
         reason: Option<String>,
     ) -> Result<(Seq, ProcessRef)> {
         self.must_be_open()?;
+        let stale = |what: &str| Err(Error::Conflict(Trouble::new("plan_stale", what)));
         if graph.digest != plan.checked.process.digest {
-            let what = "the source changed after the plan was made";
-            return Err(Error::Conflict(Trouble::new("plan_stale", what)));
+            return stale("the source changed after the plan was made");
+        }
+        // Outcomes may have arrived meanwhile; calls that nobody decided about may not.
+        if self.state().outputs_count != plan.outputs {
+            return stale("the run asked for more after the plan was made");
         }
         let previous = self.state().process.clone();
         let process = plan.checked.process.clone();
@@ -124,15 +128,7 @@ impl OpenRun {
             by: self.runs.by.clone(),
         };
         let seq = self.append(assigned.into())?.seq;
-        let gone: Vec<Event> = plan
-            .decisions
-            .iter()
-            .filter(|d| matches!(d.action, DecisionAction::Cancel | DecisionAction::Redo))
-            .filter_map(|d| self.state().effect(d.effect_id))
-            .filter(|e| e.status.is_open())
-            .map(|e| drafts::effect_cancelled(e, "superseded by accepted code", &self.runs.by))
-            .collect();
-        for event in gone {
+        while let Some(event) = self.engine.given_up() {
             self.append(event)?;
         }
         Ok((seq, process))

@@ -252,8 +252,11 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
         let (graph, _) = self.pin(source)?;
-        let process = graph.process_ref(source.process_id.clone());
+        let mut process = graph.process_ref(source.process_id.clone());
         let mut run = self.open(reference)?;
+        // The profile of a run never changes.
+        let pinned = run.state().process.as_ref();
+        process.api = pinned.map_or(process.api, |p| p.api);
         let previous = run.assign(&graph, process.clone(), inputs, force, reason);
         let dir = run.dir.clone();
         Ok((dir, process, run.close_after(previous)?))

@@ -1,3 +1,0 @@
-//! Benchmarks against floors measured in the same run.
-
-fn main() {}
