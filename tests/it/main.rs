@@ -11,6 +11,7 @@ mod cli_help;
 mod cli_locks;
 mod cli_main_job;
 mod cli_repair;
+mod compat_forms;
 mod demo;
 mod divergence;
 mod docs;
