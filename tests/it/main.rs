@@ -6,6 +6,7 @@
 mod cancel_halt;
 mod divergence;
 mod examples;
+mod fold_table;
 mod host;
 mod host_ctx;
 mod host_parallel;
@@ -19,5 +20,6 @@ mod parallel_orders;
 mod pin_graph;
 mod play;
 mod replay_prefix;
+mod replay_random;
 mod support;
 mod tidy;
