@@ -7,6 +7,7 @@ mod cancel_halt;
 mod divergence;
 mod examples;
 mod fold_table;
+mod golden_runs;
 mod host;
 mod host_ctx;
 mod host_parallel;
