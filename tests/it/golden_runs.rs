@@ -88,7 +88,8 @@ fn a_run_of_every_sort_opens_and_replays() {
     });
     check(
         "parallel-parked",
-        "return ctx.parallel.map([1, 2], async (n, i, b) => [await b.task(t, n), await b.task(u)]);",
+        "return ctx.parallel.map([1, 2],
+            async (n, i, b) => [await b.task(t, n), await b.task(u)]);",
         |play| {
             play.post("p0[1]/t#0", json!("one"));
         },
