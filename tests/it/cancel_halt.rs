@@ -251,3 +251,35 @@ fn a_child_that_is_held_keeps_its_parent_waiting() {
         other => panic!("{other:?}"),
     }
 }
+
+#[test]
+fn a_value_that_came_by_signal_is_patched_like_any_other() {
+    let body = "const v = await ctx.signal('s'); if (!v.ok) throw new Error('no'); return v;";
+    let play = Play::source(&wrap_compatible(body));
+    play.go_on();
+    assert_eq!(play.signal("s", None, value!({ "ok": false, "n": 1 })), Rest::Held);
+    play.deed(Deed::Recover(EffectId::new(1), "ok".into(), json(&value!(true))));
+    assert_eq!(play.go_on(), Rest::Ended(End::Completed));
+    assert_eq!(play.output(), value!({ "ok": true, "n": 1 }));
+}
+
+#[test]
+fn a_generation_may_begin_with_another_entry() {
+    let body = "await ctx.task(t); await ctx.continueAsNew({ n: 1 }, { entry: 'main.js#other' });";
+    let other = "export async function other(inputs, ctx) { return [inputs, ctx.generation]; }";
+    let play = Play::source(&(wrap(body) + other));
+    play.go_on();
+    assert_eq!(play.post("t#0", value!(1)), Rest::Ended(End::Completed));
+    assert_eq!(play.output(), value!([{ "n": 1 }, 2]));
+    play.assert_checks("another entry");
+}
+
+#[test]
+fn a_generation_with_an_entry_that_is_not_there_says_so() {
+    for entry in ["gone.js", "main.js#gone"] {
+        let body = format!("await ctx.continueAsNew({{}}, {{ entry: '{entry}' }});");
+        let play = Play::body(&body);
+        let rest = play.try_go_on().map(|p| p.rest);
+        assert!(matches!(rest, Ok(Rest::Held | Rest::Ended(End::Failed))), "{entry}: {rest:?}");
+    }
+}

@@ -169,6 +169,9 @@ impl Effect {
         let refuse = |why: &str| Err(why.to_owned());
         match (&record.event, self.status) {
             (Event::EffectStarted(start), Requested) => {
+                if self.wait.is_never_started() {
+                    return refuse("nobody executes it: it is waited for");
+                }
                 if start.epoch <= self.epoch || start.epoch < floor {
                     return refuse("an epoch only grows");
                 }
@@ -204,7 +207,7 @@ impl Effect {
                 self.end(record, done.epoch, done.post_digest, &done.by);
             }
             (Event::EffectCancelled(gone), Requested | Started | Uncertain) => {
-                if self.status == Started && gone.outcome == CancelOutcome::NotBegun {
+                if self.status != Requested && gone.outcome == CancelOutcome::NotBegun {
                     return refuse("what was started cannot be known not to have begun");
                 }
                 self.status = Cancelled;

@@ -115,6 +115,12 @@ impl Wait {
         matches!(self, Self::Sleep { .. } | Self::Signal(_) | Self::Breakpoint(_) | Self::Hook(_))
     }
 
+    /// Whether it only waits: nobody executes it.
+    #[must_use]
+    pub const fn is_never_started(&self) -> bool {
+        matches!(self, Self::Sleep { .. } | Self::Signal(_) | Self::Breakpoint(_))
+    }
+
     /// Whether an orchestrator may post its outcome.
     #[must_use]
     pub const fn is_postable(&self) -> bool {

@@ -420,8 +420,8 @@ impl RunState {
         if continued.generation != self.generation + 1 {
             return Err(illegal(record, "generations are counted one by one"));
         }
-        if !self.open.is_empty() {
-            return Err(illegal(record, "effects are still open"));
+        if !self.open.is_empty() || self.cancel.is_some() {
+            return Err(illegal(record, "effects are open, or cancellation was asked for"));
         }
         let idle = self.generation_events <= 1;
         self.idle_generations = if idle { self.idle_generations.saturating_add(1) } else { 0 };

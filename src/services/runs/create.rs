@@ -344,6 +344,11 @@ pub(super) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedG
         if lock.belongs_to(process).is_err() {
             continue;
         }
+        if !lock.files.iter().any(|file| file.path == process.entry) {
+            // No damage: a process asked to go on elsewhere.
+            let what = format!("the entry {:?} is not among the pinned modules", process.entry);
+            return Err(Error::Refused(Trouble::new("E_IMPORT_NOT_PINNED", what)));
+        }
         let mut read = |path: &str| {
             dir.read_relative(&format!("{place}/{path}"), limits::MODULE_BYTES_MAX)
                 .map_err(|e| e.source)

@@ -8,6 +8,7 @@ use crate::codecs::json::Json;
 use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits;
+use crate::machines::effect::plain_error;
 use crate::machines::replay::engine::{Action, Engine, FeedPlan, Input, Rest, StartPlan, TurnPlan};
 use crate::shells::pin::PinnedGraph;
 use crate::shells::run_dir::dir::RunDir;
@@ -56,7 +57,13 @@ impl<'a> Player<'a> {
     pub(super) fn start(&mut self, plan: &StartPlan) -> Result<Answer> {
         let (graph, process) = match &self.instead {
             Some((Some(graph), process)) => (graph.clone(), process),
-            _ => (load_process(&self.dir, &plan.process)?, &plan.process),
+            _ => match load_process(&self.dir, &plan.process) {
+                Err(Error::Refused(why)) => {
+                    let text = format!("{}: {}", why.code, why.what);
+                    return Ok(Answer::Input(Input::LoadFailed(plain_error("LoadError", text))));
+                }
+                graph => (graph?, &plan.process),
+            },
         };
         let run_id = self.dir.id().to_string();
         let path = self.runs.disk.canonicalize(self.dir.path())?;
@@ -134,7 +141,7 @@ impl<'a> Player<'a> {
             FromHost::Started { .. } => Input::Started,
             FromHost::LoadFailed(failure) => {
                 let text = format!("{}: {}", failure.code, failure.message);
-                Input::LoadFailed(crate::machines::effect::plain_error("LoadError", text))
+                Input::LoadFailed(plain_error("LoadError", text))
             }
             FromHost::Limit { name, detail } => {
                 self.host = None;
