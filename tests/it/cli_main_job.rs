@@ -371,6 +371,25 @@ fn a_closed_pipe_is_silent_and_a_full_one_is_not() {
 }
 
 #[test]
+fn a_process_that_computes_ends_with_the_command_that_is_killed() {
+    let cli = Cli::new();
+    cli.file("p.js", "export const process = () => { for (;;); };");
+    cli.run("run create --entry p.js --run-id r").ok();
+    let mut child = cli.start("run iterate r --turn-cpu-max 1h");
+    let id = child.id();
+    let children = || fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    while children().is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "iterate ended by itself");
+    }
+    let host = children().trim().to_owned();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let left = || fs::read_to_string(format!("/proc/{host}/stat")).unwrap_or_default();
+    while left().contains("(dormouse)") && !left().contains(") Z ") {}
+    cli.run("journal verify r").ok();
+}
+
+#[test]
 fn an_interrupted_command_leaves_a_run_that_goes_on() {
     let cli = Cli::new();
     cli.file("p.js", "export const process = (i, ctx) => ctx.sleep('1h');");

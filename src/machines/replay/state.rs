@@ -143,6 +143,11 @@ pub struct RunState {
     pub timers: BTreeSet<(Timestamp, EffectId)>,
     /// Those of them that the runtime answers at once.
     pub immediate: BTreeSet<EffectId>,
+    /// Those of them that may have been executed in records which a repair lost, and that must not
+    /// be executed again before somebody has looked.
+    pub suspects: BTreeSet<EffectId>,
+    /// Highest effect number that a repair found anywhere.
+    pub suspect_upto: u32,
     /// Signals that nobody consumed, oldest first.
     pub signals: Vec<Signal>,
     /// Every signal id with its record and payload digest.
@@ -201,6 +206,8 @@ impl RunState {
             open: BTreeSet::new(),
             timers: BTreeSet::new(),
             immediate: BTreeSet::new(),
+            suspects: BTreeSet::new(),
+            suspect_upto: 0,
             signals: Vec::new(),
             signal_ids: HashMap::new(),
             marks: BTreeSet::new(),
@@ -313,6 +320,11 @@ impl RunState {
         };
         self.lost.extend(repaired.lost.clone());
         self.epoch_floor = self.epoch_floor.max(repaired.epoch_floor.unwrap_or_default());
+        self.suspect_upto = self.suspect_upto.max(repaired.suspect_upto.unwrap_or_default());
+        if repaired.lost.is_some() {
+            let open = self.open.iter().filter_map(|id| self.effects.get(id));
+            self.suspects = open.filter(|e| e.may_be_lost()).map(|e| e.id).collect();
+        }
         Ok(())
     }
 
@@ -456,6 +468,9 @@ impl RunState {
         let effect = Effect::requested(record, asked);
         self.open.insert(effect.id);
         self.timers.extend(effect.due_at().map(|due| (due, effect.id)));
+        if effect.id.ordinal() <= self.suspect_upto && effect.may_be_lost() {
+            self.suspects.insert(effect.id);
+        }
         if effect.wait.is_immediate(self.non_interactive) {
             self.immediate.insert(effect.id);
         }
@@ -485,6 +500,7 @@ impl RunState {
         };
         let due_before = effect.due_at();
         effect.apply(record, floor).map_err(|why| illegal(record, &why))?;
+        self.suspects.remove(&id);
         self.timers.extend(effect.due_at().map(|due| (due, id)));
         if let Some(due) = due_before.filter(|due| Some(*due) != effect.due_at()) {
             self.timers.remove(&(due, id));
