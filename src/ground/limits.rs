@@ -51,6 +51,8 @@ pub const TURN_OUTPUTS_MAX: u32 = 1_000;
 pub const MODULE_FILES_MAX: usize = 512;
 /// Most bytes in the pinned graph of a process.
 pub const MODULE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most generations in a row that do nothing but begin the next: more are a loop without end.
+pub const IDLE_GENERATIONS_MAX: u32 = 100;
 /// Most records of one generation: a cold resume stays near 0.1 s.
 pub const GENERATION_EVENTS_MAX: u64 = 50_000;
 /// Deepest nesting of parallel groups.

@@ -121,6 +121,13 @@ fn make_parked(root: &Path) {
 
 /// Files of a run by path. What names this machine (`run.lock`) or is for programs alone
 /// (`state/cache.mpk`) is no part of an example, nor is what explains it.
+/// Where the process came from is a hint for people; here it is said relative to the project.
+fn without_place(bytes: Vec<u8>) -> Vec<u8> {
+    let place = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    String::from_utf8(bytes)
+        .map_or_else(|e| e.into_bytes(), |text| text.replace(place, "").into_bytes())
+}
+
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
     fn walk(top: &Path, dir: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(dir).unwrap() {
@@ -129,7 +136,8 @@ fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
             if path.is_dir() {
                 walk(top, &path, into);
             } else if !["run.lock", "state/cache.mpk", "README.md"].contains(&name.as_str()) {
-                into.insert(name, fs::read(&path).unwrap());
+                let bytes = fs::read(&path).unwrap();
+                into.insert(name, without_place(bytes));
             }
         }
     }

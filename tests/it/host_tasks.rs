@@ -331,6 +331,20 @@ fn calls_after_the_end_are_closed_and_unawaited_ones_stay_requested() {
 }
 
 #[test]
+fn a_builder_may_not_ask_and_may_read_under_upstreams_rules() {
+    let body = "const b = (f) => defineTask('b', () => ({kind: 'agent', x: f()}));
+        const out = []; for (const f of [() => ctx.now(), () => ctx.uuid(), () => ctx.sleep(5),
+            () => ctx.parallel.all([]), () => ctx.halt('x'), () => ctx.log('x')]) {
+            const p = ctx.task(b(f)); out.push(await Promise.race([p, null]).catch((e) => e.code)) }
+        return out";
+    let code = "\"E_CTX_IN_BUILD\"";
+    let strict = output(&run(body).begin()).to_owned();
+    assert_eq!(strict, format!("[{code},{code},{code},{code},{code},null]"));
+    let lax = output(&run_in(Babysitter, body).begin()).to_owned();
+    assert_eq!(lax, format!("[null,null,{code},{code},{code},null]"));
+}
+
+#[test]
 fn a_definition_that_takes_a_while_is_requested_after_the_return() {
     let body =
         "const slow = defineTask('slow', async () => { await null; return {kind: 'agent'} });

@@ -3,7 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod cancel_halt;
+mod cli;
+mod cli_bad_input;
+mod cli_code_changes;
+mod cli_help;
+mod cli_locks;
+mod cli_main_job;
+mod cli_repair;
+mod compat_forms;
 mod demo;
+mod divergence;
+mod docs;
 mod example_runs;
 mod examples;
 mod host;
@@ -15,6 +26,10 @@ mod host_turns;
 mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
+mod kill_syscalls;
+mod parallel_orders;
 mod pin_graph;
+mod play;
+mod replay_prefix;
 mod support;
 mod tidy;

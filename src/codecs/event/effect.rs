@@ -41,7 +41,7 @@ pub struct EffectRequested {
     /// What the executor needs: the built definition.
     #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
     pub def: Option<Json>,
-    /// The same in a blob.
+    /// The whole in a blob; `def` is then what the runtime itself reads of it, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub def_blob: Option<BlobRef>,
     /// Digest of the definition; drift is reported, never fatal.

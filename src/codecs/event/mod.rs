@@ -58,10 +58,11 @@ impl Payload {
         }
     }
 
-    /// Joins the pair of fields `x`, `xBlob`; absent when both are.
+    /// Joins the pair of fields `x`, `xBlob`; absent when both are. Where both are there, the one
+    /// in the record is an excerpt of the blob.
     #[must_use]
     pub fn join(inline: Option<&Json>, blob: Option<&BlobRef>) -> Option<Self> {
-        inline.cloned().map(Self::Inline).or_else(|| blob.cloned().map(Self::Blob))
+        blob.cloned().map(Self::Blob).or_else(|| inline.cloned().map(Self::Inline))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::services::runs::create::host_limits;
 use crate::services::runs::hosts::ChildHosts;
 
 use super::failure::Failure;
+use super::input;
 
 /// Options of every command.
 #[derive(Debug, clap::Args)]
@@ -56,7 +57,7 @@ const TURN_WALL_MAX_MS: u64 = 60_000;
 impl Context {
     pub(super) fn new(global: &Global) -> Result<Self, Failure> {
         let root = match (&global.runs_root, std::env::var_os("HOME")) {
-            (Some(root), _) => root.clone(),
+            (Some(root), _) => input::absolute(root)?,
             (None, Some(home)) => PathBuf::from(home).join(".dormouse/runs"),
             (None, None) => {
                 return Err(Failure::usage(

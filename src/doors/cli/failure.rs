@@ -83,6 +83,13 @@ impl Failure {
         Self { exit: Exit::Usage, code: "usage".into(), what: what.to_owned(), next }
     }
 
+    /// What was to be printed could not be.
+    pub(super) fn output(why: &str) -> Self {
+        let what = format!("standard output cannot be written: {why}");
+        let next = vec!["what the command did is done; look again with `run status`".to_owned()];
+        Self { exit: Exit::Storage, code: "output_failed".into(), what, next }
+    }
+
     fn category(&self) -> &'static str {
         match self.exit {
             Exit::Usage => "VALIDATION",
@@ -138,6 +145,20 @@ pub(super) fn usage(error: &clap::Error, json: bool) -> ExitCode {
         return Exit::Usage.code();
     }
     let text = error.render().to_string();
-    let what = text.lines().next().unwrap_or("").trim_start_matches("error: ");
-    Failure::usage(what, "dormouse --help").report(true)
+    let (what, next) = in_parts(&text);
+    Failure { exit: Exit::Usage, code: "usage".into(), what, next }.report(true)
+}
+
+/// What clap says, as one line, and its tips and usage as things to do.
+fn in_parts(text: &str) -> (String, Vec<String>) {
+    let mut paragraphs = text.split("\n\n");
+    let first = paragraphs.next().unwrap_or("").trim_start_matches("error: ");
+    let what = first.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let mut next: Vec<String> = Vec::new();
+    for line in paragraphs.flat_map(str::lines).map(str::trim) {
+        let useful = line.strip_prefix("tip: ").or_else(|| line.strip_prefix("Usage: "));
+        next.extend(useful.map(str::to_owned));
+    }
+    next.push("dormouse --help".to_owned());
+    (what, next)
 }

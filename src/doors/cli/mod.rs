@@ -17,7 +17,9 @@ mod task;
 mod version;
 
 use std::ffi::OsString;
+use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -46,25 +48,25 @@ Exit codes:
 /// The nouns.
 #[derive(Debug, Subcommand)]
 enum Noun {
-    /// Create, drive, steer and look at runs
+    #[command(about = "Create, drive, steer and look at runs")]
     #[command(subcommand)]
     Run(run::Verb),
-    /// Look at the effects of a run and post their outcomes
+    #[command(about = "Look at the effects of a run and post their outcomes")]
     #[command(subcommand)]
     Task(task::Verb),
-    /// Look at the journal of a run
+    #[command(about = "Look at the journal of a run")]
     #[command(subcommand)]
     Journal(journal::Verb),
-    /// Answer what waits for a person
+    #[command(about = "Answer what waits for a person")]
     #[command(subcommand)]
     Breakpoint(breakpoint::Verb),
-    /// Watch a real run live through a kill -9, in a temporary root
+    #[command(about = "Watch a real run live through a kill -9, in a temporary root")]
     Demo(demo::Args),
-    /// Say what an error code or a label means
+    #[command(about = "Say what an error code or a label means")]
     Explain(explain::Args),
-    /// Print a completion script for a shell
+    #[command(about = "Print a completion script for a shell")]
     Completions(completions::Args),
-    /// Print the version, formats and features
+    #[command(about = "Print the version, formats and features")]
     Version(version::Args),
 }
 
@@ -83,11 +85,27 @@ pub fn main() -> ExitCode {
         Err(e) => return failure::usage(&e, wants_json),
     };
     let json = cli.global.json;
-    let exit = Context::new(&cli.global).and_then(|context| dispatch(cli.noun, &context));
-    match exit {
-        Ok(exit) => exit.code(),
-        Err(failure) => failure.report(json),
+    let exit = guarded(|| Context::new(&cli.global).and_then(|c| dispatch(cli.noun, &c)));
+    match (exit, output::failure()) {
+        (Err(failure), _) => failure.report(json),
+        (Ok(_), Some(why)) => Failure::output(&why).report(json),
+        (Ok(exit), None) => exit.code(),
     }
+}
+
+/// A panic is a bug, and is said like every other failure.
+fn guarded(deed: impl FnOnce() -> Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let said = Arc::new(Mutex::new(String::new()));
+    let heard = Arc::clone(&said);
+    std::panic::set_hook(Box::new(move |panic| {
+        if let Ok(mut said) = heard.lock() {
+            *said = panic.to_string().replace('\n', " ");
+        }
+    }));
+    std::panic::catch_unwind(AssertUnwindSafe(deed)).unwrap_or_else(|_| {
+        let what = said.lock().map(|said| said.clone()).unwrap_or_default();
+        Err(Failure { exit: Exit::Bug, code: "bug".into(), what, next: Vec::new() })
+    })
 }
 
 /// The command tree, for completions and tests.
@@ -108,7 +126,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),
         Noun::Explain(args) => explain::run(&args, context),
-        Noun::Completions(args) => completions::run(&args),
+        Noun::Completions(args) => completions::run(&args, context),
         Noun::Version(args) => version::run(&args, context),
     }
 }

@@ -1,8 +1,10 @@
 //! Printing on standard output.
 //!
-//! May not know verbs. Invariant: a closed pipe is no failure; nothing is printed twice.
+//! May not know verbs. Invariant: a closed pipe is no failure, any other refusal of standard output
+//! is one; nothing is printed twice.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -11,14 +13,36 @@ pub(super) fn json(value: &Value) {
     line(&value.to_string());
 }
 
-/// Prints a line. Whoever closed the pipe has seen enough.
+/// The first refusal of standard output.
+static REFUSED: Mutex<Option<(io::ErrorKind, String)>> = Mutex::new(None);
+
+/// Prints a line. After a refusal nothing more is printed.
 pub(super) fn line(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    if has_ended() {
+        return;
+    }
+    let mut stdout = io::stdout().lock();
+    let done = stdout.write_all(format!("{text}\n").as_bytes()).and_then(|()| stdout.flush());
+    if let (Err(e), Ok(mut refused)) = (done, REFUSED.lock()) {
+        *refused = Some((e.kind(), e.to_string()));
+    }
+}
+
+/// Whether nobody can read what is printed: followers need not go on.
+pub(super) fn has_ended() -> bool {
+    REFUSED.lock().is_ok_and(|refused| refused.is_some())
+}
+
+/// Why standard output could not be written. Whoever closed the pipe has seen enough: that is no
+/// failure.
+pub(super) fn failure() -> Option<String> {
+    let refused = REFUSED.lock().ok()?.clone();
+    refused.filter(|(kind, _)| *kind != io::ErrorKind::BrokenPipe).map(|(_, why)| why)
 }
 
 /// Prints a remark on standard error.
 pub(super) fn remark(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Prints warnings on standard error.
@@ -30,7 +54,7 @@ pub(super) fn warnings(warnings: &[String]) {
 
 /// Whether a person watches standard error.
 pub(super) fn is_watched() -> bool {
-    std::io::stderr().is_terminal()
+    io::stderr().is_terminal()
 }
 
 /// Prints a table with a header.

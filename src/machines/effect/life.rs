@@ -215,6 +215,16 @@ impl Effect {
         Ok(())
     }
 
+    /// Whether it may have been executed without a trace once records were lost: someone outside
+    /// does it, and doing it twice matters.
+    #[must_use]
+    pub fn may_be_lost(&self) -> bool {
+        self.wait.is_postable()
+            && !matches!(self.wait, Wait::Sleep { .. })
+            && !self.policy.idempotent
+            && self.status != EffectStatus::Uncertain
+    }
+
     /// Whether the last start was closed by someone who knew, so that no late answer counts.
     #[must_use]
     pub fn is_closed_by_report(&self) -> bool {

@@ -22,6 +22,7 @@ use crate::codecs::event::{EffectResolved, ErrorInfo, Event, Status};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
+use crate::ground::id::Epoch;
 
 /// What an open effect waits for besides a post.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,35 @@ impl Wait {
             "run" => run::Facts::of(&def).map_or(Self::Outside, Self::Run),
             _ => Self::Outside,
         }
+    }
+
+    /// Where the definition of a kind keeps what [`Wait::of`] reads, and under which names.
+    #[must_use]
+    pub fn facts(kind: &str) -> Option<(&'static str, &'static [&'static str])> {
+        Some(match kind {
+            "breakpoint" => {
+                let names: &[_] =
+                    &["breakpointId", "checkpoint", "onTimeout", "expert", "strategy", "quorum"];
+                ("breakpoint", names)
+            }
+            "sleep" => ("sleep", &["targetEpochMs"]),
+            "signal" => ("signal", &["name", "correlationKey", "default"]),
+            "hook" => ("hook", &["hookType", "type"]),
+            "run" => {
+                let names: &[_] = &[
+                    "process",
+                    "processPath",
+                    "exportName",
+                    "processId",
+                    "runId",
+                    "onParentEnd",
+                    "detached",
+                    "subprocess",
+                ];
+                ("run", names)
+            }
+            _ => return None,
+        })
     }
 
     /// Whether the runtime answers it as soon as it stands in the journal.
@@ -112,7 +142,11 @@ pub(in crate::machines) fn resolve_error(effect: &Effect, error: ErrorInfo, by: 
 pub fn resolution(effect: &Effect, status: Status, by: &str) -> EffectResolved {
     EffectResolved {
         effect_id: effect.id,
-        epoch: effect.epoch,
+        // Only an open start is answered; where none is, nobody claimed anything.
+        epoch: match effect.status {
+            life::EffectStatus::Requested => Epoch(0),
+            _ => effect.epoch,
+        },
         status,
         value: None,
         value_blob: None,

@@ -4,14 +4,16 @@
 //! so that a crash between two answers loses neither and repeats neither.
 
 use super::state::RunState;
-use crate::codecs::event::{EffectResolved, Event, Status};
+use crate::codecs::event::{EffectResolved, EffectUncertain, Event, Status};
 use crate::ground::clock::Timestamp;
+use crate::machines::effect::life::Effect;
 use crate::machines::effect::{self, Wait, resolution};
 
 /// The next event that follows from the folded run and the time alone: an effect the runtime
 /// answers itself, a signal that meets its wait, a limit that has passed. Nothing when all is done.
 #[must_use]
 pub fn automatic(state: &RunState, now: Timestamp) -> Option<Event> {
+    let suspect = || Some(uncertain(state.effect(*state.suspects.first()?)?));
     let immediate = || {
         let effect = state.effect(*state.immediate.first()?)?;
         Some(match &effect.wait {
@@ -29,7 +31,19 @@ pub fn automatic(state: &RunState, now: Timestamp) -> Option<Event> {
             _ => effect::task::timed_out(effect, now),
         })
     };
-    immediate().or_else(|| meeting(state)).or_else(due)
+    suspect().or_else(immediate).or_else(|| meeting(state)).or_else(due)
+}
+
+/// Nobody knows whether this was executed: records were lost.
+#[must_use]
+pub fn uncertain(suspect: &Effect) -> Event {
+    EffectUncertain {
+        effect_id: suspect.id,
+        epoch: suspect.epoch,
+        cause: "repaired".into(),
+        evidence: None,
+    }
+    .into()
 }
 
 /// The first signal that a wait takes. Its payload is not copied: `signalSeq` names the record that

@@ -24,6 +24,8 @@ const TEXT_BYTES_MAX: usize = 1024;
 const LABELS_MAX: usize = 32;
 /// Most warnings kept in an end record.
 const WARNINGS_MAX: usize = 20;
+/// Largest member of a definition that the runtime itself looks at.
+const FACT_BYTES_MAX: usize = 4096;
 
 /// A record to append.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,13 +79,13 @@ fn payload(value: Option<Json>, blobs: &mut Vec<Json>) -> (Option<Json>, Option<
     (inline, blob)
 }
 
-/// The record of a request; followed by its refusal when its options make no sense.
+/// The record of a request; followed by its refusal when it can never run.
 #[must_use]
 pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
     let id = EffectId::new(request.ordinal);
-    let policy = policy::resolve(&request.kind, request.options.as_ref());
     let mut blobs = Vec::new();
     let (def, def_blob) = payload(Some(request.def.clone()), &mut blobs);
+    let def = def.or_else(|| excerpt(request).ok().flatten());
     let (args, args_blob) = payload(request.args.clone(), &mut blobs);
     let digest = |text: &str| text.parse().unwrap_or_else(|_| Digest::of(text.as_bytes()));
     let event = EffectRequested {
@@ -103,14 +105,42 @@ pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
         args,
         args_blob,
         args_digest: digest(&request.args_digest),
-        policy: policy.clone().unwrap_or_default(),
+        policy: policy::resolve(&request.kind, request.options.as_ref()).unwrap_or_default(),
         cleanup: request.cleanup,
     };
     let mut batch = vec![Draft { event: event.into(), blobs }];
-    if let Err(why) = policy {
-        batch.push(plain(refused(id, why)));
-    }
+    batch.extend(refusal(request));
     batch
+}
+
+/// The answer to a request that can never run, if it is one.
+#[must_use]
+pub fn refusal(request: &Request) -> Option<Draft> {
+    let policy = policy::resolve(&request.kind, request.options.as_ref());
+    let why = policy.err().or_else(|| excerpt(request).err())?;
+    Some(plain(refused(EffectId::new(request.ordinal), why)))
+}
+
+/// What the runtime has to know of a definition that stands in a blob: the fold reads records
+/// alone. Nothing for a definition that stands in the record.
+fn excerpt(request: &Request) -> Result<Option<Json>, String> {
+    if request.def.as_str().len() <= INLINE_BYTES_MAX {
+        return Ok(None);
+    }
+    let Some((section, names)) = effect::Wait::facts(&request.kind) else { return Ok(None) };
+    let def = request.def.to_value();
+    let inner = def.get(section).unwrap_or(&def);
+    let mut kept = serde_json::Map::new();
+    for name in names {
+        let Some(value) = inner.get(name).or_else(|| def.get(name)) else { continue };
+        let bytes = value.to_string().len();
+        if bytes > FACT_BYTES_MAX {
+            let kind = &request.kind;
+            return Err(format!("{name} of a {kind} has {bytes} bytes, at most {FACT_BYTES_MAX}"));
+        }
+        kept.insert((*name).to_owned(), value.clone());
+    }
+    Ok(Some(Json::of(&serde_json::json!({ "kind": request.kind, section: kept }))))
 }
 
 /// The answer to a request that can never run.
@@ -244,8 +274,11 @@ fn cut(text: &str, bytes_max: usize) -> String {
     if text.len() <= bytes_max {
         return text.to_owned();
     }
-    let end = (0..=bytes_max).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-    format!("{}… ({} bytes)", &text[..end], text.len())
+    // What was cut fits, so that cutting again changes nothing.
+    let mark = format!("… ({} bytes)", text.len());
+    let room = bytes_max.saturating_sub(mark.len());
+    let end = (0..=room).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    format!("{}{mark}", &text[..end])
 }
 
 /// Cuts an error to what a record keeps.
@@ -269,17 +302,25 @@ fn marked(value: &Json) -> Json {
     Json::of(&serde_json::json!({ "truncated": true, "bytes": value.as_str().len() }))
 }
 
-/// What a settled process asks for, unless a record cannot hold it: then an error that says so.
+/// An output as records will show it, so that both can be compared: cut where records cut it, and
+/// an error where no record can hold it.
 #[must_use]
 pub fn settle(output: Output) -> Output {
-    let large = match &output {
-        Output::Continued { carry: Some(carry), .. } => carry.as_str().len(),
-        _ => 0,
-    };
-    if large <= INLINE_BYTES_MAX {
-        return output;
+    match output {
+        Output::Continued { carry: Some(carry), .. } if carry.as_str().len() > INLINE_BYTES_MAX => {
+            let (large, most) = (carry.as_str().len(), INLINE_BYTES_MAX);
+            let why =
+                format!("carry has {large} bytes, at most {most}: pass large values as inputs");
+            Output::Failed { error: effect::plain_error("LimitError", why) }
+        }
+        Output::Failed { error } => Output::Failed { error: clip_error(error) },
+        Output::Halted { reason, payload } => {
+            Output::Halted { reason: clip(&reason), payload: payload.map(inline_or_marked) }
+        }
+        Output::Request(mut request) => {
+            request.kind = clip(&request.kind);
+            Output::Request(request)
+        }
+        other => other,
     }
-    let most = INLINE_BYTES_MAX;
-    let why = format!("carry has {large} bytes, at most {most}: pass large values as inputs");
-    Output::Failed { error: effect::plain_error("LimitError", why) }
 }

@@ -14,10 +14,11 @@ use super::drafts::{self, Draft};
 use super::script::{Script, ended_effect};
 use super::state::{End, IllegalEvent, RunState};
 use crate::codecs::event::{
-    CancelOutcome, ErrorInfo, Event, Payload, ProcessRef, Profile, Record, RunHeld, Status,
+    CancelOutcome, Decision, DecisionAction, ErrorInfo, Event, Payload, ProcessRef, Profile,
+    Record, RunHeld, Status,
 };
 use crate::codecs::json::Json;
-use crate::codecs::turn::{KnownEffect, Output, TurnDone};
+use crate::codecs::turn::{KnownEffect, Output, Request, TurnDone};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Seq};
@@ -346,6 +347,10 @@ impl Engine {
 
     fn load(&mut self, record: &Arc<Record>) -> Result<(), IllegalEvent> {
         let bare = self.state.as_ref().is_none_or(|s| s.process.is_none());
+        let held = self.state.as_ref().is_some_and(|s| s.held.is_some());
+        // An instance was fed from the script: only a new engine can begin anew. While a journal
+        // is being loaded nothing was, and the changes are simply part of it.
+        let played = self.turns > 0 || self.instance != Instance::Absent;
         match &mut self.state {
             None => self.state = Some(RunState::first(record)?),
             Some(state) => state.apply(record)?,
@@ -360,7 +365,7 @@ impl Engine {
             Event::ProcessAssigned(assigned) => {
                 let given = Payload::join(assigned.inputs.as_ref(), assigned.inputs_blob.as_ref());
                 self.inputs = given.or_else(|| self.inputs.take());
-                self.restart |= self.instance != Instance::Absent;
+                self.restart |= played;
                 if assigned.accepted.is_some() {
                     self.script.accept(record);
                 } else if bare {
@@ -373,10 +378,12 @@ impl Engine {
                 self.inputs = given.or_else(|| self.inputs.take());
                 self.carried.clone_from(&continued.carry);
                 self.first_ordinal = self.state.as_ref().map_or(1, RunState::next_ordinal);
-                self.restart |= self.instance != Instance::Absent;
+                self.restart |= played;
                 self.script.restart(record);
             }
-            Event::RunResumed(resumed) => self.restart |= resumed.patch.is_some(),
+            Event::RunResumed(resumed) => {
+                self.restart |= played && (held || resumed.patch.is_some());
+            }
             _ => self.script.load(record),
         }
         Ok(())
@@ -393,10 +400,16 @@ impl Engine {
                 return self.decide_bare();
             }
             if state.held.is_some() {
-                return Action::Rest(Rest::Held);
+                return self.decide_held();
             }
-            if let Some(event) = self.sweep(now).or_else(|| automatic(state, now)) {
+            if let Some(event) =
+                self.sweep(now).or_else(|| self.given_up()).or_else(|| automatic(state, now))
+            {
                 return self.append(vec![drafts::plain(event)]);
+            }
+            if self.is_cut_off(now) {
+                let reason = state.cancel.as_ref().and_then(|c| c.reason.clone());
+                return self.append(vec![drafts::cancelled(reason, None)]);
             }
             if state.paused.is_some() {
                 return Action::Rest(Rest::Paused);
@@ -422,13 +435,47 @@ impl Engine {
         }
     }
 
+    /// A held run goes nowhere, but it can be cancelled: its process is not told, for it cannot
+    /// run.
+    fn decide_held(&mut self) -> Action {
+        let Some(state) = &self.state else { return Action::Rest(Rest::Bare) };
+        let Some(cancel) = state.cancel.clone() else { return Action::Rest(Rest::Held) };
+        let doomed = state.open_effects().next();
+        let gone = doomed.map(|e| drafts::effect_cancelled(e, "run cancelled", "engine"));
+        let draft = gone.map_or_else(|| drafts::cancelled(cancel.reason, None), drafts::plain);
+        self.append(vec![draft])
+    }
+
     /// After a cancel request: the next effect that has to go. Clean-up effects get their time.
     fn sweep(&self, now: Timestamp) -> Option<Event> {
         let state = self.state.as_ref()?;
         let cancel = state.cancel.as_ref()?;
-        let over = cancel.now || cancel.at.plus_millis(limits::CLEANUP_TIMEOUT_MS) <= now;
+        let over = cancel.is_over(now);
         let doomed = state.open_effects().find(|e| over || !e.cleanup)?;
         Some(drafts::effect_cancelled(doomed, "run cancelled", "engine"))
+    }
+
+    /// Whether the time for clean-up is over for a process that was told of the cancellation and
+    /// has not ended: what it would still ask for has no time left.
+    fn is_cut_off(&self, now: Timestamp) -> bool {
+        let cancel = self.state.as_ref().and_then(|s| s.cancel.as_ref());
+        self.settled.is_none()
+            && self.turn.is_none()
+            && cancel.is_some_and(|c| c.is_over(now) && self.script.fed >= c.seq)
+    }
+
+    /// An open effect that the last accepted change of code gave up. Whoever accepted may have died
+    /// before its end was recorded.
+    #[must_use]
+    pub fn given_up(&self) -> Option<Event> {
+        let state = self.state.as_ref()?;
+        let accept = state.accept.as_ref()?;
+        let gone = |d: &&Decision| {
+            matches!(d.action, DecisionAction::Cancel | DecisionAction::Redo)
+                && state.open.contains(&d.effect_id)
+        };
+        let doomed = state.effect(accept.accepted.decisions.iter().find(gone)?.effect_id)?;
+        Some(drafts::effect_cancelled(doomed, "superseded by accepted code", "engine"))
     }
 
     fn start(&mut self) -> Action {
@@ -445,8 +492,8 @@ impl Engine {
         }
         let known = known.into_iter().map(|(key, ordinal)| (key.to_owned(), ordinal));
         let known = known.map(|(key, ordinal)| KnownEffect { key, ordinal }).collect();
-        let marks = before.map(|_| state.marks.iter().cloned().collect());
-        let clock = self.script.inputs.front().map_or(state.created_at, |r| r.at);
+        let marks = state.accept.as_ref().map(|a| a.marks.iter().cloned().collect());
+        let clock = self.script.began;
         let plan = StartPlan {
             process,
             generation: state.generation,
@@ -528,10 +575,17 @@ impl Engine {
     /// Begins the turn of an input.
     fn begin(&mut self, record: &Arc<Record>) -> Action {
         let events = self.state.as_ref().map_or(0, |s| s.generation_events);
-        if events > limits::GENERATION_EVENTS_MAX && !self.dry {
+        // Cancelling adds little, and always fits.
+        let bounded = !self.dry && self.state.as_ref().is_some_and(|s| s.cancel.is_none());
+        if bounded && events > limits::GENERATION_EVENTS_MAX {
             let most = limits::GENERATION_EVENTS_MAX;
             let detail = format!("generation_events_max: {events} records, at most {most}");
             return self.hold("limit:journal", Some(effect::plain_error("LimitError", detail)));
+        }
+        let idle = self.state.as_ref().map_or(0, |s| s.idle_generations);
+        if bounded && events <= 1 && idle >= limits::IDLE_GENERATIONS_MAX {
+            let detail = format!("idle_generations_max: {idle} generations asked for nothing");
+            return self.hold("limit:generations", Some(effect::plain_error("LimitError", detail)));
         }
         let by_key = matches!(&record.event, Event::ProcessAssigned(a) if a.accepted.is_some());
         self.turn = Some(Turn {
@@ -550,7 +604,10 @@ impl Engine {
     fn part(&mut self, record: &Arc<Record>) -> Action {
         let Some(turn) = &self.turn else { return Action::Rest(Rest::Held) };
         let (seq, by_key) = (turn.seq, turn.by_key);
-        self.clock = self.clock.max(record.at);
+        // What was accepted is replayed at the times of what is replayed: a sleep that did not
+        // change keeps its target.
+        let at = if by_key && record.seq == seq { self.script.began } else { record.at };
+        self.clock = self.clock.max(at);
         let expected = self.script.outputs.get(&seq).map_or(&[][..], Vec::as_slice);
         let marks = expected.iter().enumerate().filter_map(|(i, r)| match &r.event {
             Event::ValueObserved(o) => {
@@ -637,6 +694,7 @@ impl Engine {
         let expected = self.script.outputs.remove(&turn.seq).unwrap_or_default();
         let open_ended = self.script.outputs.is_empty();
         let generation = self.state.as_ref().map_or(1, |s| s.generation);
+        let turn = Turn { outputs: turn.outputs.into_iter().map(drafts::settle).collect(), ..turn };
         let observed: Vec<&Output> = turn.outputs.iter().collect();
         let records: Vec<&Record> = expected.iter().map(AsRef::as_ref).collect();
         if let Err(divergence) =
@@ -654,20 +712,34 @@ impl Engine {
             }
         }
         let mut fresh = turn.outputs;
-        if let Some(end) = fresh.pop_if(|o| is_end(o)) {
-            let output = drafts::settle(end);
+        if let Some(output) = fresh.pop_if(|o| is_end(o)) {
             self.settled = Some(Settled { cause: turn.seq, output });
         }
-        let fresh: Vec<Output> = fresh.into_iter().skip(expected.len()).collect();
+        let new = fresh.split_off(expected.len().min(fresh.len()));
+        let (recorded, fresh) = (fresh, new);
         if self.dry {
             let end_is_journaled =
                 expected.last().is_some_and(|r| Mark::of_event(&r.event).key.is_empty());
             return self.conclude_dry(fresh, end_is_journaled);
         }
-        if fresh.is_empty() {
+        let mut batch = self.refusals(&recorded);
+        if batch.is_empty() && fresh.is_empty() {
             return if self.settled.is_some() { self.finish() } else { self.advance() };
         }
-        self.journal(turn.seq, &fresh)
+        batch.extend(self.journal(turn.seq, &fresh));
+        if batch.is_empty() { self.finish() } else { self.append(batch) }
+    }
+
+    /// Refusals of recorded requests that are not recorded themselves: whoever wrote the requests
+    /// died in between.
+    fn refusals(&self, recorded: &[Output]) -> Vec<Draft> {
+        let Some(state) = &self.state else { return Vec::new() };
+        let open = |r: &Request| state.open.contains(&EffectId::new(r.ordinal));
+        let requests = recorded.iter().filter_map(|output| match output {
+            Output::Request(request) if open(request) => Some(request),
+            _ => None,
+        });
+        requests.filter_map(|request| drafts::refusal(request)).collect()
     }
 
     /// A dry run stops at the first thing that would be new.
@@ -681,7 +753,7 @@ impl Engine {
     }
 
     /// Makes records of new outputs.
-    fn journal(&mut self, cause: Seq, fresh: &[Output]) -> Action {
+    fn journal(&mut self, cause: Seq, fresh: &[Output]) -> Vec<Draft> {
         let mut batch = Vec::new();
         for output in fresh {
             match output {
@@ -698,7 +770,7 @@ impl Engine {
                 _ => {}
             }
         }
-        if batch.is_empty() { self.finish() } else { self.append(batch) }
+        batch
     }
 
     /// The process has settled: give up its waits, drain its tasks, then write the end.

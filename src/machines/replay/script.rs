@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::state::cause_of;
 use crate::codecs::event::{Event, Payload, Record};
+use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Seq};
 
 /// Journaled inputs that were not fed yet, and journaled outputs that no turn has put out yet.
@@ -24,6 +25,8 @@ pub(super) struct Script {
     pub(super) signals: BTreeMap<Seq, Payload>,
     /// The last input that was fed to the instance.
     pub(super) fed: Seq,
+    /// When the generation began.
+    pub(super) began: Timestamp,
 }
 
 impl Script {
@@ -50,6 +53,7 @@ impl Script {
         self.inputs.clear();
         self.outputs.clear();
         self.spare.clear();
+        self.began = start.at;
         self.inputs.push_back(Arc::clone(start));
     }
 

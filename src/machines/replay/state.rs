@@ -16,6 +16,7 @@ use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::limits::CLEANUP_TIMEOUT_MS;
 use crate::machines::effect::life::{Effect, EffectStatus};
 
 /// An event that the present state does not allow (J24): a bug, or a journal that was forged.
@@ -70,6 +71,14 @@ pub struct CancelRequest {
     pub now: bool,
 }
 
+impl CancelRequest {
+    /// Whether the time for clean-up has passed.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.now || self.at.plus_millis(CLEANUP_TIMEOUT_MS) <= now
+    }
+}
+
 /// A signal that no wait has consumed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
@@ -88,6 +97,9 @@ pub struct AcceptPoint {
     pub seq: Seq,
     /// What was decided.
     pub accepted: Accepted,
+    /// Patch ids that were marked before it: the new code finds them answered. Later ones are
+    /// outputs of its own turns.
+    pub marks: BTreeSet<String>,
 }
 
 /// A run, folded.
@@ -131,6 +143,11 @@ pub struct RunState {
     pub timers: BTreeSet<(Timestamp, EffectId)>,
     /// Those of them that the runtime answers at once.
     pub immediate: BTreeSet<EffectId>,
+    /// Those of them that may have been executed in records which a repair lost, and that must not
+    /// be executed again before somebody has looked.
+    pub suspects: BTreeSet<EffectId>,
+    /// Highest effect number that a repair found anywhere.
+    pub suspect_upto: u32,
     /// Signals that nobody consumed, oldest first.
     pub signals: Vec<Signal>,
     /// Every signal id with its record and payload digest.
@@ -153,6 +170,8 @@ pub struct RunState {
     pub last_at: Timestamp,
     /// Records since the generation began.
     pub generation_events: u64,
+    /// Generations in a row that did nothing but begin the next one.
+    pub idle_generations: u32,
 }
 
 impl RunState {
@@ -187,6 +206,8 @@ impl RunState {
             open: BTreeSet::new(),
             timers: BTreeSet::new(),
             immediate: BTreeSet::new(),
+            suspects: BTreeSet::new(),
+            suspect_upto: 0,
             signals: Vec::new(),
             signal_ids: HashMap::new(),
             marks: BTreeSet::new(),
@@ -198,6 +219,7 @@ impl RunState {
             head: Head { seq: record.seq, sum: record.sum },
             last_at: record.at,
             generation_events: 1,
+            idle_generations: 0,
         })
     }
 
@@ -298,6 +320,11 @@ impl RunState {
         };
         self.lost.extend(repaired.lost.clone());
         self.epoch_floor = self.epoch_floor.max(repaired.epoch_floor.unwrap_or_default());
+        self.suspect_upto = self.suspect_upto.max(repaired.suspect_upto.unwrap_or_default());
+        if repaired.lost.is_some() {
+            let open = self.open.iter().filter_map(|id| self.effects.get(id));
+            self.suspects = open.filter(|e| e.may_be_lost()).map(|e| e.id).collect();
+        }
         Ok(())
     }
 
@@ -321,12 +348,17 @@ impl RunState {
         }
         if let Some(accepted) = &assigned.accepted {
             for decision in &accepted.decisions {
-                let redo = decision.action == DecisionAction::Redo;
-                if let Some(effect) = self.effects.get_mut(&decision.effect_id).filter(|_| redo) {
+                // A later call of the same key is asked for anew.
+                let anew = matches!(decision.action, DecisionAction::Redo | DecisionAction::Cancel);
+                if let Some(effect) = self.effects.get_mut(&decision.effect_id).filter(|_| anew) {
                     effect.superseded = true;
                 }
             }
-            self.accept = Some(AcceptPoint { seq: record.seq, accepted: accepted.clone() });
+            self.accept = Some(AcceptPoint {
+                seq: record.seq,
+                accepted: accepted.clone(),
+                marks: self.marks.clone(),
+            });
         }
         self.held = None;
         Ok(())
@@ -389,6 +421,8 @@ impl RunState {
         if !self.open.is_empty() {
             return Err(illegal(record, "effects are still open"));
         }
+        let idle = self.generation_events <= 1;
+        self.idle_generations = if idle { self.idle_generations.saturating_add(1) } else { 0 };
         self.generation = continued.generation;
         self.generation_start = record.seq;
         self.generation_events = 0;
@@ -426,12 +460,17 @@ impl RunState {
     }
 
     fn requested(&mut self, record: &Record, asked: &EffectRequested) -> Result<(), IllegalEvent> {
-        if asked.effect_id.ordinal() < self.next_ordinal() {
-            return Err(illegal(record, "effect numbers only grow"));
+        // Numbers are given at the call and recorded when the definition is built: a slow build is
+        // requested after calls that were made later.
+        if self.effects.contains_key(&asked.effect_id) {
+            return Err(illegal(record, "an effect number is given once"));
         }
         let effect = Effect::requested(record, asked);
         self.open.insert(effect.id);
         self.timers.extend(effect.due_at().map(|due| (due, effect.id)));
+        if effect.id.ordinal() <= self.suspect_upto && effect.may_be_lost() {
+            self.suspects.insert(effect.id);
+        }
         if effect.wait.is_immediate(self.non_interactive) {
             self.immediate.insert(effect.id);
         }
@@ -461,6 +500,7 @@ impl RunState {
         };
         let due_before = effect.due_at();
         effect.apply(record, floor).map_err(|why| illegal(record, &why))?;
+        self.suspects.remove(&id);
         self.timers.extend(effect.due_at().map(|due| (due, id)));
         if let Some(due) = due_before.filter(|due| Some(*due) != effect.due_at()) {
             self.timers.remove(&(due, id));

@@ -6,8 +6,8 @@
 
 use serde_json::{Value, json};
 
-use crate::codecs::event::{EffectUncertain, Event, Head, Record};
-use crate::machines::effect::life::EffectStatus;
+use crate::codecs::event::{Head, Record};
+use crate::machines::replay::automatic;
 use crate::machines::replay::state::{IllegalEvent, RunState, fold};
 use crate::services::runs::trouble::{Trouble, damaged};
 use crate::services::runs::{Error, Result, Runs};
@@ -147,10 +147,9 @@ impl Runs {
         records.retain(|r| r.seq <= plan.head.seq);
         records.push(record);
         let state = folded(&records)?;
-        if plan.lost.is_some() && state.is_open() {
-            for event in suspects(&state) {
-                writer.append(writer.head().seq, self.clock.now(), &event)?;
-            }
+        let suspects = state.suspects.iter().filter_map(|id| state.effect(*id));
+        for event in suspects.filter(|_| state.is_open()).map(automatic::uncertain) {
+            writer.append(writer.head().seq, self.clock.now(), &event)?;
         }
         let head = writer.head();
         writer.close()?;
@@ -173,23 +172,6 @@ fn judge(dir: &RunDir) -> (Scan, Option<RunState>) {
 
 fn folded(records: &[Record]) -> Result<RunState> {
     fold(records)?.ok_or_else(|| Error::Bug(Trouble::new("bug", "nothing is left of the journal")))
-}
-
-/// Open effects that may have been started, or ended, in what was lost.
-fn suspects(state: &RunState) -> Vec<Event> {
-    let outside = state.open_effects().filter(|e| e.wait.is_postable() && !e.policy.idempotent);
-    outside
-        .filter(|e| e.status != EffectStatus::Uncertain)
-        .map(|e| {
-            EffectUncertain {
-                effect_id: e.id,
-                epoch: e.epoch,
-                cause: "repaired".into(),
-                evidence: None,
-            }
-            .into()
-        })
-        .collect()
 }
 
 fn permit(outlook: &Outlook, loss: Loss) -> Result<()> {

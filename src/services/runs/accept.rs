@@ -3,18 +3,16 @@
 //! May not guess: what differs needs a decision. Invariant: nothing is pinned or appended before
 //! every difference has one.
 
-use crate::codecs::event::{
-    Accepted, Decision, DecisionAction, Event, ProcessAssigned, ProcessRef,
-};
+use crate::codecs::event::{Accepted, Decision, DecisionAction, ProcessAssigned, ProcessRef};
 use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::Seq;
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::replay::drafts;
+use crate::shells::pin::PinnedGraph;
 
 use super::check::{Checked, Line};
 use super::create::{Source, store_process};
-use super::open::SeenRun;
+use super::open::{OpenRun, SeenRun};
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
 
@@ -47,6 +45,8 @@ pub struct Plan {
     pub decisions: Vec<Decision>,
     /// Digest of both.
     pub digest: Digest,
+    /// Outputs of the run when it was looked at.
+    outputs: u64,
 }
 
 impl Runs {
@@ -72,7 +72,8 @@ impl Runs {
         let decisions = decide(&seen, &checked.lines, on_change, on_removed)?;
         let whole = Json::of(&(&checked.lines, &decisions, &checked.process));
         let digest = Digest::of(whole.as_str().as_bytes());
-        Ok(Plan { checked, decisions, digest })
+        let outputs = seen.state.outputs_count;
+        Ok(Plan { checked, decisions, digest, outputs })
     }
 
     /// Accepts: pins the new code beside the old and appends the decision.
@@ -85,15 +86,31 @@ impl Runs {
     ) -> Result<(Seq, ProcessRef)> {
         let (graph, _) = self.pin(source)?;
         let mut run = self.open(reference)?;
-        run.must_be_open()?;
+        let accepted = run.accept(&graph, plan, reason);
+        run.close_after(accepted)
+    }
+}
+
+impl OpenRun {
+    fn accept(
+        &mut self,
+        graph: &PinnedGraph,
+        plan: &Plan,
+        reason: Option<String>,
+    ) -> Result<(Seq, ProcessRef)> {
+        self.must_be_open()?;
+        let stale = |what: &str| Err(Error::Conflict(Trouble::new("plan_stale", what)));
         if graph.digest != plan.checked.process.digest {
-            let what = "the source changed after the plan was made";
-            return Err(Error::Conflict(Trouble::new("plan_stale", what)));
+            return stale("the source changed after the plan was made");
         }
-        let previous = run.state().process.clone();
+        // Outcomes may have arrived meanwhile; calls that nobody decided about may not.
+        if self.state().outputs_count != plan.outputs {
+            return stale("the run asked for more after the plan was made");
+        }
+        let previous = self.state().process.clone();
         let process = plan.checked.process.clone();
-        self.try_loading(&graph, &process, run.dir.id())?;
-        store_process(&run.dir, &graph)?;
+        self.runs.try_loading(graph, &process, self.dir.id())?;
+        store_process(&self.dir, graph)?;
         let accepted = Accepted {
             old_digest: previous.as_ref().map_or(process.digest, |p| p.digest),
             new_digest: process.digest,
@@ -108,21 +125,12 @@ impl Runs {
             inputs: None,
             inputs_blob: None,
             reason,
-            by: self.by.clone(),
+            by: self.runs.by.clone(),
         };
-        let seq = run.append(assigned.into())?.seq;
-        let gone: Vec<Event> = plan
-            .decisions
-            .iter()
-            .filter(|d| matches!(d.action, DecisionAction::Cancel | DecisionAction::Redo))
-            .filter_map(|d| run.state().effect(d.effect_id))
-            .filter(|e| e.status.is_open())
-            .map(|e| drafts::effect_cancelled(e, "superseded by accepted code", &self.by))
-            .collect();
-        for event in gone {
-            run.append(event)?;
+        let seq = self.append(assigned.into())?.seq;
+        while let Some(event) = self.engine.given_up() {
+            self.append(event)?;
         }
-        run.close()?;
         Ok((seq, process))
     }
 }

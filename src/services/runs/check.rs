@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::codecs::event::{Accepted, Event, ProcessAssigned, ProcessRef, Record};
 use crate::codecs::turn::Output;
 use crate::ground::digest::Digest;
-use crate::ground::id::EffectId;
+use crate::ground::id::{EffectId, Seq};
 use crate::machines::replay::check::{Divergence, Mark};
 use crate::machines::replay::engine::{Action, Engine, Input, Rest};
 use crate::shells::pin::PinnedGraph;
@@ -90,8 +90,8 @@ impl Runs {
         let strict = self.dry(&seen.dir, &seen.records, graph, &process)?;
         let by_key = match graph {
             Some(graph) if strict.divergence().is_some() => {
-                let accept = pretend_accept(seen, &process);
-                let mut records = seen.records.clone();
+                let mut records = before_end(seen);
+                let accept = pretend_accept(seen, &records, &process);
                 records.push(Arc::new(accept));
                 Some(self.dry(&seen.dir, &records, Some(graph), &process)?)
             }
@@ -106,7 +106,8 @@ impl Runs {
         };
         Ok(Checked {
             strict: strict.divergence().is_none() && strict.rest != Rest::Held,
-            held: strict.rest == Rest::Held,
+            held: strict.rest == Rest::Held
+                || by_key.as_ref().is_some_and(|dry| dry.rest == Rest::Held),
             divergence: strict.divergence().cloned(),
             next: strict.next.iter().map(Mark::of_output).collect(),
             lines,
@@ -182,8 +183,14 @@ fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
     Ok(engine)
 }
 
+/// The records up to the run's end: a run that has ended takes no other code, but one may ask.
+fn before_end(seen: &SeenRun) -> Vec<Arc<Record>> {
+    let open = |r: &&Arc<Record>| seen.state.end.is_none_or(|(_, seq)| r.seq < seq);
+    seen.records.iter().take_while(open).cloned().collect()
+}
+
 /// The record that an accept would append, without its decisions.
-fn pretend_accept(seen: &SeenRun, process: &ProcessRef) -> Record {
+fn pretend_accept(seen: &SeenRun, records: &[Arc<Record>], process: &ProcessRef) -> Record {
     let digest = Digest::of(b"");
     let accepted = Accepted {
         old_digest: seen.state.process.as_ref().map_or(digest, |p| p.digest),
@@ -201,8 +208,8 @@ fn pretend_accept(seen: &SeenRun, process: &ProcessRef) -> Record {
         reason: None,
         by: "check".into(),
     };
-    let head = seen.state.head;
-    Record { seq: head.seq.next(), at: seen.state.last_at, event: assigned.into(), sum: head.sum }
+    let (seq, sum) = records.last().map_or((Seq(0), seen.state.head.sum), |r| (r.seq, r.sum));
+    Record { seq: seq.next(), at: seen.state.last_at, event: assigned.into(), sum }
 }
 
 fn line(change: &'static str, effect: &crate::machines::effect::life::Effect) -> Line {

@@ -130,12 +130,13 @@ impl OpenRun {
         let runs = super::Runs { lock_wait_ms: 0, ..self.runs.clone() };
         let mut opened = match runs.open_dir(dir, Some(root)) {
             Ok(opened) => opened,
-            // Somebody else drives it; its outcome is taken the next time.
-            Err(Error::Conflict(_)) => return Ok(None),
+            // Somebody else drives it, or it is set aside: its outcome is taken the next time.
+            Err(Error::Conflict(_) | Error::Damaged(_)) => return Ok(None),
             Err(e) => return Err(e),
         };
         let ours = opened.state().parent.as_ref();
         if !ours.is_some_and(|p| p.run_id == *self.dir.id() && p.effect_id == id) {
+            opened.close()?;
             let why = format!("run {child_id} exists and is no child of this effect");
             let error = effect::plain_error("ChildRunError", why);
             let refused = resolution(&effect, Status::Error, "executor:run");
@@ -186,11 +187,17 @@ impl OpenRun {
         }
         let root = self.own_root()?;
         let Ok(dir) = root.view().run(&child_id) else { return Ok(None) };
-        let seen = self.runs.look_dir(dir.clone())?;
-        if !seen.state.is_open() {
-            return Ok(None);
-        }
-        let mut opened = self.runs.open_dir(dir, Some(root))?;
+        let runs = super::Runs { lock_wait_ms: 0, ..self.runs.clone() };
+        // One that is set aside, or driven by somebody else, is told the next time.
+        let mut opened = match runs.look_dir(dir.clone()) {
+            Ok(seen) if seen.state.is_open() => match runs.open_dir(dir, Some(root)) {
+                Ok(opened) => opened,
+                Err(Error::Conflict(_) | Error::Damaged(_)) => return Ok(None),
+                Err(e) => return Err(e),
+            },
+            Ok(_) | Err(Error::Damaged(_)) => return Ok(None),
+            Err(e) => return Err(e),
+        };
         if opened.state().is_open() && opened.state().cancel.is_none() {
             let reason = Some(format!("parent {} gave up effect {id}", self.dir.id()));
             let by = format!("parent:{}", self.dir.id());

@@ -18,6 +18,7 @@ use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 use crate::shells::run_dir::root::{self, Root};
 
 use super::hosts::Silence;
+use super::open::OpenRun;
 use super::source::DiskReader;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
@@ -103,10 +104,10 @@ impl Runs {
             non_interactive: new.non_interactive,
             by: self.by.clone(),
         };
-        let root = self.open_root(true)?;
         if let (Some(graph), Some(process)) = (&graph, &process) {
             warnings.extend(self.try_loading(graph, process, &run_id)?);
         }
+        let root = self.open_root(true)?;
         match self.build(&root, created, graph.as_ref()) {
             Ok(dir) => Ok(Created { dir, process, existed: false, warnings }),
             Err(Error::Conflict(t)) if t.code == "run_exists" => {
@@ -251,34 +252,14 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
         let (graph, _) = self.pin(source)?;
-        let process = graph.process_ref(source.process_id.clone());
+        let mut process = graph.process_ref(source.process_id.clone());
         let mut run = self.open(reference)?;
-        run.must_be_open()?;
-        let previous = run.state().process.clone();
-        if previous.is_some() && !force {
-            let what = format!("run {} has a process already", run.dir.id());
-            let hint = "give --force, or take new code over with `dormouse run accept`";
-            let trouble = Trouble::new("process_assigned", what).next(hint);
-            return Err(Error::Conflict(trouble));
-        }
-        self.try_loading(&graph, &process, run.dir.id())?;
-        store_process(&run.dir, &graph)?;
-        run.append(
-            ProcessAssigned {
-                process: process.clone(),
-                previous: previous.clone(),
-                force: previous.is_some(),
-                accepted: None,
-                inputs,
-                inputs_blob: None,
-                reason,
-                by: self.by.clone(),
-            }
-            .into(),
-        )?;
+        // The profile of a run never changes.
+        let pinned = run.state().process.as_ref();
+        process.api = pinned.map_or(process.api, |p| p.api);
+        let previous = run.assign(&graph, process.clone(), inputs, force, reason);
         let dir = run.dir.clone();
-        run.close()?;
-        Ok((dir, process, previous))
+        Ok((dir, process, run.close_after(previous)?))
     }
 }
 
@@ -287,6 +268,43 @@ fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = graph.files.iter().map(|f| (f.path.clone(), f.bytes.clone())).collect();
     files.push((LOCK_FILE.to_owned(), graph.lock().print().into_bytes()));
     files
+}
+
+impl OpenRun {
+    /// Gives this run its process. Gives the one it had.
+    fn assign(
+        &mut self,
+        graph: &PinnedGraph,
+        process: ProcessRef,
+        inputs: Option<Json>,
+        force: bool,
+        reason: Option<String>,
+    ) -> Result<Option<ProcessRef>> {
+        self.must_be_open()?;
+        let previous = self.state().process.clone();
+        if previous.is_some() && !force {
+            let what = format!("run {} has a process already", self.dir.id());
+            let hint = "give --force, or take new code over with `dormouse run accept`";
+            let trouble = Trouble::new("process_assigned", what).next(hint);
+            return Err(Error::Conflict(trouble));
+        }
+        self.runs.try_loading(graph, &process, self.dir.id())?;
+        store_process(&self.dir, graph)?;
+        self.append(
+            ProcessAssigned {
+                process,
+                previous: previous.clone(),
+                force: previous.is_some(),
+                accepted: None,
+                inputs,
+                inputs_blob: None,
+                reason,
+                by: self.runs.by.clone(),
+            }
+            .into(),
+        )?;
+        Ok(previous)
+    }
 }
 
 /// Where a pinned process stands in a run directory: the first one in `process/`, later ones
@@ -361,9 +379,13 @@ fn load_failed(failure: &LoadFailure) -> Error {
         "E_MODULE_SYNTAX",
     ];
     let known = CODES.iter().find(|code| **code == failure.code);
-    let stack = failure.stack.as_ref().map_or(String::new(), |s| format!("\n{}", s.trim_end()));
-    let what = format!("{}{stack}", failure.message);
-    Error::Refused(Trouble::new(known.copied().unwrap_or("E_MODULE_ERROR"), what))
+    let mut trouble = Trouble::new(
+        known.copied().unwrap_or("E_MODULE_ERROR"),
+        failure.message.replace('\n', " "),
+    );
+    let stack = failure.stack.as_deref().unwrap_or("");
+    trouble.next.extend(stack.lines().map(|line| line.trim().to_owned()));
+    Error::Refused(trouble)
 }
 
 /// The digest of what a client asked for under a key.

@@ -30,6 +30,7 @@ use crate::ports::disk::Disk;
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::root::{self, Options, Root, RootView};
 use hosts::Hosts;
+use trouble::Trouble;
 
 /// Where runs are kept and with what they are worked on. Made once by a door.
 #[derive(Clone)]
@@ -70,6 +71,10 @@ impl Runs {
     /// The directory of the run that `reference` means: an id, the only run whose id begins with
     /// it, or a path.
     pub fn find(&self, reference: &str) -> Result<RunDir> {
+        if reference.is_empty() {
+            let nameless = Trouble::new("run_id_invalid", "the run is named by an empty word");
+            return Err(Error::Invalid(nameless.next("dormouse run list")));
+        }
         if reference.contains('/') || matches!(reference, "." | "..") {
             return Ok(root::run_at(&self.disk, Path::new(reference))?);
         }

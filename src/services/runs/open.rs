@@ -87,7 +87,8 @@ impl Runs {
     /// Opens the root that a run directory stands in, shared.
     fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
         let mut runs = self.clone();
-        if let Some(above) = dir.path().parent() {
+        // The path may be relative, or end in a dot.
+        if let Some(above) = self.disk.canonicalize(dir.path())?.parent() {
             above.clone_into(&mut runs.root);
         }
         runs.open_root(false)
@@ -201,9 +202,30 @@ impl OpenRun {
         value_of(&self.dir, payload)
     }
 
+    /// Closes the run after a deed, whatever became of that: a refusal must leave the run as closed
+    /// as it was, or the next writer would take this one for dead.
+    pub fn close_after<T>(self, done: Result<T>) -> Result<T> {
+        let closed = self.close();
+        let done = done?;
+        closed?;
+        Ok(done)
+    }
+
+    /// Closes the run after a deed that failed, and gives why.
+    #[must_use]
+    pub fn close_failed(self, error: Error) -> Error {
+        // The deed's error counts more than one of closing.
+        let _ = self.close();
+        error
+    }
+
     /// Writes what is derived, says that everything is durable, lets the run go.
     pub fn close(self) -> Result<()> {
-        derived::at_close(&self);
+        // A record that could not be written was folded all the same. What is derived from it would
+        // vouch for it, and the run would count as damaged.
+        if self.writer.head() == self.state().head {
+            derived::at_close(&self);
+        }
         Ok(self.writer.close()?)
     }
 }

@@ -88,11 +88,7 @@ impl Runs {
     pub fn post(&self, reference: &str, posting: Posting) -> Result<Posted> {
         let mut run = self.open(reference)?;
         let posted = run.post(posting);
-        // A refusal must leave the run as closed as it was.
-        let closed = run.close();
-        let posted = posted?;
-        closed?;
-        Ok(posted)
+        run.close_after(posted)
     }
 
     /// Gives up one effect.
@@ -103,29 +99,38 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<Seq> {
         let mut run = self.open(reference)?;
-        let Some(effect) = run.state().effect(id).cloned() else {
-            return Err(Refusal::UnknownEffect(id).into());
+        let cancelled = run.cancel_effect(id, reason);
+        run.close_after(cancelled)
+    }
+}
+
+impl OpenRun {
+    fn cancel_effect(&mut self, id: EffectId, reason: Option<String>) -> Result<Seq> {
+        let Some(effect) = self.state().effect(id).cloned() else {
+            return Err(self.name_them(id, Refusal::UnknownEffect(id).into()));
         };
         if effect.status == EffectStatus::Cancelled {
             return Ok(effect.ended.map_or(Seq(0), |e| e.seq));
         }
         if let Some(ended) = &effect.ended {
             let status = effect.status.name();
-            return Err(Refusal::Ended { id, status, seq: ended.seq }.into());
+            let refusal = Refusal::Ended { id, status, seq: ended.seq };
+            return Err(self.name_them(id, refusal.into()));
         }
-        run.must_be_open()?;
+        self.must_be_open()?;
         let reason = reason.unwrap_or_else(|| "cancelled by operator".into());
-        let event = match drafts::effect_cancelled(&effect, &reason, &self.by) {
+        let event = match drafts::effect_cancelled(&effect, &reason, &self.runs.by) {
             Event::EffectCancelled(e) => EffectCancelled { reason, ..e },
             _ => return Err(Error::Bug(Trouble::new("bug", "not a cancellation"))),
         };
-        let seq = run.append(event.into())?.seq;
-        run.close()?;
-        Ok(seq)
+        Ok(self.append(event.into())?.seq)
     }
-}
 
-impl OpenRun {
+    /// Puts the names of this run and effect into the commands that an error recommends.
+    fn name_them(&self, id: EffectId, error: Error) -> Error {
+        error.named(self.dir.id().as_str(), &id.to_string())
+    }
+
     fn post(&mut self, mut posting: Posting) -> Result<Posted> {
         let id = posting.effect;
         let def = self.definition(id)?;
@@ -232,7 +237,7 @@ impl OpenRun {
 
     /// Keeps a refused post as evidence and gives the refusal.
     fn refused(&self, posting: &Posting, refusal: Refusal) -> Error {
-        let error = Error::from(refusal);
+        let error = self.name_them(posting.effect, refusal.into());
         let known = self.state().effect(posting.effect);
         let Some(effect) = known else { return error };
         let evidence = json!({

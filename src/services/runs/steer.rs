@@ -195,10 +195,7 @@ impl Runs {
     ) -> Result<Done> {
         let mut run = self.open(reference)?;
         let done = deed(&mut run);
-        let closed = run.close();
-        let done = done?;
-        closed?;
-        Ok(done)
+        run.close_after(done)
     }
 }
 
@@ -227,7 +224,8 @@ impl OpenRun {
             Some(patched) => patched.clone(),
             None => match record_at(self.records(), seq).map(|r| &r.event) {
                 Some(Event::EffectResolved(r)) => {
-                    let payload = Payload::join(r.value.as_ref(), r.value_blob.as_ref());
+                    let payload = Payload::join(r.value.as_ref(), r.value_blob.as_ref())
+                        .or_else(|| signal_payload(self, r.signal_seq?));
                     payload.map(|p| self.value(&p)).transpose()?.unwrap_or_else(Json::null)
                 }
                 _ => Json::null(),
@@ -243,5 +241,15 @@ impl OpenRun {
         }
         *place = value.to_value();
         Ok(Patch { effect_id: id, path, value: Json::of(&whole) })
+    }
+}
+
+/// The payload of a signal that resolved an effect.
+fn signal_payload(run: &OpenRun, seq: Seq) -> Option<Payload> {
+    match record_at(run.records(), seq).map(|r| &r.event) {
+        Some(Event::SignalReceived(s)) => {
+            Payload::join(s.payload.as_ref(), s.payload_blob.as_ref())
+        }
+        _ => None,
     }
 }

@@ -89,15 +89,28 @@ impl Error {
     /// The same error with one more thing to do.
     #[must_use]
     pub fn and_next(mut self, hint: impl Into<String>) -> Self {
+        self.trouble_mut().next.push(hint.into());
+        self
+    }
+
+    /// The same error with the names of a run and an effect in the commands that help.
+    #[must_use]
+    pub fn named(mut self, run: &str, effect: &str) -> Self {
+        for next in &mut self.trouble_mut().next {
+            *next = next.replace("EFFECT", effect).replace("RUN", run);
+        }
+        self
+    }
+
+    fn trouble_mut(&mut self) -> &mut Trouble {
         let (Self::Invalid(t)
         | Self::NotFound(t)
         | Self::Conflict(t)
         | Self::Damaged(t)
         | Self::Refused(t)
         | Self::Bug(t)
-        | Self::Storage { trouble: t, .. }) = &mut self;
-        t.next.push(hint.into());
-        self
+        | Self::Storage { trouble: t, .. }) = self;
+        t
     }
 }
 
@@ -120,7 +133,10 @@ impl From<disk::Error> for Error {
             disk::Kind::NotFound => "file_not_found",
             _ => "storage_failed",
         };
-        let trouble = Trouble::new(code, chain(&error));
+        let mut trouble = Trouble::new(code, chain(&error));
+        if error.kind == disk::Kind::Denied {
+            trouble = trouble.next("look at its owner and permissions with `ls -ld`");
+        }
         match error.kind {
             disk::Kind::NotFound => Self::NotFound(trouble),
             disk::Kind::WrongKind | disk::Kind::BadName => {
@@ -262,7 +278,10 @@ impl From<Refusal> for Error {
             Refusal::StaleLease { .. } => ("stale_lease", None),
             Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
             Refusal::AttemptClosed { .. } => ("attempt_closed", None),
-            Refusal::NotPostable { .. } => ("not_postable", None),
+            Refusal::NotPostable { kind, .. } if kind == "signal" => {
+                ("not_postable", Some("dormouse run signal RUN NAME"))
+            }
+            Refusal::NotPostable { .. } => ("not_postable", Some("dormouse run show RUN")),
             Refusal::KeyMismatch { .. } => ("invocation_key_mismatch", None),
             Refusal::ValueInvalid { .. } => ("value_invalid", None),
             Refusal::RunEnded(_) => ("run_ended", None),

@@ -122,6 +122,14 @@ pub fn waiting_reason(state: &RunState) -> String {
     }
 }
 
+/// What people call an effect: its label, unless that only repeats the kind and there is a title.
+#[must_use]
+pub fn display_name(action: &Value) -> &str {
+    let text = |name: &str| action[name].as_str();
+    let label = text("label").filter(|label| Some(*label) != text("kind"));
+    label.or_else(|| text("title")).or_else(|| text("label")).unwrap_or("")
+}
+
 /// Breakpoints whose timeout has passed and that only mark it.
 #[must_use]
 pub fn overdue(state: &RunState, now: Timestamp) -> Vec<String> {
@@ -208,6 +216,7 @@ impl Look<'_> {
             "stepId": effect.key, "taskDefRef": format!("tasks/{id}/task.json"),
             "inputsRef": format!("tasks/{id}/inputs.json"), "requestedAt": effect.requested_at,
             "schedulerHints": hints, "status": effect.status.name(), "epoch": effect.epoch,
+            "title": effect.title,
         });
         if effect.wait.is_postable() {
             return action;
@@ -250,6 +259,7 @@ impl Look<'_> {
             "epoch": effect.epoch, "leasedBy": effect.worker.as_ref().filter(|_| {
                 effect.status == EffectStatus::Started
             }),
+            "title": effect.title,
         })
     }
 }

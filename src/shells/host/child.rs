@@ -9,11 +9,20 @@ use crate::ground::limits::HOST_KILL_AFTER_MS;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
+/// Lets this process end with the one that started it. A parent that is killed closes the pipe, but
+/// a process in the middle of a turn looks at no pipe, and some native calls never end.
+fn end_with_parent() {
+    // Where the kernel cannot do this, the CPU limit ends a turn and the closed pipe the process.
+    // The kernel means the thread that started us: whoever does so from a thread must keep it.
+    let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+}
+
 /// Serves one instance over standard input and output: the hidden command `dormouse host`.
 ///
 /// # Errors
 /// As [`run_host`].
 pub fn run_host_on_stdio() -> io::Result<()> {
+    end_with_parent();
     run_host(&mut io::stdin().lock(), &mut Unbuffered(io::stdout()))
 }
 

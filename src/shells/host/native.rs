@@ -11,7 +11,7 @@ use crate::ground::id::EffectId;
 use crate::ground::limits::{
     ERROR_BYTES_MAX, JSON_DEPTH_MAX, PARALLEL_DEPTH_MAX, TURN_LOG_BYTES_MAX, TURN_LOG_LINES_MAX,
 };
-use crate::machines::effect::key;
+use crate::machines::effect::{key, policy};
 use rquickjs::{Ctx, Exception, FromJs, Function, Object, Result, TypedArray, Value};
 use sha2::Digest as _;
 use std::cell::RefCell;
@@ -132,7 +132,13 @@ fn identity<'js>(ctx: &Ctx<'js>, native: &Object<'js>, shared: &Rc<Shared>) -> R
         |scope: String, group: f64, label: String| key::branch_scope(&scope, whole(group), &label);
     native.set("branchScope", Function::new(ctx.clone(), branch)?)?;
     let effect_id = |ordinal: u32| EffectId::new(ordinal).to_string();
-    native.set("effectId", Function::new(ctx.clone(), effect_id)?)
+    native.set("effectId", Function::new(ctx.clone(), effect_id)?)?;
+    let me = Rc::clone(shared);
+    let policy_error = move |ctx: Ctx<'js>, kind: String, text: Option<String>| {
+        let options = me.optional(&ctx, text, "the options")?;
+        Result::Ok(policy::resolve(&kind, options.as_ref()).err())
+    };
+    native.set("policyError", Function::new(ctx.clone(), policy_error)?)
 }
 
 /// A counter of the prelude: a whole number far below 2^53.

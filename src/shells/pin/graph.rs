@@ -444,11 +444,11 @@ impl Loader<'_> {
         }
         let failed = |e: io::Error| unreadable(path, &e).at(site);
         if let FileKind::File(size) = self.reader.kind(&file).map_err(failed)? {
-            self.admit(size).map_err(|e| e.at(site))?;
+            self.admit(path, size).map_err(|e| e.at(site))?;
         }
         let bytes = self.reader.read(&file).map_err(failed)?;
         self.bytes += bytes.len() as u64;
-        self.admit(0).map_err(|e| e.at(site))?;
+        self.admit(path, 0).map_err(|e| e.at(site))?;
         if let Some(first) = self.reals.insert(real, path.to_owned()) {
             self.warnings.push(format!(
                 "{path}: the same file as {first}: a module reached by two paths is two modules"
@@ -458,15 +458,17 @@ impl Loader<'_> {
     }
 
     /// Whether one more file of `size` bytes is within the limits.
-    fn admit(&self, size: u64) -> Result<(), PinError> {
+    fn admit(&self, path: &str, size: u64) -> Result<(), PinError> {
         let hint = "a process should carry code; leave data to tasks or inputs";
         if self.files.len() >= MODULE_FILES_MAX {
-            let message = format!("more than {MODULE_FILES_MAX} modules (module_files_max)");
+            let message =
+                format!("{path} is one of more than {MODULE_FILES_MAX} modules (module_files_max)");
             return Err(PinError::new(E_MODULE_LIMIT, message, hint));
         }
         if self.bytes + size > MODULE_BYTES_MAX {
-            let message =
-                format!("modules of more than {MODULE_BYTES_MAX} bytes (module_bytes_max)");
+            let message = format!(
+                "with {path} the modules have more than {MODULE_BYTES_MAX} bytes (module_bytes_max)"
+            );
             return Err(PinError::new(E_MODULE_LIMIT, message, hint));
         }
         Ok(())
@@ -495,13 +497,16 @@ impl Loader<'_> {
             }),
             Err(e) => Err(e),
         };
-        if import.kind == ImportKind::ChildRun {
+        let note = match import.kind {
             // Only a guess: some other `run` may take a path that is no module.
-            if let Err(e) = &found {
-                let note = "if it names a child run's process, that will fail";
-                self.warnings.push(format!("{site}: {}: {note}", e.message));
-            }
-            return Ok(found.ok());
+            ImportKind::ChildRun => Some("if it names a child run's process, that will fail"),
+            // Its rejection may be what the author expects.
+            ImportKind::Dynamic => Some("this import() will be rejected"),
+            ImportKind::Static | ImportKind::Reexport => None,
+        };
+        if let (Err(e), Some(note)) = (&found, note) {
+            self.warnings.push(format!("{site}: {}: {note}", e.message));
+            return Ok(None);
         }
         let path = found?;
         if import.json && ModuleKind::of(&path) != ModuleKind::Json {

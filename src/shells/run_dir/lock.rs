@@ -107,7 +107,8 @@ impl Holder {
     /// This process, as its notes will name it.
     #[must_use]
     pub fn this_process(disk: &dyn Disk, clock: &dyn Clock) -> Self {
-        let cmd = std::env::args().collect::<Vec<_>>().join(" ");
+        let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        let cmd = words.collect::<Vec<_>>().join(" ");
         Self {
             pid: std::process::id(),
             boot_id: disk.boot_id(),

@@ -19,11 +19,11 @@ use crate::services::runs::post::Posting;
 /// What can be done about decisions.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// List what waits for a person
+    #[command(about = "List what waits for a person")]
     List(list::Args),
-    /// Approve
+    #[command(about = "Approve")]
     Approve(approve::Args),
-    /// Reject
+    #[command(about = "Reject")]
     Reject(reject::Args),
 }
 

@@ -13,9 +13,9 @@ use super::failure::{Exit, Failure};
 /// What can be seen of a journal.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Print the records of a journal, as far as they verify
+    #[command(about = "Print the records of a journal, as far as they verify")]
     Show(show::Args),
-    /// Check every byte of a journal
+    #[command(about = "Check every byte of a journal")]
     Verify(verify::Args),
 }
 

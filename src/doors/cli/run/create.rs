@@ -30,9 +30,11 @@ pub(crate) struct Args {
     run_id: Option<String>,
     /// Asked again with the same key and request, the same run is returned
     #[arg(long, value_name = "KEY")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     idempotency_key: Option<String>,
     /// Words for finding the run
     #[arg(long = "tag", value_name = "WORD")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     tags: Vec<String>,
     /// Answer every breakpoint at once
     #[arg(long)]

@@ -5,7 +5,7 @@
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::RunArg;
-use super::iterate::held;
+use super::iterate::{bare, held};
 use super::progress::Report;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
@@ -13,7 +13,6 @@ use crate::doors::cli::output;
 use crate::machines::replay::engine::Rest;
 use crate::services::runs::Error;
 use crate::services::runs::children::Progress;
-use crate::services::runs::trouble::Trouble;
 
 /// Longest nap: others may post meanwhile.
 const NAP_MS_MAX: i64 = 500;
@@ -66,11 +65,13 @@ fn drive(args: &Args, context: &Context, line: &ProgressBar) -> Result<Report, F
                 run.close()?;
                 return held(context, reference, error);
             }
-            other => other?,
+            Err(error) => return Err(run.close_failed(error).into()),
+            Ok(progress) => progress,
         };
         if progress.rest == Rest::Bare {
-            let what = format!("run {} has no process assigned", run.dir.id());
-            return Err(Error::Refused(Trouble::new("run_is_bare", what)).into());
+            let id = run.dir.id().clone();
+            run.close()?;
+            return Err(bare(&id));
         }
         let wake = wake_at(&progress).filter(|wake| latest.is_none_or(|latest| *wake <= latest));
         let report = Report::of(&run, &progress.rest)?;

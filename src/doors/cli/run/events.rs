@@ -86,7 +86,7 @@ fn follow(args: &Args, context: &Context) -> Result<Exit, Failure> {
             if context.json { output::json(&event) } else { print(&event) }
         }
         since = since.max(seen.state.head.seq);
-        if !seen.state.is_open() {
+        if !seen.state.is_open() || output::has_ended() {
             return Ok(Exit::Done);
         }
         context.runs.clock.sleep_millis(FOLLOW_MS);

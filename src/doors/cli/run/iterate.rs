@@ -6,6 +6,7 @@ use super::RunArg;
 use super::progress::Report;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
+use crate::ground::id::RunId;
 use crate::machines::replay::engine::Rest;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
@@ -36,18 +37,24 @@ fn iterate(context: &Context, reference: &str) -> Result<Report, Failure> {
             run.close()?;
             return held(context, reference, error);
         }
-        other => other?,
+        Err(error) => return Err(run.close_failed(error).into()),
+        Ok(progress) => progress,
     };
     if progress.rest == Rest::Bare {
         let id = run.dir.id().clone();
         run.close()?;
-        let next = format!("dormouse run assign-process {id} --entry FILE");
-        let trouble = Trouble::new("run_is_bare", format!("run {id} has no process assigned"));
-        return Err(Error::Refused(trouble.next(next)).into());
+        return Err(bare(&id));
     }
     let report = Report::of(&run, &progress.rest)?;
     run.close()?;
     Ok(report)
+}
+
+/// The refusal of a run that has no process yet.
+pub(super) fn bare(id: &RunId) -> Failure {
+    let next = format!("dormouse run assign-process {id} --entry FILE");
+    let trouble = Trouble::new("run_is_bare", format!("run {id} has no process assigned"));
+    Error::Refused(trouble.next(next)).into()
 }
 
 /// A run that is damaged is held by that: said as a state, and as an error.

@@ -32,44 +32,44 @@ use super::failure::{Exit, Failure};
 /// What can be done with runs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Create a run, with a process or bare
+    #[command(about = "Create a run, with a process or bare")]
     Create(create::Args),
-    /// Let a run go on until it waits or ends
+    #[command(about = "Let a run go on until it waits or ends")]
     Iterate(iterate::Args),
-    /// Iterate and fire timers until the run ends or waits for someone outside
+    #[command(about = "Iterate and fire timers until the run ends or waits for someone outside")]
     Drive(drive::Args),
-    /// Show where a run stands
+    #[command(about = "Show where a run stands")]
     Status(status::Args),
-    /// Show a run with everything that is pending
+    #[command(about = "Show a run with everything that is pending")]
     Show(show::Args),
-    /// Print the events of a run
+    #[command(about = "Print the events of a run")]
     Events(events::Args),
-    /// Follow a run until it ends
+    #[command(about = "Follow a run until it ends")]
     Watch(watch::Args),
-    /// List the runs of the root
+    #[command(about = "List the runs of the root")]
     List(list::Args),
-    /// Send a signal to a run
+    #[command(about = "Send a signal to a run")]
     Signal(signal::Args),
-    /// Ask a run to stop; its process may clean up
+    #[command(about = "Ask a run to stop; its process may clean up")]
     Cancel(cancel::Args),
-    /// End a run from outside, at once
+    #[command(about = "End a run from outside, at once")]
     Halt(halt::Args),
-    /// Keep a run from going on; posts and signals are still taken
+    #[command(about = "Keep a run from going on; posts and signals are still taken")]
     Pause(pause::Args),
-    /// Let a paused or held run go on
+    #[command(about = "Let a paused or held run go on")]
     Resume(resume::Args),
-    /// Let a run that an error of its process holds go on, with another value if need be
+    #[command(about = "Let a run go on that an error of its process holds")]
     #[command(alias = "recover-process-error")]
     Recover(recover::Args),
-    /// Give a bare run its process
+    #[command(about = "Give a bare run its process")]
     AssignProcess(assign_process::Args),
-    /// Replay a run against its own or other code; nothing is written
+    #[command(about = "Replay a run against its own or other code; nothing is written")]
     Check(check::Args),
-    /// Take other code over for an open run
+    #[command(about = "Take other code over for an open run")]
     Accept(accept::Args),
-    /// Make the derived state of a run anew
+    #[command(about = "Make the derived state of a run anew")]
     RebuildState(rebuild_state::Args),
-    /// Show what would mend a journal, and do it with --yes
+    #[command(about = "Show what would mend a journal, and do it with --yes")]
     RepairJournal(repair_journal::Args),
 }
 

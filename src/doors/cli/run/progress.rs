@@ -80,10 +80,10 @@ impl Report {
         output::line(&format!("run {run} is {}: {}", text("status"), text("reason")));
         for action in self.value["nextActions"].as_array().into_iter().flatten() {
             let part = |name: &str| action[name].as_str().unwrap_or("").to_owned();
-            let (id, kind, label) = (part("effectId"), part("kind"), part("label"));
-            let status = part("status");
+            let (id, kind, status) = (part("effectId"), part("kind"), part("status"));
             let mark = if status == "requested" { String::new() } else { format!(" ({status})") };
-            output::line(&format!("  {id}  {kind:<12} {label}{mark}"));
+            let name = view::display_name(action);
+            output::line(&format!("  {id}  {kind:<12} {name}{mark}"));
         }
         if !self.value["output"].is_null() {
             output::line(&format!("  output: {}", self.value["output"]));

@@ -9,6 +9,7 @@ use super::status::status;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
+use crate::services::runs::view;
 
 /// Show a run with its process, inputs and everything that is pending.
 #[derive(Debug, clap::Args)]
@@ -42,7 +43,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         .effects
         .values()
         .map(|e| {
-            let label = e.label.as_ref().or(e.title.as_ref()).cloned().unwrap_or_default();
+            let label = view::display_name(&look.task(e)).to_owned();
             vec![e.id.to_string(), e.kind.clone(), e.status.name().into(), e.key.clone(), label]
         })
         .collect();

@@ -31,9 +31,11 @@ pub(crate) struct Args {
     value_inline: Option<String>,
     /// What a wait may name besides
     #[arg(long, value_name = "KEY")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     correlation_key: Option<String>,
     /// The same id is accepted once
     #[arg(long, value_name = "ID", alias = "dedupe-key")]
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     signal_id: Option<String>,
 }
 

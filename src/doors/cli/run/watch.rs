@@ -49,6 +49,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             let completed = end.name() == "completed";
             return Ok(if completed { Exit::Done } else { Exit::No });
         }
+        if output::has_ended() {
+            return Ok(Exit::Done);
+        }
         if until.is_some_and(|until| clock.now() >= until) {
             return Ok(Exit::No);
         }

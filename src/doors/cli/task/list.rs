@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
+use crate::services::runs::view;
 
 /// List the effects of a run.
 ///
@@ -41,7 +42,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         .iter()
         .map(|task| {
             let text = |name: &str| task[name].as_str().unwrap_or("").to_owned();
-            ["effectId", "kind", "status", "taskId", "label"].map(text).to_vec()
+            let mut row = ["effectId", "kind", "status", "taskId"].map(text).to_vec();
+            row.push(view::display_name(task).to_owned());
+            row
         })
         .collect();
     if rows.is_empty() {

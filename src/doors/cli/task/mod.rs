@@ -17,13 +17,13 @@ use crate::services::runs::open::SeenRun;
 /// What can be done with the effects of a run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// List the effects of a run
+    #[command(about = "List the effects of a run")]
     List(list::Args),
-    /// Show one effect with its definition, arguments and outcome
+    #[command(about = "Show one effect with its definition, arguments and outcome")]
     Show(show::Args),
-    /// Post the outcome of an effect
+    #[command(about = "Post the outcome of an effect")]
     Post(Box<post::Args>),
-    /// Give up an effect
+    #[command(about = "Give up an effect")]
     Cancel(cancel::Args),
 }
 
@@ -61,6 +61,7 @@ pub(super) fn unknown_effect(seen: &SeenRun, id: EffectId) -> Failure {
     let refusal = crate::machines::effect::post::Refusal::UnknownEffect(id);
     let mut error = crate::services::runs::Error::from(refusal);
     let last = seen.state.effects.keys().next_back();
+    error = error.named(seen.dir.id().as_str(), &id.to_string());
     if let Some(last) = last.filter(|last| **last < id) {
         error = error.and_next(format!("the last effect of this run is {last}"));
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::EffectArg;
+use super::{EffectArg, unknown_effect};
 use crate::codecs::event::{ErrorInfo, Status};
 use crate::codecs::json::{Json, Surrogates, gate};
 use crate::doors::cli::context::Context;
@@ -50,10 +50,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH", conflicts_with = "stderr_file")]
     stderr_ref: Option<String>,
     /// When the work began
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     started_at: Option<String>,
     /// When it ended
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     finished_at: Option<String>,
     /// Anything to keep beside the outcome: a JSON file
     #[arg(long, value_name = "FILE")]
@@ -75,14 +75,23 @@ enum PostStatus {
     Error,
 }
 
+/// A time that a record keeps as it was given.
+fn time(text: &str) -> Result<String, String> {
+    let wrong = |_| "give a time such as 2026-11-20T12:00:00Z".to_owned();
+    text.parse::<jiff::Timestamp>().map(|_| text.to_owned()).map_err(wrong)
+}
+
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let posting = posting(args, context)?;
     if args.dry_run {
-        let dir = context.runs.find(&args.target.run)?;
+        let seen = context.runs.look(&args.target.run)?;
+        if seen.state.effect(posting.effect).is_none() {
+            return Err(unknown_effect(&seen, posting.effect));
+        }
         output::json(&json!({
             "status": "skipped", "dryRun": true,
             "plan": {
-                "runDir": dir.path(), "effectId": posting.effect, "status": posting.status,
+                "runDir": seen.dir.path(), "effectId": posting.effect, "status": posting.status,
                 "valueProvided": posting.value.is_some(),
                 "errorProvided": posting.error.is_some(),
                 "stdoutRef": args.stdout_ref, "stderrRef": args.stderr_ref,
@@ -107,6 +116,9 @@ pub(in crate::doors::cli) fn report(context: &Context, effect: &str, posted: &Po
             "outcome {status} of effect {effect} {word} (record {})",
             posted.seq
         ));
+        if posted.normalised_shell_failure {
+            output::remark("the error of a shell task is stored as a value with success: false");
+        }
         return;
     }
     output::json(&json!({

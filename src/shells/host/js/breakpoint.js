@@ -2,7 +2,7 @@
 // answers. Invariant: an answer is a value; a rejection of the proposal never throws.
 
 import { call } from "dormouse:call";
-import { guard } from "dormouse:state";
+import { guard, guardRead } from "dormouse:state";
 import { deepFreeze, toText } from "dormouse:json";
 import { keyOf, policyText, readOptions } from "dormouse:options";
 import { cleanLabels } from "dormouse:task";
@@ -24,7 +24,7 @@ export const checkpoint = (view) => (payload, options) =>
   ask(view, "checkpoint", payload, options);
 
 export const getBreakpointData = () => (id) => {
-  guard("getBreakpointData");
+  guardRead("getBreakpointData");
   const text = answers.get(String(id));
   return text === undefined ? undefined : JSON.parse(text);
 };

@@ -4,7 +4,8 @@
 
 import { config, native, strict, when } from "dormouse:native";
 import {
-  EffectCancelledError, InvocationCollisionError, RunCancelledError, fromPosted,
+  EffectCancelledError, InvalidTaskDefinitionError, InvocationCollisionError, RunCancelledError,
+  fromPosted,
 } from "dormouse:errors";
 import {
   ambient, countOutput, exceed, guard, scopeOf, shieldOf, site, state, warn,
@@ -94,6 +95,7 @@ function request(entry, spec, parts, where) {
     if (open.size >= config.limits.openEffects) {
       throw exceed("open_effects_max", config.limits.openEffects);
     }
+    const options = policyOf(parts);
     countOutput();
     entry.kind = parts.kind;
     entry.taskId = parts.taskId;
@@ -105,12 +107,22 @@ function request(entry, spec, parts, where) {
       scope: entry.scopePath, kind: wellFormed(parts.kind), taskId: parts.taskId,
       title: wellFormed(parts.title), label: wellFormed(parts.label),
       labels: parts.labels ?? [], def: parts.def, args: spec.args, argsDigest: entry.digest,
-      options: parts.options, cleanup: entry.shielded, site: where,
+      options, cleanup: entry.shielded, site: where,
     });
     open.set(entry.ordinal, entry);
   } catch (error) {
     settleNow(entry, { error });
   }
+}
+
+// Options that make no sense are refused before anything is requested. Upstream ignores them: under
+// its rules they are left out and said.
+function policyOf(parts) {
+  const why = native.policyError(wellFormed(parts.kind), parts.options);
+  if (why === undefined) return parts.options;
+  if (strict) throw new InvalidTaskDefinitionError(why, { taskId: parts.taskId });
+  warn(`the options of ${parts.taskId ?? parts.kind} are left out: ${why}`);
+  return undefined;
 }
 
 // A second call with the same explicit key: the same outcome, no new effect.

@@ -59,7 +59,7 @@ for (const name of [
 // --- Date: the present is the run clock, the time zone is UTC.
 
 function RunDate(...args) {
-  if (new.target === undefined) return new GlobalDate(state.clockMs).toString();
+  if (new.target === undefined) return new RunDate().toString();
   return Reflect.construct(GlobalDate, args.length === 0 ? [state.clockMs] : args, new.target);
 }
 Object.defineProperty(RunDate, "name", { value: "Date" });
@@ -75,6 +75,14 @@ install("Date", RunDate);
 const iso = GlobalDate.prototype.toISOString;
 const valueOfDate = GlobalDate.prototype.getTime;
 const orInvalid = (date, text) => Number.isNaN(valueOfDate.call(date)) ? "Invalid Date" : text();
+// The engine leaves out the zone's name, which other engines print.
+for (const name of ["toString", "toTimeString"]) {
+  const plain = GlobalDate.prototype[name];
+  method(GlobalDate.prototype, name, 0, function () {
+    const text = plain.call(this);
+    return text.endsWith("GMT+0000") ? `${text} (Coordinated Universal Time)` : text;
+  });
+}
 method(GlobalDate.prototype, "toLocaleString", 0, function () {
   return orInvalid(this, () => iso.call(this));
 });

@@ -2,7 +2,7 @@
 // to whom a call is attributed. May not know intrinsics. Invariant: `ambient` changes only where
 // the process API says so (its §6.1).
 
-import { config, native } from "dormouse:native";
+import { config, native, strict } from "dormouse:native";
 import { coded, describe } from "dormouse:errors";
 
 // A place in the tree of branches: counters for groups, keys and draws live here.
@@ -35,9 +35,19 @@ export function guard(what) {
   if (state.building > 0) {
     throw coded("E_CTX_IN_BUILD", `ctx.${what} was called while a task definition was built`);
   }
+  guardOpen(what);
+}
+
+function guardOpen(what) {
   if (state.closed) {
     throw coded("E_CTX_CLOSED", `ctx.${what} was called after the process ended`);
   }
+}
+
+// The same for members that ask for nothing: upstream's rules let builders read them.
+export function guardRead(what) {
+  if (strict) guard(what);
+  else guardOpen(what);
 }
 
 // The scope of a call made through `view`: its own, or the ambient one.

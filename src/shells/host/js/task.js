@@ -62,7 +62,7 @@ function normalise(handle, built, label, opts) {
     if (typeof def.title !== "string") wrong("the title is not a string");
     if (strict && def.title.trim() === "") wrong("the title is empty");
   }
-  if (def.kind === "shell") def.shell = shellOf(def);
+  if (def.kind === "shell") gatherShell(def);
   const labels = cleanLabels(def.labels, label);
   if (labels.length > 0) def.labels = labels;
   const isShell = def.kind === "shell";
@@ -81,15 +81,16 @@ const BARE_SHELL = [
   "outputPath",
 ];
 
-// Fields of a shell task that stand beside `shell` are moved into it.
-function shellOf(def) {
-  const shell = isObject(def.shell) ? { ...def.shell } : {};
+// Fields of a shell task that stand beside `shell` are moved into it; a text is its command.
+function gatherShell(def) {
+  const shell = isObject(def.shell) ? { ...def.shell }
+    : typeof def.shell === "string" ? { command: def.shell } : {};
   for (const key of BARE_SHELL) {
     if (def[key] === undefined) continue;
     if (shell[key] === undefined) shell[key] = def[key];
     delete def[key];
   }
-  return shell;
+  if (isObject(def.shell) || Object.keys(shell).length > 0) def.shell = shell;
 }
 
 function kindTimeout(def) {

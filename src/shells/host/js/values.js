@@ -2,22 +2,22 @@
 // Invariant: every draw is a function of run, generation, scope and how many came before.
 
 import { native } from "dormouse:native";
-import { guard, scopeOf, state } from "dormouse:state";
+import { guardRead, scopeOf, state } from "dormouse:state";
 
 // now() is the recorded time of the current turn's input.
 export const now = () => () => {
-  guard("now");
+  guardRead("now");
   return new Date(state.clockMs);
 };
 
 export const random = (view) => () => {
-  guard("random");
+  guardRead("random");
   const scope = scopeOf(view);
   return native.random(scope.path, scope.draws++);
 };
 
 export const uuid = (view) => () => {
-  guard("uuid");
+  guardRead("uuid");
   const scope = scopeOf(view);
   return native.uuid(scope.path, scope.draws++);
 };
