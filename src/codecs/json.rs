@@ -44,7 +44,30 @@ impl Json {
     /// The text as a tree, for display and for looking into.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
-        self.read().unwrap_or(serde_json::Value::Null)
+        self.well_formed().read().unwrap_or(serde_json::Value::Null)
+    }
+
+    /// The same value with the replacement character for every half of a surrogate pair: what can
+    /// leave JavaScript. The text is unchanged where there is none.
+    #[must_use]
+    pub fn well_formed(&self) -> Cow<'_, Self> {
+        let text = self.as_str();
+        if !text.contains("\\ud") && !text.contains("\\uD") {
+            return Cow::Borrowed(self);
+        }
+        let mut out = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('\\') {
+            out.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let mut units = UnitReader { rest };
+            let lone = matches!(units.next_char(), Some(Err(_)));
+            let taken = rest.len() - units.rest.len();
+            out.push_str(if lone { "\\ufffd" } else { &rest[..taken] });
+            rest = &rest[taken..];
+        }
+        out.push_str(rest);
+        RawValue::from_string(out).map_or(Cow::Borrowed(self), |raw| Cow::Owned(Self(raw)))
     }
 }
 
@@ -663,6 +686,14 @@ mod tests {
         assert_eq!(canon("{\"\u{1f600}\":1,\"\u{ff5e}\":2}"), "{\"\u{ff5e}\":2,\"\u{1f600}\":1}");
         assert_eq!(canon(r#""\u0041\/\u001f\ud83d\ude00\uD800""#), "\"A/\\u001f\u{1f600}\\ud800\"");
         assert_eq!(canon(r#"{"p":"see /runs/r1/tasks"}"#), r#"{"p":"see ${RUN_DIR}/tasks"}"#);
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_does_not_leave_javascript() {
+        let json =
+            gate(br#"["a\ud83d","\ud83d\ude00","\\ud83d",1.10]"#, 9, Surrogates::Lone).unwrap();
+        assert_eq!(json.well_formed().as_str(), r#"["a\ufffd","\ud83d\ude00","\\ud83d",1.10]"#);
+        assert_eq!(json.to_value()[0], "a\u{fffd}");
     }
 
     #[test]

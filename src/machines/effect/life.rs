@@ -219,8 +219,7 @@ impl Effect {
     /// does it, and doing it twice matters.
     #[must_use]
     pub fn may_be_lost(&self) -> bool {
-        self.wait.is_postable()
-            && !matches!(self.wait, Wait::Sleep { .. })
+        matches!(self.wait, Wait::Outside)
             && !self.policy.idempotent
             && self.status != EffectStatus::Uncertain
     }

@@ -16,6 +16,8 @@ const NOT_BEGUN_MAX_DEFAULT: u32 = 100;
 const ATTEMPTS_MAX: u32 = 1_000;
 /// Longest explicit idempotency key.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Most entries of a list in a policy.
+const LIST_ITEMS_MAX: usize = 8;
 /// Most limit keys of one effect (`limit_keys_max`).
 const LIMIT_KEYS_MAX: usize = 4;
 
@@ -155,12 +157,21 @@ fn boolean(name: &str, value: &Value) -> Result<bool, String> {
 }
 
 fn word(name: &str, value: &Value) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| format!("{name} is a text, not {value}"))
+    let text = value.as_str().ok_or_else(|| format!("{name} is a text, not {value}"))?;
+    if text.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        let most = IDEMPOTENCY_KEY_BYTES_MAX;
+        return Err(format!("{name} has {} bytes, at most {most}", text.len()));
+    }
+    Ok(text.to_owned())
 }
 
+/// A list that stands in the record: bounded, so that the record always fits.
 fn strings(name: &str, value: Option<&Value>) -> Result<Vec<String>, String> {
     match value {
         None => Ok(Vec::new()),
+        Some(Value::Array(items)) if items.len() > LIST_ITEMS_MAX => {
+            Err(format!("{name} has {} entries, at most {LIST_ITEMS_MAX}", items.len()))
+        }
         Some(Value::Array(items)) => items.iter().map(|item| word(name, item)).collect(),
         Some(other) => Err(format!("{name} is a list of texts, not {other}")),
     }

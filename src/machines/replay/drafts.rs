@@ -20,8 +20,10 @@ use crate::machines::effect::{self, policy};
 
 /// Longest title, label or name kept in a record.
 const TEXT_BYTES_MAX: usize = 1024;
+/// Longest label kept in a record.
+const LABEL_BYTES_MAX: usize = 256;
 /// Most labels kept in a record.
-const LABELS_MAX: usize = 32;
+const LABELS_MAX: usize = 16;
 /// Most warnings kept in an end record.
 const WARNINGS_MAX: usize = 20;
 /// Largest member of a definition that the runtime itself looks at.
@@ -98,7 +100,7 @@ pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
         task_id: request.task_id.as_deref().map(clip),
         title: request.title.as_deref().map(clip),
         label: request.label.as_deref().map(clip),
-        labels: request.labels.iter().take(LABELS_MAX).map(|l| clip(l)).collect(),
+        labels: request.labels.iter().take(LABELS_MAX).map(|l| cut(l, LABEL_BYTES_MAX)).collect(),
         def,
         def_blob,
         def_digest: digest(&request.def_digest),

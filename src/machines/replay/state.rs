@@ -399,6 +399,8 @@ impl RunState {
                 self.held = None;
             }
             Event::RunCancelRequested(request) if self.cancel.is_none() => {
+                // Cancelling is stronger than pausing: the process must be told.
+                self.paused = None;
                 self.cancel = Some(CancelRequest {
                     seq: record.seq,
                     at: record.at,

@@ -52,7 +52,7 @@ impl OpenRun {
             let children = self.drive_children()?;
             if self.state().head.seq == before {
                 let own = self.state().open_effects().filter_map(|e| match e.wait {
-                    Wait::Sleep { target } => Some(target),
+                    Wait::Sleep { target } if e.status == EffectStatus::Requested => Some(target),
                     _ => None,
                 });
                 return Ok(Progress { rest, sleeps_until: own.chain(children).min() });

@@ -3,6 +3,8 @@
 //! May not know who may post. Invariant: an accepted post is durable when it is answered; a refused
 //! one is kept as evidence and changes nothing.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::codecs::event::{
@@ -17,6 +19,7 @@ use crate::machines::effect::breakpoint::Answers;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::{Post, Refusal, Verdict, judge};
 use crate::machines::replay::drafts;
+use crate::ports::disk::Kind;
 
 use super::open::{OpenRun, record_at};
 use super::trouble::Trouble;
@@ -146,7 +149,7 @@ impl OpenRun {
             epoch: posting.epoch,
             status: posting.status,
             value: posting.value.clone(),
-            error: posting.error.clone().map(drafts::clip_error),
+            error: posting.error.clone(),
             invocation_key: posting.invocation_key.clone(),
             by: self.runs.by.clone(),
         };
@@ -169,7 +172,12 @@ impl OpenRun {
                         crate::machines::effect::task::schema_errors(schema, &value.to_value());
                     warnings.extend(found.into_iter().map(|e| format!("schema: {e}")));
                 }
-                let resolved = self.with_outputs(*resolved, &posting)?;
+                let mut resolved = self.with_outputs(*resolved, &posting)?;
+                let whole = resolved.error.clone();
+                resolved.error = resolved.error.map(drafts::clip_error);
+                if resolved.error != whole {
+                    warnings.push("the error is too large for a record and was cut".to_owned());
+                }
                 let record = self.append(resolved.into())?;
                 let mut posted = self.repeat(id, record.seq);
                 posted.repeat = false;
@@ -195,8 +203,15 @@ impl OpenRun {
     fn output_file(&self, id: EffectId, def: &Value) -> Result<Json> {
         let named = def.pointer("/io/outputJsonPath").and_then(Value::as_str).map(str::to_owned);
         let default = format!("tasks/{id}/output.json");
-        for path in named.into_iter().chain([default]) {
+        let ours = format!("tasks/{id}/result.json");
+        let ended = self.state().effect(id).is_some_and(|e| e.ended.is_some());
+        // Once the effect has ended, `result.json` is what we wrote; the worker's words are kept.
+        let named = named.filter(|path| !(ended && *path == ours));
+        for path in named.into_iter().chain([default.clone()]) {
             let Ok(bytes) = self.dir.read_relative(&path, VALUE_BYTES_MAX as u64) else { continue };
+            if path == ours {
+                self.dir.put_relative(&default, &bytes)?;
+            }
             let json = gate(&bytes, JSON_DEPTH_MAX, Surrogates::Paired).map_err(|e| {
                 Error::Invalid(Trouble::new("value_not_json", format!("{path}: {e}")))
             })?;
@@ -213,11 +228,13 @@ impl OpenRun {
         let keep = |output: &Option<Output>, name: &str| match output {
             None => Ok(None),
             Some(Output::Reference(path)) => {
-                self.dir.read_relative(path, u64::from(u32::MAX)).map_err(|e| {
-                    let hint = "name a file inside the run directory";
-                    Error::from(e).and_next(hint)
-                })?;
-                Ok::<_, Error>(Some(path.clone()))
+                // Only whether it is there counts: a file that is longer than nothing is.
+                match self.dir.read_relative(path, 0) {
+                    Err(e) if e.kind != Kind::TooLarge => {
+                        Err(Error::from(e).and_next("name a file inside the run directory"))
+                    }
+                    _ => Ok::<_, Error>(Some(path.clone())),
+                }
             }
             Some(Output::Content(bytes)) => {
                 let path = format!("tasks/{id}/{name}.log");
@@ -286,13 +303,15 @@ fn output_schema(def: &Value, kind: &str) -> Option<Value> {
 
 /// Other runtimes wrap the outcome in an envelope: the value inside is what counts.
 fn unwrap_envelope(json: &Json, id: EffectId) -> Json {
-    let Value::Object(map) = json.to_value() else { return json.clone() };
-    let version = map.get("schemaVersion").and_then(Value::as_str);
-    let effect = map.get("effectId").and_then(Value::as_str);
-    if version != Some("2026.01.results-v1") || effect != Some(id.to_string().as_str()) {
+    // Members as text, so that the value inside keeps its numbers as written.
+    let Ok(map) = json.read::<BTreeMap<String, Json>>() else { return json.clone() };
+    let word = |name: &str| map.get(name).and_then(|v| v.read::<String>().ok());
+    if word("schemaVersion").as_deref() != Some("2026.01.results-v1")
+        || word("effectId") != Some(id.to_string())
+    {
         return json.clone();
     }
-    map.get("result").or_else(|| map.get("value")).map_or_else(|| json.clone(), Json::of)
+    map.get("result").or_else(|| map.get("value")).unwrap_or(json).clone()
 }
 
 /// Enforces the strategy of a breakpoint that several people decide.
@@ -324,11 +343,12 @@ fn answers_suffice(
             refuse(format!("collect-all: allResponses lacks an answer of {missing:?}"))
         }
         Answers::Quorum(wanted) => {
+            let listed = |e: &String| facts.experts.is_empty() || facts.experts.contains(e);
             let yes: std::collections::BTreeSet<String> =
-                all.iter().filter(|r| approved(r)).filter_map(expert).collect();
+                all.iter().filter(|r| approved(r)).filter_map(expert).filter(listed).collect();
             let yes = u32::try_from(yes.len()).unwrap_or(u32::MAX);
             let claims = value.get("approved").and_then(Value::as_bool) == Some(true);
-            if !claims || yes >= wanted {
+            if !claims || yes >= wanted.max(1) {
                 return Ok(verdict);
             }
             refuse(format!("quorum: {yes} approvals in allResponses, {wanted} are needed"))

@@ -60,8 +60,10 @@ impl Shared {
             let why = format!("value_bytes_max: {what} is {size} bytes of JSON, at most {max}");
             return Err(Exception::throw_range(ctx, &why));
         }
-        gate(text.as_bytes(), JSON_DEPTH_MAX, Surrogates::Lone)
-            .map_err(|e| Exception::throw_range(ctx, &format!("json.depth_max: {what}: {e}")))
+        let json = gate(text.as_bytes(), JSON_DEPTH_MAX, Surrogates::Lone)
+            .map_err(|e| Exception::throw_range(ctx, &format!("json.depth_max: {what}: {e}")))?;
+        // A cut emoji is common; nothing outside JavaScript can hold half of a pair.
+        Ok(json.well_formed().into_owned())
     }
 
     fn optional(&self, ctx: &Ctx<'_>, text: Option<String>, what: &str) -> Result<Option<Json>> {

@@ -67,6 +67,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 
 /// What a deed that appends one record prints.
 pub(super) fn report(context: &Context, run: &str, deed: &str, done: &Done) -> Exit {
+    let id = context.runs.find(run).map_or_else(|_| run.to_owned(), |dir| dir.id().to_string());
+    let run = id.as_str();
     if context.json {
         output::json(&json!({
             "runId": run, "done": deed, "seq": done.seq, "repeat": done.repeat,
