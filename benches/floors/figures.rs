@@ -51,6 +51,7 @@ pub(crate) struct Bench {
     pub(crate) quick: bool,
     dir: tempfile::TempDir,
     began: Instant,
+    figures: usize,
 }
 
 impl Bench {
@@ -67,7 +68,7 @@ impl Bench {
             dir.path().parent().unwrap().display()
         );
         println!("{:<52} {:>10} {:>10}   against its floor", "", "p50", "p99");
-        Self { quick, dir, began: Instant::now() }
+        Self { quick, dir, began: Instant::now(), figures: 0 }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -80,6 +81,7 @@ impl Bench {
 
     /// One figure that is a duration.
     pub(crate) fn time(&mut self, what: &str, samples: &Samples, floor: Option<(&str, f64)>) {
+        self.figures += 1;
         let ratio = floor.map_or(String::new(), |(name, micros)| {
             format!("{:.2} × {name} ({micros:.0} µs)", samples.p50() / micros)
         });
@@ -89,6 +91,7 @@ impl Bench {
 
     /// One figure that is a rate.
     pub(crate) fn rate(&mut self, what: &str, rate: f64, floor: Option<(&str, f64)>) {
+        self.figures += 1;
         let ratio = floor
             .map_or(String::new(), |(name, f)| format!("1/{:.1} of {name} ({f:.0}/s)", f / rate));
         println!("{what:<52} {rate:>10.0}/s {:>11}  {ratio}", "");
@@ -96,11 +99,12 @@ impl Bench {
 
     /// One figure that is a ratio already.
     pub(crate) fn ratio(&mut self, what: &str, ratio: f64) {
+        self.figures += 1;
         println!("{what:<52} {ratio:>10.2}");
     }
 
     pub(crate) fn end(&self) {
-        println!("took {:.0} s", self.began.elapsed().as_secs_f64());
+        println!("{} figures, took {:.0} s", self.figures, self.began.elapsed().as_secs_f64());
     }
 
     /// The service over a root of its own.

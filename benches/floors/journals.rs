@@ -91,7 +91,7 @@ pub(crate) fn replay(bench: &mut Bench) {
         let cat = rate(best(|| std::fs::read(&path).unwrap()));
         let parse = rate(best(|| {
             let lines = bytes.split(|b| *b == b'\n').filter(|l| !l.is_empty());
-            lines.map(|l| serde_json::from_slice::<serde_json::Value>(l).unwrap()).count()
+            lines.for_each(|l| drop(serde_json::from_slice::<serde_json::Value>(l).unwrap()));
         }));
         let files = [File { name: line::segment_name(Seq(1)), bytes }];
         let scanned = || scan::scan(&run, &files, Around::default());

@@ -106,8 +106,12 @@ crate::ground::id::serde_as_text!(Sum);
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |n: u8| char::from(DIGITS[usize::from(n)]);
-    bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
+    // Every line that is read prints several of these: bytes are pushed, not characters.
+    let mut text = Vec::with_capacity(2 * bytes.len());
+    for b in bytes {
+        text.extend([DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]);
+    }
+    String::from_utf8(text).unwrap_or_else(|_| unreachable!("hex digits are ASCII"))
 }
 
 /// The `N` bytes behind `2 N` lower-case hex digits; nothing for any other text.

@@ -11,6 +11,7 @@ use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::JOURNAL_RECORD_BYTES_MAX;
 use crate::ports::disk;
 use std::fmt;
+use std::io::BufRead as _;
 
 /// What a case means for whoever opens the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -355,8 +356,8 @@ impl<'a> Walk<'a> {
             return self.blank(first, file, is_last);
         }
         let bytes = &file.bytes;
-        let end = bytes.iter().position(|b| *b == b'\n').map_or(bytes.len(), |at| at + 1);
-        let follows = line::decode(&bytes[..end], self.sum).is_ok_and(|r| r.seq == expected);
+        let first_line = &bytes[..line_bytes(bytes)];
+        let follows = line::decode(first_line, self.sum).is_ok_and(|r| r.seq == expected);
         if first != expected && follows {
             let why = format!("its first record is {expected}");
             self.found(Case::J31, &file.name, 0, why);
@@ -426,8 +427,7 @@ impl<'a> Walk<'a> {
         let file = segments[i].1;
         while at < file.bytes.len() {
             let rest = &file.bytes[at..];
-            let feed = rest.iter().position(|b| *b == b'\n');
-            let line = &rest[..feed.map_or(rest.len(), |end| end + 1)];
+            let line = &rest[..line_bytes(rest)];
             match line::decode(line, self.sum) {
                 Ok(record) if record.seq == self.head().next() => {
                     self.accept(record, &file.name, at);
@@ -573,6 +573,13 @@ fn is_chained(body: &[u8], record: &Record, walk: &Walk<'_>) -> bool {
         .and_then(|index| walk.records.get(index))
         .map_or_else(|| line::genesis(walk.run), |r| r.sum);
     line::chain(previous, body) == record.sum
+}
+
+/// Bytes of the first line, its line feed included; all that is there if it has none.
+fn line_bytes(bytes: &[u8]) -> usize {
+    // The search of the standard library for readers is vectorised, that of slices is not. A slice
+    // is a reader that cannot fail.
+    (&mut &*bytes).skip_until(b'\n').unwrap_or(bytes.len())
 }
 
 fn feeds(bytes: &[u8]) -> usize {

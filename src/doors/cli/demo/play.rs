@@ -142,7 +142,8 @@ impl Play {
         let answer = if s.has_audience() && !yes {
             s.ask("Give it to everybody? [y/n]")
         } else {
-            s.say("  Nobody is there to ask, so the demo approves.");
+            let why = if yes { "As --yes says" } else { "Nobody is there to ask" };
+            s.say(&format!("  {why}: the demo approves."));
             Some("yes".to_owned())
         };
         if self.state()?.open_effects().all(|e| e.kind != "breakpoint") {
