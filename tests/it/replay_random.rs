@@ -24,7 +24,7 @@ use dormouse::shells::host::parent::Host;
 use serde_json::json;
 use std::sync::Arc;
 
-const CASES: u64 = 90;
+const CASES: u64 = 120;
 const STEPS_MAX: usize = 60;
 
 /// A generator of its own, so that a seed says everything.
