@@ -3,6 +3,7 @@
 //! Drives the fixtures `compat_*.js` in a real process host, as they are pinned. Invariant: every
 //! form of a fixture has a row here, in the fixture's order.
 
+use crate::cli::Cli;
 use crate::host::*;
 use crate::pin_graph::OnDisk;
 use dormouse::codecs::event::Profile::Babysitter;
@@ -293,6 +294,18 @@ const ASKED: &[(&str, &str)] = &[
     ),
 ];
 
+/// What is posted as the answer to a question, and what the process gets.
+const ANSWERED: &[(&str, &str)] = &[
+    ("true", r#"{"approved": true}"#),
+    ("false", r#"{"approved": false}"#),
+    (r#"{"approved":false}"#, r#"{"approved": false}"#),
+    (r#"{"response":"x"}"#, r#"{"response": "x", "approved": false}"#),
+    (
+        r#"{"approved":true,"feedback":"f","option":"o","own":[1]}"#,
+        r#"{"approved": true, "feedback": "f", "option": "o", "own": [1]}"#,
+    ),
+];
+
 /// The lines of the fixture, in its order.
 const LOGGED: &[&str] = &[
     r#"{"level": "info", "message": "message"}"#,
@@ -464,4 +477,43 @@ fn a_guard_lets_real_failures_through() {
     let done = run.fail(6, "ShellError", "exit 3", None);
     let found: Value = serde_json::from_str(output(&done)).unwrap();
     assert_eq!(found["caught"], json!(["ShellError", "exit 3", false]));
+}
+
+#[test]
+fn answers_are_put_in_shape_when_they_are_posted() {
+    let cli = Cli::new();
+    let body = "const out = []; for (let i = 0; i < inputs.n; i += 1)
+        out.push(await ctx.breakpoint({ question: 'q' })); return out;";
+    let source = format!(
+        "import '@a5c-ai/babysitter-sdk';
+        export async function process(inputs, ctx) {{ {body} }}"
+    );
+    cli.file("process.js", source);
+    cli.file("inputs.json", format!("{{\"n\":{}}}", ANSWERED.len()));
+    cli.run("run create --entry process.js --inputs inputs.json --run-id r").ok();
+    for (i, (posted, _)) in ANSWERED.iter().enumerate() {
+        cli.run("run iterate r").ok();
+        let id = format!("e{:04}", i + 1);
+        cli.args(&["task", "post", "r", &id, "--status", "ok", "--value-inline", posted]).ok();
+    }
+    let found = cli.run("run iterate r --json").json();
+    for (i, (posted, wanted)) in ANSWERED.iter().enumerate() {
+        let wanted: Value = serde_json::from_str(wanted).unwrap();
+        assert_eq!(found["output"][i], wanted, "{posted}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_in_a_run_without_people() {
+    let cli = Cli::new();
+    cli.file("process.js", fixture("compat_breakpoints.js"));
+    cli.run("run create --entry process.js --non-interactive --run-id r").ok();
+    let found = cli.run("run drive r --json --no-progress").json();
+    let answers = found["output"]["answers"].as_array().unwrap();
+    assert_eq!(answers.len(), ASKED.len() - 3, "all but the review");
+    let (asked, shown) = answers.split_at(answers.len() - 2);
+    for answer in asked {
+        assert_eq!((&answer["approved"], &answer["respondedBy"]), (&json!(true), &json!("auto")));
+    }
+    assert_eq!(shown, [json!({"approved": true}), json!({"approved": true})], "checkpoints");
 }
