@@ -119,15 +119,16 @@ fn make_parked(root: &Path) {
     run.answer(3, 4, "operator:agents", &samples);
 }
 
-/// Files of a run by path. What names this machine (`run.lock`) or is for programs alone
-/// (`state/cache.mpk`) is no part of an example, nor is what explains it.
 /// Where the process came from is a hint for people; here it is said relative to the project.
 fn without_place(bytes: Vec<u8>) -> Vec<u8> {
     let place = concat!(env!("CARGO_MANIFEST_DIR"), "/");
-    String::from_utf8(bytes)
-        .map_or_else(|e| e.into_bytes(), |text| text.replace(place, "").into_bytes())
+    String::from_utf8(bytes).map_or_else(std::string::FromUtf8Error::into_bytes, |text| {
+        text.replace(place, "").into_bytes()
+    })
 }
 
+/// Files of a run by path. What names this machine (`run.lock`) or is for programs alone
+/// (`state/cache.mpk`) is no part of an example, nor is what explains it.
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
     fn walk(top: &Path, dir: &Path, into: &mut BTreeMap<String, Vec<u8>>) {
         for entry in fs::read_dir(dir).unwrap() {
