@@ -261,6 +261,15 @@ fn the_process_root_is_the_nearest_marked_directory() {
     assert_eq!(rooted("/a/b/c/package.json", "/a/b/c/p.js"), "/a/b/c");
     assert_eq!(rooted("/a/other.toml", "/a/b/c/p.js"), "/a/b/c", "no mark: its own directory");
 
+    // Without a mark the root is as wide as the imports need, and that is said.
+    let tree = [("/a/shared/x.js", "export const x = 1;"), ("/a/b/p.js", "")];
+    let mut files: Vec<(&str, &str)> = tree.to_vec();
+    files[1].1 = "import { x } from \"../shared/x.js\"; export const process = () => x;";
+    let reader = InMemory::of(&files);
+    let wide = pin(&reader, &PinRequest::of(EntrySpec::parse("/a/b/p.js").unwrap())).unwrap();
+    assert_eq!((wide.root.as_str(), wide.entry.as_str()), ("/a", "b/p.js"));
+    assert!(wide.warnings[0].contains("no project root"), "{:?}", wide.warnings);
+
     let mut wanted = request("plain/processes/build.js");
     wanted.root = Some(fixtures());
     assert_eq!(pin(&OnDisk, &wanted).unwrap().entry, "plain/processes/build.js");

@@ -66,6 +66,24 @@ impl Payload {
     }
 }
 
+impl Event {
+    /// The blobs that the record names.
+    #[must_use]
+    pub fn blobs(&self) -> Vec<&BlobRef> {
+        let named = match self {
+            Self::RunCreated(e) => [e.inputs_blob.as_ref(), None],
+            Self::ProcessAssigned(e) => [e.inputs_blob.as_ref(), None],
+            Self::RunContinued(e) => [e.inputs_blob.as_ref(), None],
+            Self::SignalReceived(e) => [e.payload_blob.as_ref(), None],
+            Self::RunCompleted(e) => [e.output_blob.as_ref(), None],
+            Self::EffectRequested(e) => [e.def_blob.as_ref(), e.args_blob.as_ref()],
+            Self::EffectResolved(e) => [e.value_blob.as_ref(), None],
+            _ => [None, None],
+        };
+        named.into_iter().flatten().collect()
+    }
+}
+
 /// Reads a value that is there: `null` is a value, only a missing field is none.
 fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Json>, D::Error> {
     <Json as serde::Deserialize>::deserialize(d).map(Some)

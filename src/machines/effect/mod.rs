@@ -52,7 +52,11 @@ impl Wait {
         match kind {
             "breakpoint" => Self::Breakpoint(breakpoint::Facts::of(&def)),
             "sleep" => sleep::target(&def).map_or(Self::Outside, |target| Self::Sleep { target }),
-            "signal" => Self::Signal(signal::Facts::of(&def)),
+            // A definition that names no signal is somebody's own kind: it waits for a post.
+            "signal" => match signal::Facts::of(&def) {
+                facts if facts.name.is_empty() => Self::Outside,
+                facts => Self::Signal(facts),
+            },
             "hook" => Self::Hook(hook::Facts::of(&def)),
             "run" => run::Facts::of(&def).map_or(Self::Outside, Self::Run),
             _ => Self::Outside,

@@ -210,6 +210,7 @@ pub struct Engine {
     warnings: Vec<String>,
     turns: u64,
     dry: bool,
+    hold_reason: Option<String>,
     bound: BTreeMap<EffectId, Mark>,
     bound_order: Vec<EffectId>,
 }
@@ -243,6 +244,7 @@ impl Engine {
             warnings: Vec::new(),
             turns: 0,
             dry: false,
+            hold_reason: None,
             bound: BTreeMap::new(),
             bound_order: Vec::new(),
         }
@@ -276,6 +278,12 @@ impl Engine {
     #[must_use]
     pub const fn turns(&self) -> u64 {
         self.turns
+    }
+
+    /// Why a dry run could not go on: what a run would be held for.
+    #[must_use]
+    pub fn hold_reason(&self) -> Option<&str> {
+        self.hold_reason.as_deref()
     }
 
     /// Effects from before an accepted change of code that a call has bound to, with what the call
@@ -575,6 +583,12 @@ impl Engine {
     /// Begins the turn of an input.
     fn begin(&mut self, record: &Arc<Record>) -> Action {
         let events = self.state.as_ref().map_or(0, |s| s.generation_events);
+        let all = self.state.as_ref().map_or(0, |s| s.head.seq.0);
+        if !self.dry && all > limits::RUN_EVENTS_MAX {
+            let detail =
+                format!("run.events_max: {all} records, at most {}", limits::RUN_EVENTS_MAX);
+            return self.hold("limit:journal", Some(effect::plain_error("LimitError", detail)));
+        }
         // Cancelling adds little, and always fits.
         let bounded = !self.dry && self.state.as_ref().is_some_and(|s| s.cancel.is_none());
         if bounded && events > limits::GENERATION_EVENTS_MAX {
@@ -870,6 +884,7 @@ impl Engine {
         self.instance = Instance::Absent;
         let turn = self.turn.take().map(|t| t.seq).or(self.settled.take().map(|s| s.cause));
         if self.dry {
+            self.hold_reason = Some(reason.to_owned());
             return Action::Rest(Rest::Held);
         }
         let held = RunHeld {

@@ -9,12 +9,14 @@ use serde_json::{Value, json};
 use crate::codecs::event::{Head, Record};
 use crate::machines::replay::automatic;
 use crate::machines::replay::state::{IllegalEvent, RunState, fold};
+use crate::services::runs::create::load_process;
 use crate::services::runs::trouble::{Trouble, damaged};
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::journal::plan::{self, Edit, Plan};
-use crate::shells::journal::scan::{Scan, Verdict};
+use crate::shells::journal::scan::{Case, Finding, Scan, Verdict};
 use crate::shells::journal::{reader, writer};
 use crate::shells::run_dir::dir::RunDir;
+use crate::shells::run_dir::{blob, root};
 
 /// What stands in a journal and what would mend it.
 #[derive(Debug)]
@@ -80,7 +82,10 @@ impl Runs {
     /// Judges the journal of a run. Nothing is written.
     pub fn verify(&self, reference: &str) -> Result<Verified> {
         let dir = self.find(reference)?;
-        let (scan, state) = judge(&dir);
+        let (mut scan, state) = judge(&dir);
+        if let Some(found) = state.as_ref().and_then(|s| beside(&dir, &scan, s)) {
+            scan.main = found;
+        }
         let verdict = match scan.verdict() {
             Verdict::Ok | Verdict::Note => "clean",
             Verdict::Torn => "torn",
@@ -100,6 +105,7 @@ impl Runs {
     /// Mends the journal of a run.
     pub fn repair(&self, reference: &str, loss: Loss, why: Option<String>) -> Result<Mended> {
         let dir = self.find(reference)?;
+        let _root = root::guard(&dir, self.lock_wait_ms, &*self.clock)?;
         let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;
         let (scan, _) = judge(&dir);
         let Some(plan) = plan::plan(&scan) else {
@@ -168,6 +174,26 @@ fn judge(dir: &RunDir) -> (Scan, Option<RunState>) {
             (scan, state)
         }
     }
+}
+
+/// What is wrong beside a sound journal: a blob or the pinned code is missing or differs. The run
+/// is set aside until it is put back; no repair of the journal helps.
+fn beside(dir: &RunDir, scan: &Scan, state: &RunState) -> Option<Finding> {
+    if scan.verdict() > Verdict::Note {
+        return None;
+    }
+    let finding = |case, file: String, why| Some(Finding { case, file, offset: 0, why });
+    for blob in scan.records.iter().flat_map(|record| record.event.blobs()) {
+        let file = format!("blobs/{}", blob.digest.hex());
+        match dir.get_blob(blob) {
+            Ok(_) => {}
+            Err(e @ blob::Error::Differs(_)) => return finding(Case::J51, file, e.to_string()),
+            Err(e) => return finding(Case::J50, file, e.to_string()),
+        }
+    }
+    let process = state.process.as_ref()?;
+    let error = load_process(dir, process).err()?;
+    finding(Case::J52, "process".to_owned(), error.to_string())
 }
 
 fn folded(records: &[Record]) -> Result<RunState> {

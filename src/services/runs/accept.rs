@@ -65,8 +65,8 @@ impl Runs {
         }
         let (graph, _) = self.pin(source)?;
         let checked = self.check_seen(&seen, Some(&graph), source.process_id.clone())?;
-        if checked.held {
-            let what = "the new code cannot replay the journal within its limits";
+        if let Some(reason) = &checked.held {
+            let what = format!("the new code cannot replay the journal: {reason}");
             return Err(Error::Refused(Trouble::new("accept_failed", what)));
         }
         let decisions = decide(&seen, &checked.lines, on_change, on_removed)?;

@@ -50,7 +50,7 @@ pub struct Checked {
     /// Where it is not.
     pub divergence: Option<Divergence>,
     /// What came in the way, where it is neither: a limit, a host that failed.
-    pub held: bool,
+    pub held: Option<String>,
     /// What the code would ask for next.
     pub next: Vec<Mark>,
     /// How each recorded call fares, by key.
@@ -89,7 +89,7 @@ impl Runs {
         );
         let strict = self.dry(&seen.dir, &seen.records, graph, &process)?;
         let by_key = match graph {
-            Some(graph) if strict.divergence().is_some() => {
+            Some(graph) if strict.divergence().is_some() && seen.state.is_open() => {
                 let mut records = before_end(seen);
                 let accept = pretend_accept(seen, &records, &process);
                 records.push(Arc::new(accept));
@@ -106,8 +106,11 @@ impl Runs {
         };
         Ok(Checked {
             strict: strict.divergence().is_none() && strict.rest != Rest::Held,
-            held: strict.rest == Rest::Held
-                || by_key.as_ref().is_some_and(|dry| dry.rest == Rest::Held),
+            held: strict
+                .engine
+                .hold_reason()
+                .or_else(|| by_key.as_ref().and_then(|dry| dry.engine.hold_reason()))
+                .map(str::to_owned),
             divergence: strict.divergence().cloned(),
             next: strict.next.iter().map(Mark::of_output).collect(),
             lines,

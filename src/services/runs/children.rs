@@ -143,12 +143,20 @@ impl OpenRun {
             self.append(EffectResolved { error: Some(error), ..refused }.into())?;
             return Ok(None);
         }
-        let progress = opened.go_on()?;
-        if let Rest::Ended(end) = progress.rest {
-            self.take_outcome(&effect, &child_id, &opened, end)?;
-        }
+        let went = opened.go_on();
+        let taken = match &went {
+            Ok(Progress { rest: Rest::Ended(end), .. }) => {
+                self.take_outcome(&effect, &child_id, &opened, *end)
+            }
+            _ => Ok(()),
+        };
         opened.close()?;
-        Ok(progress.sleeps_until)
+        match taken.and(went) {
+            Ok(progress) => Ok(progress.sleeps_until),
+            // Its own trouble: it is set aside, and its parent and siblings go on.
+            Err(Error::Damaged(_) | Error::Refused(_) | Error::Conflict(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     fn take_outcome(
@@ -203,9 +211,13 @@ impl OpenRun {
             let by = format!("parent:{}", self.dir.id());
             opened.append(RunCancelRequested { reason, now: false, by }.into())?;
         }
-        let progress = opened.go_on()?;
+        let went = opened.go_on();
         opened.close()?;
-        Ok(progress.sleeps_until)
+        match went {
+            Ok(progress) => Ok(progress.sleeps_until),
+            Err(Error::Damaged(_) | Error::Refused(_) | Error::Conflict(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Makes the child's directory. Nothing when the effect had to be answered with an error.

@@ -182,6 +182,7 @@ impl Runs {
             Ok(FromHost::Turn(_)) => {
                 Err(Error::Bug(Trouble::new("host_protocol", "a host answered out of turn")))
             }
+            Err(Silence::Absent(why)) => Err(super::hosts::absent(why)),
             Err(Silence::Cpu(why) | Silence::Died(why)) => {
                 let what = format!("the process cannot be loaded: {why}");
                 Err(Error::Refused(Trouble::new("E_MODULE_ERROR", what)))
@@ -330,14 +331,21 @@ pub(super) fn store_process(dir: &RunDir, graph: &PinnedGraph) -> Result<()> {
 }
 
 /// Loads the pinned process that a record names; every byte is checked.
-pub(super) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedGraph> {
+pub(in crate::services) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedGraph> {
     let mut missing = None;
     for place in places(process) {
         let path = format!("{place}/{LOCK_FILE}");
         let lock = match dir.read_relative(&path, limits::MODULE_BYTES_MAX) {
-            Ok(bytes) => crate::shells::pin::PinLock::read(&bytes)?,
+            Ok(bytes) => match crate::shells::pin::PinLock::read(&bytes) {
+                Ok(lock) => lock,
+                // A damaged pin beside the wanted one does no harm.
+                Err(e) => {
+                    missing = Some(e.to_string());
+                    continue;
+                }
+            },
             Err(e) => {
-                missing = Some(e);
+                missing = Some(e.to_string());
                 continue;
             }
         };

@@ -25,9 +25,11 @@ pub(super) fn after_append(run: &OpenRun, record: &Arc<Record>) {
             if !outside {
                 return;
             }
-            let load = |p: Option<Payload>| p.and_then(|p| run.value(&p).ok());
+            // A value that cannot be had is not written as if it were null.
+            let load = |p: Option<Payload>| p.map(|p| run.value(&p)).transpose();
             let args = load(Payload::join(asked.args.as_ref(), asked.args_blob.as_ref()));
             let def = load(Payload::join(asked.def.as_ref(), asked.def_blob.as_ref()));
+            let (Ok(args), Ok(def)) = (args, def) else { return };
             let task = json!({
                 "effectId": asked.effect_id, "invocationKey": asked.key, "kind": asked.kind,
                 "taskId": asked.task_id, "title": asked.title, "label": asked.label,
@@ -42,7 +44,7 @@ pub(super) fn after_append(run: &OpenRun, record: &Arc<Record>) {
         }
         Event::EffectResolved(done) => {
             let payload = Payload::join(done.value.as_ref(), done.value_blob.as_ref());
-            let value = payload.and_then(|p| run.value(&p).ok());
+            let Ok(value) = payload.map(|p| run.value(&p)).transpose() else { return };
             let result = json!({
                 "effectId": done.effect_id, "status": done.status, "value": value,
                 "error": done.error, "recordedAt": record.at, "by": done.by,

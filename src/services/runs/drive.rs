@@ -88,6 +88,7 @@ impl<'a> Player<'a> {
         };
         self.host = match self.runs.hosts.spawn() {
             Ok(host) => Some(host),
+            Err(Silence::Absent(why)) => return Err(super::hosts::absent(why)),
             Err(silence) => return Ok(self.silent(silence)),
         };
         self.say(&ToHost::Start(Box::new(start)), self.runs.limits.load_cpu_max_ms)
@@ -173,7 +174,7 @@ impl<'a> Player<'a> {
         self.host = None;
         match silence {
             Silence::Cpu(detail) => Answer::Input(Input::Limit { name: "cpu".into(), detail }),
-            Silence::Died(detail) => {
+            Silence::Absent(detail) | Silence::Died(detail) => {
                 self.failures += 1;
                 if self.failures >= limits::HOST_FAILURES_MAX {
                     return Answer::Input(Input::HostFailed(detail));
@@ -209,6 +210,12 @@ impl OpenRun {
                     continue;
                 }
                 Action::Start(plan) => player.start(&plan)?,
+                Action::Turn(_) if self.journal_bytes() > limits::RUN_JOURNAL_BYTES_MAX => {
+                    let most = limits::RUN_JOURNAL_BYTES_MAX;
+                    let detail = format!("run.journal_bytes_max: at most {most} bytes");
+                    input = Input::Limit { name: "journal".into(), detail };
+                    continue;
+                }
                 Action::Turn(plan) => player.turn(&plan)?,
                 Action::Rest(Rest::Restart) => Answer::Again,
                 Action::Rest(rest) => {

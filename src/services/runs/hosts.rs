@@ -4,16 +4,27 @@
 
 use std::path::PathBuf;
 
+use super::Error;
+use super::trouble::Trouble;
 use crate::codecs::turn::{FromHost, ToHost};
 use crate::shells::host::parent::{self, HostError};
 
 /// Why a host did not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Silence {
+    /// It could not be started: the machine's trouble, not the run's.
+    Absent(String),
     /// It was killed: far beyond its CPU limit, in something that cannot be interrupted.
     Cpu(String),
     /// It died, hung or spoke nonsense.
     Died(String),
+}
+
+/// The error of a command that could not start a host. Nothing was written about the run.
+pub(super) fn absent(why: String) -> Error {
+    let trouble = Trouble::new("host_unavailable", why)
+        .next("see that this program is still where it was and may start processes; run it again");
+    Error::Storage { trouble, unknown: false }
 }
 
 /// Starts hosts.
@@ -62,6 +73,7 @@ impl Host for parent::Host {
 
 fn silence(error: &HostError) -> Silence {
     match error {
+        HostError::Spawn(_) => Silence::Absent(error.to_string()),
         HostError::Killed { .. } => Silence::Cpu(error.to_string()),
         _ => Silence::Died(error.to_string()),
     }

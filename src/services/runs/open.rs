@@ -219,6 +219,10 @@ impl OpenRun {
         error
     }
 
+    pub(super) fn journal_bytes(&self) -> u64 {
+        self.writer.journal_bytes()
+    }
+
     /// Writes what is derived, says that everything is durable, lets the run go.
     pub fn close(self) -> Result<()> {
         // A record that could not be written was folded all the same. What is derived from it would

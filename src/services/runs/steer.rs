@@ -56,7 +56,10 @@ impl Runs {
     /// Asks for cancellation. The process is told when the run goes on.
     pub fn cancel(&self, reference: &str, reason: Option<String>, now: bool) -> Result<Done> {
         self.deed(reference, |run| {
-            if let Some(stands) = &run.state().cancel {
+            if let Some(stands) = run.state().cancel.clone() {
+                if now {
+                    run.give_up_everything("no time for clean-up")?;
+                }
                 return Ok(Done { seq: stands.seq, repeat: true });
             }
             run.must_be_open()?;
@@ -72,14 +75,7 @@ impl Runs {
                 return Ok(Done { seq, repeat: true });
             }
             let by = run.runs.by.clone();
-            let open: Vec<Event> = run
-                .state()
-                .open_effects()
-                .map(|e| drafts::effect_cancelled(e, "run halted", &by))
-                .collect();
-            for event in open {
-                run.append(event)?;
-            }
+            run.give_up_everything("run halted")?;
             let seal = Some(Seal { reason: reason.to_owned(), by });
             let done = run.fresh(match as_ {
                 FinalStatus::Completed => RunCompleted {
@@ -149,11 +145,17 @@ impl Runs {
             if let Some((seq, before)) =
                 signal.signal_id.as_ref().and_then(|id| run.state().signal_ids.get(id))
             {
-                if *before == digest {
+                let same = match record_at(run.records(), *seq).map(|r| &r.event) {
+                    Some(Event::SignalReceived(old)) => {
+                        old.name == signal.name && old.correlation_key == signal.correlation_key
+                    }
+                    _ => false,
+                };
+                if same && *before == digest {
                     return Ok(Done { seq: *seq, repeat: true });
                 }
                 let what = format!(
-                    "a signal of this id was received at record {seq} with another payload"
+                    "a signal of this id was received at record {seq} with another name or payload"
                 );
                 return Err(Error::Conflict(Trouble::new("signal_id_taken", what)));
             }
@@ -202,6 +204,16 @@ impl Runs {
 impl OpenRun {
     fn fresh(&mut self, event: Event) -> Result<Done> {
         Ok(Done { seq: self.append(event)?.seq, repeat: false })
+    }
+
+    fn give_up_everything(&mut self, reason: &str) -> Result<()> {
+        let by = self.runs.by.clone();
+        let open: Vec<Event> =
+            self.state().open_effects().map(|e| drafts::effect_cancelled(e, reason, &by)).collect();
+        for event in open {
+            self.append(event)?;
+        }
+        Ok(())
     }
 
     fn must_be_stopped(&self) -> Result<()> {

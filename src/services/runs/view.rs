@@ -142,6 +142,17 @@ pub fn overdue(state: &RunState, now: Timestamp) -> Vec<String> {
 }
 
 impl Look<'_> {
+    /// Whether every value of an effect can be had.
+    pub fn intact(&self, effect: &Effect) -> super::Result<()> {
+        let records = [Some(effect.requested_seq), effect.ended.as_ref().map(|e| e.seq)];
+        for seq in records.into_iter().flatten() {
+            for blob in record_at(self.records, seq).iter().flat_map(|r| r.event.blobs()) {
+                self.dir.get_blob(blob)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The definition of an effect, if its blob can be had.
     #[must_use]
     pub fn definition(&self, effect: &Effect) -> Option<Json> {

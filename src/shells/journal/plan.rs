@@ -92,7 +92,10 @@ pub fn plan(scan: &Scan) -> Option<Plan> {
     let case = scan.main.case;
     let label = match (scan.verdict(), case) {
         (Verdict::Ok | Verdict::Refuse, _)
-        | (_, Case::J02 | Case::J22 | Case::J26 | Case::J33Equal | Case::J50 | Case::J51) => {
+        | (
+            _,
+            Case::J02 | Case::J22 | Case::J26 | Case::J33Equal | Case::J50 | Case::J51 | Case::J52,
+        ) => {
             return None;
         }
         (_, Case::J03 | Case::J34) => Label::P1,

@@ -86,6 +86,7 @@ cases! {
     J34 Note "a temporary file was left over",
     J50 Damaged "a blob that a record names is missing",
     J51 Damaged "a blob has other bytes than its record says",
+    J52 Damaged "the pinned code is missing or differs",
     J60 Refuse "the journal cannot be read",
     J61 Refuse "a file of the run is not a plain file of its owner",
     J62 Refuse "the journal was written by a newer version",

@@ -53,6 +53,8 @@ pub struct Writer {
     head: Head,
     latest: Timestamp,
     segment: Option<Segment>,
+    /// Bytes of the whole journal.
+    journal_bytes: u64,
     /// A repair whose record goes in with the next one.
     repaired: Option<Event>,
     /// That record, once written, until the caller takes it.
@@ -123,7 +125,7 @@ pub fn repair(
     run.touch().map_err(Error::NotWritten)?;
     // The state cache vouches for records that are about to go.
     run.forget_state().map_err(Error::NotWritten)?;
-    lock.write_note(State::Open, plan.head, 0).map_err(Error::NotWritten)?;
+    lock.write_note_durably(State::Open, plan.head).map_err(Error::NotWritten)?;
     let done = plan::keep(run, plan, scan, clock.now()).map_err(not_repaired)?;
     let event: Event = plan::record(plan, &done, by, why).into();
     // The record stands in a segment of its own before anything is cut: a repair that dies in
@@ -147,6 +149,7 @@ pub fn repair(
         head,
         latest: at,
         segment,
+        journal_bytes: verified_bytes(scan) + bytes.len() as u64,
         repaired: None,
         written: None,
         failed: false,
@@ -165,7 +168,17 @@ fn not_repaired(error: plan::Error) -> Error {
     }
 }
 
+fn verified_bytes(scan: &Scan) -> u64 {
+    scan.segments.iter().map(|s| s.verified).sum()
+}
+
 impl Writer {
+    /// Size of the whole journal.
+    #[must_use]
+    pub const fn journal_bytes(&self) -> u64 {
+        self.journal_bytes
+    }
+
     fn start(run: &RunDir, lock: Held, scan: &Scan, repaired: Option<Event>) -> disk::Result<Self> {
         let journal = run.dir().open_dir("journal")?;
         // A segment that only repeats records of another one must not be appended to.
@@ -184,6 +197,7 @@ impl Writer {
             head: scan.head,
             latest: scan.last_at(),
             segment,
+            journal_bytes: verified_bytes(scan),
             repaired,
             written: None,
             failed: false,
@@ -258,6 +272,7 @@ impl Writer {
 
     fn store(&mut self, seq: Seq, bytes: &[u8]) -> disk::Result<()> {
         let length = bytes.len() as u64;
+        self.journal_bytes += length;
         if let Some(segment) = &mut self.segment
             && segment.bytes + length <= JOURNAL_SEGMENT_BYTES
         {

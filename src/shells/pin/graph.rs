@@ -21,6 +21,10 @@ use std::path::{Path, PathBuf};
 
 /// Where library modules stand in a pinned copy, next to what lies below the process root.
 const LIBRARY_PLACE: &str = "node_modules";
+/// How an import is refused whose path leads above the root.
+const LEAVES: &str = "leaves the process root";
+/// How many directories above the entry's own are tried as root where none is marked.
+const WIDEN_MAX: usize = 8;
 /// Files that mark a directory as the root of a process.
 const ROOT_MARKS: [&str; 4] = [".git", ".a5c", "dormouse.toml", "package.json"];
 
@@ -260,13 +264,40 @@ fn add_edge(edges: &mut Vec<Edge>, import: &Import, path: String) {
 /// The first reason, in the order of imports, why it cannot be pinned.
 pub fn pin(reader: &dyn SourceReader, request: &PinRequest) -> Result<PinnedGraph, PinError> {
     let entry = entry_file(reader, &request.entry.path)?;
-    let root = match &request.root {
-        Some(root) => reader.canonicalize(root).map_err(|e| {
+    if let Some(root) = &request.root {
+        let root = reader.canonicalize(root).map_err(|e| {
             let message = format!("the process root {} cannot be used: {e}", root.display());
             PinError::new(E_ENTRY, message, "name an existing directory")
-        })?,
-        None => root_of(reader, &entry)?,
-    };
+        })?;
+        return pin_below(reader, request, &entry, root);
+    }
+    if let Some(root) = marked_root(reader, &entry)? {
+        return pin_below(reader, request, &entry, root);
+    }
+    // Nobody said where the process begins. Its own directory is enough until something above it
+    // is imported.
+    let own = entry.parent().unwrap_or(Path::new("/"));
+    for (level, root) in own.ancestors().take(WIDEN_MAX).enumerate() {
+        match pin_below(reader, request, &entry, root.to_owned()) {
+            Err(e) if e.message.ends_with(LEAVES) && root.parent().is_some() => {}
+            Ok(mut graph) if level > 0 => {
+                let what = format!("no project root was found: {} was taken", root.display());
+                graph.warnings.push(what);
+                return Ok(graph);
+            }
+            other => return other,
+        }
+    }
+    pin_below(reader, request, &entry, own.to_owned())
+}
+
+/// The same below a root that is known.
+fn pin_below(
+    reader: &dyn SourceReader,
+    request: &PinRequest,
+    entry: &Path,
+    root: PathBuf,
+) -> Result<PinnedGraph, PinError> {
     let library = request.library_root.as_deref().map(|path| {
         reader.canonicalize(path).map_err(|e| {
             let message = format!("the library root {} cannot be used: {e}", path.display());
@@ -283,7 +314,7 @@ pub fn pin(reader: &dyn SourceReader, request: &PinRequest) -> Result<PinnedGrap
         bytes: 0,
         root,
     };
-    let entry = loader.below_root(&entry)?;
+    let entry = loader.below_root(entry)?;
     ModuleKind::of(&entry).admit(&entry)?;
     if ModuleKind::of(&entry) == ModuleKind::Json {
         let message = format!("the entry {entry:?} is data, not code");
@@ -331,18 +362,18 @@ fn entry_file(reader: &dyn SourceReader, path: &Path) -> Result<PathBuf, PinErro
     reader.canonicalize(path).map_err(|e| unreadable(&shown.to_string(), &e))
 }
 
-/// The nearest directory above the entry that bears a mark, else its own.
-fn root_of(reader: &dyn SourceReader, entry: &Path) -> Result<PathBuf, PinError> {
+/// The nearest directory above the entry that bears a mark.
+fn marked_root(reader: &dyn SourceReader, entry: &Path) -> Result<Option<PathBuf>, PinError> {
     for directory in entry.ancestors().skip(1) {
         for mark in ROOT_MARKS {
             let at = directory.join(mark);
             let kind = reader.kind(&at).map_err(|e| unreadable(&at.display().to_string(), &e))?;
             if kind != FileKind::Missing {
-                return Ok(directory.to_owned());
+                return Ok(Some(directory.to_owned()));
             }
         }
     }
-    Ok(entry.parent().unwrap_or(Path::new("/")).to_owned())
+    Ok(None)
 }
 
 fn unreadable(path: &str, error: &io::Error) -> PinError {
@@ -520,7 +551,7 @@ impl Loader<'_> {
     /// The file that a relative or library specifier means.
     fn find(&self, specifier: &str, site: &Site) -> Result<String, PinError> {
         let Some(wanted) = target(&site.path, specifier) else {
-            return Err(escape(specifier, "leaves the process root").at(Some(site)));
+            return Err(escape(specifier, LEAVES).at(Some(site)));
         };
         let is_file = |path: &str| Ok(matches!(self.kind(path)?, FileKind::File(_)));
         if let Some(path) =

@@ -293,7 +293,8 @@ impl RunDir {
         for name in ["state.json", "cache.mpk"] {
             disk::optional(state.unlink(name))?;
         }
-        Ok(())
+        // It vouches for records; what must be forgotten must not come back after a power cut.
+        state.sync()
     }
 
     /// Appends what a process logged in the turn whose input was `turn`. Lines that an earlier

@@ -260,6 +260,12 @@ impl Held {
         self.write(state, Some((head.seq, head.sum)), failures)
     }
 
+    /// The same, durable: before records are cut that an older note vouches for.
+    pub fn write_note_durably(&self, state: State, head: Head) -> disk::Result<()> {
+        self.write_note(state, head, 0)?;
+        self.file.sync_file()
+    }
+
     fn write(&self, state: State, head: Option<(Seq, Sum)>, failures: u32) -> disk::Result<()> {
         let holder = self.holder.clone();
         let note = Note {

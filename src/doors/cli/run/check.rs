@@ -28,10 +28,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     } else {
         print(&checked);
     }
-    let exit = match (checked.strict, checked.held) {
+    let exit = match (checked.strict, checked.held.as_deref()) {
         (true, _) => Exit::Done,
-        (false, true) => Exit::No,
-        (false, false) => Exit::Diverged,
+        (false, Some(reason)) if reason.starts_with("limit:") => Exit::Refused,
+        (false, Some(_)) => Exit::No,
+        (false, None) => Exit::Diverged,
     };
     Ok(exit)
 }
@@ -50,6 +51,9 @@ pub(super) fn print(checked: &Checked) {
     if checked.strict {
         output::line(&format!("the journal is reproduced: {} calls kept", checked.lines.len()));
         return;
+    }
+    if let Some(reason) = &checked.held {
+        return output::line(&format!("the journal could not be replayed: {reason}"));
     }
     if let Some(d) = &checked.divergence {
         output::line(&format!("the journal is not reproduced: {} at record {}", d.class, d.cause));

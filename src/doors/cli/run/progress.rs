@@ -104,6 +104,9 @@ impl Report {
         let (id, kind) = (first["effectId"].as_str(), first["kind"].as_str());
         let uncertain = first["status"].as_str() == Some("uncertain");
         let hint = match (self.value["status"].as_str(), id, kind) {
+            (Some("waiting"), _, _) if self.value["reason"] == "paused" => {
+                format!("dormouse run resume {run}")
+            }
             (Some("waiting"), Some(id), _) if uncertain => format!("dormouse task show {run} {id}"),
             (Some("waiting"), Some(id), Some("breakpoint")) => {
                 format!("dormouse breakpoint approve {run} {id}")
@@ -119,6 +122,9 @@ impl Report {
             }
             (Some("held"), _, _) if self.exit == Exit::Damaged => {
                 format!("dormouse journal verify {run}")
+            }
+            (Some("held"), _, _) if self.value["reason"] == "process_error" => {
+                format!("dormouse run recover {run} --patch-effect EFFECT:PATH=JSON")
             }
             (Some("held"), _, _) => format!("dormouse run resume {run}"),
             _ => return,

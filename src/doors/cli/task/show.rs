@@ -21,6 +21,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let seen = context.runs.look(&args.target.run)?;
     let Some(effect) = seen.state.effect(id) else { return Err(unknown_effect(&seen, id)) };
     let look = seen.look();
+    // A value that cannot be had is an error, not a null.
+    look.intact(effect)?;
     let value = json!({
         "effect": look.task(effect), "task": look.definition(effect), "args": look.args(effect),
         "policy": effect.policy, "result": look.outcome(effect), "largeResult": null,

@@ -65,7 +65,9 @@ export function fromPosted(posted, entry, attempts) {
   } else if (entry.kind === "signal" && posted.name === "SignalTimeoutError") {
     error = new SignalTimeoutError(message, { ...common, signal: entry.signal });
   } else if (Object.hasOwn(CLASSES, posted.name) && posted.name !== "TaskTimeoutError") {
-    error = new CLASSES[posted.name](message, { ...common, ...more });
+    // What was posted may add fields; who and what it is about stands.
+    const { message: _, name: __, stack: ___, ...added } = more;
+    error = new CLASSES[posted.name](message, { ...added, ...common });
   } else {
     const Class = CLASSES[posted.name] ?? TaskError;
     error = new Class(message, {
