@@ -2,7 +2,6 @@
 //!
 //! May not post without the service. Invariant: every step that is timed is durable.
 
-use dormouse::codecs::event::Status;
 use dormouse::codecs::turn::{FromHost, ToHost};
 use dormouse::services::runs::create::NewRun;
 use dormouse::services::runs::hosts::{ChildHosts, Host, Hosts, Silence};
@@ -93,19 +92,7 @@ pub(crate) fn cold(bench: &mut Bench, sync: f64) {
     go_on();
     let (mut posts, mut turns) = (Vec::new(), Vec::new());
     for n in 1..=bench.pick(30, 100) {
-        let posting = Posting {
-            effect: format!("e{n:04}").parse().unwrap(),
-            status: Status::Ok,
-            value: Some(json(r#"{"done":true}"#)),
-            error: None,
-            epoch: None,
-            invocation_key: None,
-            stdout: None,
-            stderr: None,
-            started_at: None,
-            finished_at: None,
-            metadata: None,
-        };
+        let posting = Posting::ok(format!("e{n:04}").parse().unwrap(), json(r#"{"done":true}"#));
         let began = Instant::now();
         runs.post("ask", posting).unwrap();
         let posted = Instant::now();

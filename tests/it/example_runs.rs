@@ -1,7 +1,6 @@
 //! The run directories among the examples: made by the service with a clock that stands still, so
 //! that they are the same byte for byte wherever they are made. `UPDATE_GOLDEN=1` writes them anew.
 
-use dormouse::codecs::event::Status;
 use dormouse::ground::clock::ManualClock;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::services::runs::Runs;
@@ -76,19 +75,7 @@ impl Actor {
         self.runs.clock.sleep_millis(minutes * 60_000);
         let mut runs = self.runs.clone();
         by.clone_into(&mut runs.by);
-        let posting = Posting {
-            effect: format!("e{effect:04}").parse().unwrap(),
-            status: Status::Ok,
-            value: Some(json(value)),
-            error: None,
-            epoch: None,
-            invocation_key: None,
-            stdout: None,
-            stderr: None,
-            started_at: None,
-            finished_at: None,
-            metadata: None,
-        };
+        let posting = Posting::ok(format!("e{effect:04}").parse().unwrap(), json(value));
         runs.post(self.run, posting).unwrap();
         self.drive();
     }

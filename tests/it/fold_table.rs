@@ -103,24 +103,8 @@ fn uncertain(epoch: u64, cause: &str) -> Event {
 }
 
 fn resolved(epoch: u64, status: Status, signal: Option<u64>) -> Event {
-    EffectResolved {
-        effect_id: EffectId::new(1),
-        epoch: Epoch(epoch),
-        status,
-        value: None,
-        value_blob: None,
-        value_digest: None,
-        error: None,
-        post_digest: None,
-        stdout: None,
-        stderr: None,
-        started_at: None,
-        finished_at: None,
-        signal_seq: signal.map(Seq),
-        metadata: None,
-        by: "w".into(),
-    }
-    .into()
+    let bare = EffectResolved::bare(EffectId::new(1), Epoch(epoch), status, "w");
+    EffectResolved { signal_seq: signal.map(Seq), ..bare }.into()
 }
 
 fn gone(epoch: u64, outcome: CancelOutcome) -> Event {

@@ -76,19 +76,8 @@ pub(crate) fn posting(effect: EffectId, status: Status, value: Value) -> Posting
         data: value.get("data").map(Json::of),
     };
     let failed = status == Status::Error;
-    Posting {
-        effect,
-        status,
-        value: (!failed).then(|| Json::of(&value)),
-        error: failed.then(|| error(&value)),
-        epoch: None,
-        invocation_key: None,
-        stdout: None,
-        stderr: None,
-        started_at: None,
-        finished_at: None,
-        metadata: None,
-    }
+    let ok = Posting::ok(effect, Json::of(&value));
+    if failed { Posting { status, value: None, error: Some(error(&value)), ..ok } } else { ok }
 }
 
 /// The service over a disk of its own.

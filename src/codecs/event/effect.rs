@@ -272,6 +272,30 @@ pub struct EffectResolved {
     pub by: String,
 }
 
+impl EffectResolved {
+    /// An answer with nothing in it but who gave it and how it ended.
+    #[must_use]
+    pub fn bare(effect_id: EffectId, epoch: Epoch, status: Status, by: &str) -> Self {
+        Self {
+            effect_id,
+            epoch,
+            status,
+            value: None,
+            value_blob: None,
+            value_digest: None,
+            error: None,
+            post_digest: None,
+            stdout: None,
+            stderr: None,
+            started_at: None,
+            finished_at: None,
+            signal_seq: None,
+            metadata: None,
+            by: by.to_owned(),
+        }
+    }
+}
+
 /// What is known about an effect that was given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

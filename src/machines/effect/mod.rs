@@ -150,27 +150,12 @@ pub(in crate::machines) fn resolve_error(effect: &Effect, error: ErrorInfo, by: 
 /// An answer with nothing in it but who gave it and how it ended.
 #[must_use]
 pub fn resolution(effect: &Effect, status: Status, by: &str) -> EffectResolved {
-    EffectResolved {
-        effect_id: effect.id,
-        // Only an open start is answered; where none is, nobody claimed anything.
-        epoch: match effect.status {
-            life::EffectStatus::Requested => Epoch(0),
-            _ => effect.epoch,
-        },
-        status,
-        value: None,
-        value_blob: None,
-        value_digest: None,
-        error: None,
-        post_digest: None,
-        stdout: None,
-        stderr: None,
-        started_at: None,
-        finished_at: None,
-        signal_seq: None,
-        metadata: None,
-        by: by.to_owned(),
-    }
+    // Only an open start is answered; where none is, nobody claimed anything.
+    let epoch = match effect.status {
+        life::EffectStatus::Requested => Epoch(0),
+        _ => effect.epoch,
+    };
+    EffectResolved::bare(effect.id, epoch, status, by)
 }
 
 /// An error with a name and a message.

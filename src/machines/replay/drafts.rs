@@ -147,24 +147,9 @@ fn excerpt(request: &Request) -> Result<Option<Json>, String> {
 
 /// The answer to a request that can never run.
 fn refused(id: EffectId, why: String) -> Event {
-    EffectResolved {
-        effect_id: id,
-        epoch: Epoch(0),
-        status: Status::Error,
-        value: None,
-        value_blob: None,
-        value_digest: None,
-        error: Some(effect::plain_error("InvalidTaskDefinitionError", why)),
-        post_digest: None,
-        stdout: None,
-        stderr: None,
-        started_at: None,
-        finished_at: None,
-        signal_seq: None,
-        metadata: None,
-        by: "engine".into(),
-    }
-    .into()
+    let error = effect::plain_error("InvalidTaskDefinitionError", why);
+    let bare = EffectResolved::bare(id, Epoch(0), Status::Error, "engine");
+    EffectResolved { error: Some(error), ..bare }.into()
 }
 
 /// The record of a patch mark.

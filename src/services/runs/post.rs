@@ -52,6 +52,26 @@ pub struct Posting {
     pub metadata: Option<Json>,
 }
 
+impl Posting {
+    /// A value and nothing else.
+    #[must_use]
+    pub const fn ok(effect: EffectId, value: Json) -> Self {
+        Self {
+            effect,
+            status: Status::Ok,
+            value: Some(value),
+            error: None,
+            epoch: None,
+            invocation_key: None,
+            stdout: None,
+            stderr: None,
+            started_at: None,
+            finished_at: None,
+            metadata: None,
+        }
+    }
+}
+
 /// What a task printed.
 #[derive(Debug, Clone)]
 pub enum Output {

@@ -12,7 +12,6 @@ use serde_json::json;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::task::EffectArg;
-use crate::codecs::event::Status;
 use crate::codecs::json::Json;
 use crate::services::runs::post::Posting;
 
@@ -73,19 +72,7 @@ fn answer(args: &AnswerArgs, approved: bool, context: &Context) -> Result<Exit, 
         }
     }
     value["respondedBy"] = json!(by);
-    let posting = Posting {
-        effect: id,
-        status: Status::Ok,
-        value: Some(Json::of(&value)),
-        error: None,
-        epoch: None,
-        invocation_key: None,
-        stdout: None,
-        stderr: None,
-        started_at: None,
-        finished_at: None,
-        metadata: None,
-    };
+    let posting = Posting::ok(id, Json::of(&value));
     let posted = context.runs.post(&args.target.run, posting)?;
     super::task::post::report(context, &id.to_string(), &posted);
     if !context.json {

@@ -5,14 +5,11 @@
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::RunArg;
-use super::iterate::{bare, held};
+use super::iterate::iterate;
 use super::progress::Report;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
-use crate::machines::replay::engine::Rest;
-use crate::services::runs::Error;
-use crate::services::runs::children::Progress;
 
 /// Longest nap: others may post meanwhile.
 const NAP_MS_MAX: i64 = 500;
@@ -56,36 +53,12 @@ fn drive(args: &Args, context: &Context, line: &ProgressBar) -> Result<Report, F
         .max_wait
         .map(|wait| clock.now().plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)));
     loop {
-        let mut run = match context.runs.open(reference) {
-            Err(error @ Error::Damaged(_)) => return held(context, reference, error),
-            other => other?,
-        };
-        let progress = match run.go_on() {
-            Err(error @ Error::Damaged(_)) => {
-                run.close()?;
-                return held(context, reference, error);
-            }
-            Err(error) => return Err(run.close_failed(error).into()),
-            Ok(progress) => progress,
-        };
-        if progress.rest == Rest::Bare {
-            let id = run.dir.id().clone();
-            run.close()?;
-            return Err(bare(&id));
-        }
-        let wake = wake_at(&progress).filter(|wake| latest.is_none_or(|latest| *wake <= latest));
-        let report = Report::of(&run, &progress.rest)?;
-        let id = run.dir.id().clone();
-        run.close()?;
+        let (report, sleeps_until) = iterate(context, reference)?;
+        let wake = sleeps_until.filter(|wake| latest.is_none_or(|latest| *wake <= latest));
         let Some(wake) = wake else { return Ok(report) };
         let left = wake.micros().saturating_sub(clock.now().micros()).div_euclid(1000) + 1;
-        line.set_message(format!("run {id} sleeps until {}", wake.iso_millis()));
+        line.set_message(format!("run {reference} sleeps until {}", wake.iso_millis()));
         line.tick();
         clock.sleep_millis(u64::try_from(left.clamp(1, NAP_MS_MAX)).unwrap_or(1));
     }
-}
-
-/// When a sleep ends that is worth waiting for.
-fn wake_at(progress: &Progress) -> Option<crate::ground::clock::Timestamp> {
-    matches!(progress.rest, Rest::Waiting { .. }).then_some(progress.sleeps_until).flatten()
 }

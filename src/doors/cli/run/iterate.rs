@@ -6,6 +6,7 @@ use super::RunArg;
 use super::progress::Report;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
+use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 use crate::machines::replay::engine::Rest;
 use crate::services::runs::Error;
@@ -22,20 +23,24 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let report = iterate(context, &args.run.run)?;
+    let (report, _) = iterate(context, &args.run.run)?;
     report.print(context);
     Ok(report.exit)
 }
 
-fn iterate(context: &Context, reference: &str) -> Result<Report, Failure> {
+/// Lets a run go on once. Gives its report, and when the first of its sleeps ends.
+pub(super) fn iterate(
+    context: &Context,
+    reference: &str,
+) -> Result<(Report, Option<Timestamp>), Failure> {
     let mut run = match context.runs.open(reference) {
-        Err(error @ Error::Damaged(_)) => return held(context, reference, error),
+        Err(error @ Error::Damaged(_)) => return Ok((held(context, reference, error)?, None)),
         other => other?,
     };
     let progress = match run.go_on() {
         Err(error @ Error::Damaged(_)) => {
             run.close()?;
-            return held(context, reference, error);
+            return Ok((held(context, reference, error)?, None));
         }
         Err(error) => return Err(run.close_failed(error).into()),
         Ok(progress) => progress,
@@ -47,18 +52,19 @@ fn iterate(context: &Context, reference: &str) -> Result<Report, Failure> {
     }
     let report = Report::of(&run, &progress.rest)?;
     run.close()?;
-    Ok(report)
+    let waiting = matches!(progress.rest, Rest::Waiting { .. });
+    Ok((report, progress.sleeps_until.filter(|_| waiting)))
 }
 
 /// The refusal of a run that has no process yet.
-pub(super) fn bare(id: &RunId) -> Failure {
+fn bare(id: &RunId) -> Failure {
     let next = format!("dormouse run assign-process {id} --entry FILE");
     let trouble = Trouble::new("run_is_bare", format!("run {id} has no process assigned"));
     Error::Refused(trouble.next(next)).into()
 }
 
 /// A run that is damaged is held by that: said as a state, and as an error.
-pub(super) fn held(context: &Context, reference: &str, error: Error) -> Result<Report, Failure> {
+fn held(context: &Context, reference: &str, error: Error) -> Result<Report, Failure> {
     let report = Report::damaged(reference, &error);
     if context.json {
         Failure::from(error).report(true);
