@@ -28,9 +28,18 @@ pub(super) fn line(text: &str) {
     }
 }
 
-/// Whether nobody can read what is printed: followers need not go on.
+/// Whether nobody can read what is printed: followers need not go on. Asks the pipe itself, for a
+/// follower may have nothing to print for a long time.
 pub(super) fn has_ended() -> bool {
-    REFUSED.lock().is_ok_and(|refused| refused.is_some())
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    if REFUSED.lock().is_ok_and(|refused| refused.is_some()) {
+        return true;
+    }
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let answered = poll(&mut asked, Some(&at_once)).is_ok_and(|n| n > 0);
+    answered && asked[0].revents().contains(PollFlags::ERR)
 }
 
 /// Why standard output could not be written. Whoever closed the pipe has seen enough: that is no
