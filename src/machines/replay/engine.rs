@@ -184,7 +184,6 @@ struct Turn {
     seq: Seq,
     outputs: Vec<Output>,
     cancels: Vec<(u32, String)>,
-    warnings: Vec<String>,
     feeds: BTreeMap<Seq, Arc<Record>>,
     by_key: bool,
 }
@@ -606,7 +605,6 @@ impl Engine {
             seq: record.seq,
             outputs: Vec::new(),
             cancels: Vec::new(),
-            warnings: Vec::new(),
             feeds: BTreeMap::new(),
             by_key,
         });
@@ -676,12 +674,11 @@ impl Engine {
 
     /// A part of the turn in flight is done.
     fn turned(&mut self, done: TurnDone) -> Option<Action> {
-        self.warnings.extend(done.warnings.iter().cloned());
+        self.warnings.extend(done.warnings);
         let state = self.state.as_ref()?;
         let accept = state.accept.as_ref().map(|a| a.seq);
         let turn = self.turn.as_mut()?;
         turn.cancels.extend(done.cancels);
-        turn.warnings.extend(done.warnings);
         for output in done.outputs {
             let bound = match &output {
                 Output::Request(r) => state

@@ -14,7 +14,7 @@ use crate::codecs::event::{
 };
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
-use crate::ground::digest::{Digest, Sum};
+use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::CLEANUP_TIMEOUT_MS;
 use crate::machines::effect::life::{Effect, EffectStatus};
@@ -111,8 +111,6 @@ pub struct RunState {
     pub created_at: Timestamp,
     /// Its program; none in a bare run.
     pub process: Option<ProcessRef>,
-    /// Where its inputs stand: the record.
-    pub inputs_seq: Seq,
     /// Generation, from 1.
     pub generation: u32,
     /// The input that started this generation's process.
@@ -190,7 +188,6 @@ impl RunState {
             run_id: created.run_id.clone(),
             created_at: record.at,
             process: created.process.clone(),
-            inputs_seq: record.seq,
             generation: 1,
             generation_start: record.seq,
             parent: created.parent.clone(),
@@ -340,9 +337,6 @@ impl RunState {
             return Err(illegal(record, "a bare run has no past to accept"));
         }
         self.process = Some(assigned.process.clone());
-        if assigned.inputs.is_some() || assigned.inputs_blob.is_some() {
-            self.inputs_seq = record.seq;
-        }
         if bare {
             self.generation_start = record.seq;
         }
@@ -429,9 +423,6 @@ impl RunState {
         self.generation_start = record.seq;
         self.generation_events = 0;
         self.process = Some(continued.process.clone());
-        if continued.inputs.is_some() || continued.inputs_blob.is_some() {
-            self.inputs_seq = record.seq;
-        }
         self.marks.clear();
         self.accept = None;
         Ok(())
@@ -547,10 +538,4 @@ pub fn fold(records: &[Record]) -> Result<Option<RunState>, IllegalEvent> {
         state.apply(record)?;
     }
     Ok(Some(state))
-}
-
-/// The chain's place before the first record of a run.
-#[must_use]
-pub const fn empty_head(genesis: Sum) -> Head {
-    Head { seq: Seq(0), sum: genesis }
 }
