@@ -10,7 +10,7 @@ use dormouse::services::runs::create::{NewRun, Source, host_limits};
 use dormouse::services::runs::hosts::{ChildHosts, Hosts};
 use dormouse::shells::pin::EntrySpec;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// The program under test.
@@ -108,10 +108,10 @@ impl Bench {
     }
 
     /// The service over a root of its own.
-    pub(crate) fn runs(&self, root: &str, hosts: Rc<dyn Hosts>) -> Runs {
+    pub(crate) fn runs(&self, root: &str, hosts: Arc<dyn Hosts>) -> Runs {
         Runs {
-            disk: Rc::new(StdDisk),
-            clock: Rc::new(SystemClock),
+            disk: Arc::new(StdDisk),
+            clock: Arc::new(SystemClock),
             hosts,
             root: self.dir().join(root),
             lock_wait_ms: 1000,

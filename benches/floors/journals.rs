@@ -8,7 +8,7 @@ use dormouse::codecs::format::line;
 use dormouse::ground::id::{RunId, Seq};
 use dormouse::machines::replay::state;
 use dormouse::shells::journal::scan::{self, Around, File, Verdict};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::figures::{Bench, child_hosts};
@@ -22,7 +22,7 @@ export async function process(inputs, ctx) {
 
 /// The first records of a real run: created, requested, resolved.
 fn template(bench: &Bench) -> Vec<Record> {
-    let runs = bench.runs("template", Rc::new(child_hosts()));
+    let runs = bench.runs("template", Arc::new(child_hosts()));
     runs.create(&bench.new_run("replayed", PROCESS, "null", false)).unwrap();
     let mut run = runs.open("replayed").unwrap();
     run.go_on().unwrap();
@@ -112,11 +112,11 @@ pub(crate) fn replay(bench: &mut Bench) {
 pub(crate) fn check(bench: &mut Bench) {
     let count = if bench.quick { 2_000 } else { 10_000 };
     let template = {
-        let runs = bench.runs("template", Rc::new(child_hosts()));
+        let runs = bench.runs("template", Arc::new(child_hosts()));
         let seen = runs.look("replayed").unwrap();
         seen.records.iter().map(|r| Record::clone(r)).collect::<Vec<_>>()
     };
-    let runs = bench.runs("template", Rc::new(child_hosts()));
+    let runs = bench.runs("template", Arc::new(child_hosts()));
     let dir = runs.find("replayed").unwrap();
     let bytes = journal(&template, dir.id(), count);
     for name in ["run.lock", "state/cache.mpk"] {

@@ -6,11 +6,11 @@ use dormouse::codecs::turn::{FromHost, ToHost};
 use dormouse::services::runs::create::NewRun;
 use dormouse::services::runs::hosts::{ChildHosts, Host, Hosts, Silence};
 use dormouse::services::runs::post::Posting;
-use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::figures::{Bench, Samples, child_hosts, json};
@@ -40,19 +40,19 @@ pub(crate) fn sync_floor(bench: &mut Bench) -> f64 {
 }
 
 /// Notes when each turn of a process begins.
-struct Watched(ChildHosts, Rc<RefCell<Vec<Instant>>>);
+struct Watched(ChildHosts, Arc<Mutex<Vec<Instant>>>);
 
-struct WatchedHost(Box<dyn Host>, Rc<RefCell<Vec<Instant>>>);
+struct WatchedHost(Box<dyn Host>, Arc<Mutex<Vec<Instant>>>);
 
 impl Hosts for Watched {
     fn spawn(&self) -> Result<Box<dyn Host>, Silence> {
-        Ok(Box::new(WatchedHost(self.0.spawn()?, Rc::clone(&self.1))))
+        Ok(Box::new(WatchedHost(self.0.spawn()?, Arc::clone(&self.1))))
     }
 }
 
 impl Host for WatchedHost {
     fn call(&mut self, message: &ToHost, cpu: u64, wall: u64) -> Result<FromHost, Silence> {
-        self.1.borrow_mut().push(Instant::now());
+        self.1.lock().unwrap().push(Instant::now());
         self.0.call(message, cpu, wall)
     }
 }
@@ -60,17 +60,17 @@ impl Host for WatchedHost {
 /// Steps of one warm instance: an outcome and the next request, each with its own sync.
 pub(crate) fn warm(bench: &mut Bench, sync: f64) {
     let steps = bench.pick(1_000, 10_050);
-    let turns = Rc::new(RefCell::new(Vec::new()));
-    let runs = bench.runs("warm", Rc::new(Watched(child_hosts(), Rc::clone(&turns))));
+    let turns = Arc::new(Mutex::new(Vec::new()));
+    let runs = bench.runs("warm", Arc::new(Watched(child_hosts(), Arc::clone(&turns))));
     let inputs = format!(r#"{{"steps":{steps}}}"#);
     runs.create(&bench.new_run("loop", LOOP, &inputs, true)).unwrap();
-    turns.borrow_mut().clear();
+    turns.lock().unwrap().clear();
     let mut run = runs.open("loop").unwrap();
     run.go_on().unwrap();
     assert!(run.state().end.is_some() && run.records().len() > 2 * steps);
     run.close().unwrap();
     let between: Vec<f64> =
-        turns.borrow().windows(2).map(|w| (w[1] - w[0]).as_secs_f64() * 1e6).collect();
+        turns.lock().unwrap().windows(2).map(|w| (w[1] - w[0]).as_secs_f64() * 1e6).collect();
     let all = Samples::of(between[2..].to_vec());
     bench.time("direct, warm: outcome + turn + next request", &all, Some(("2 syncs", 2.0 * sync)));
     // The tenth percentile is of the step; medians are of what else the disk was doing.
@@ -82,7 +82,7 @@ pub(crate) fn warm(bench: &mut Bench, sync: f64) {
 
 /// Steps by commands of their own, as the CLI does them: open, replay, one thing, close.
 pub(crate) fn cold(bench: &mut Bench, sync: f64) {
-    let runs = bench.runs("cold", Rc::new(child_hosts()));
+    let runs = bench.runs("cold", Arc::new(child_hosts()));
     runs.create(&bench.new_run("ask", ASK, "null", false)).unwrap();
     let go_on = || {
         let mut run = runs.open("ask").unwrap();
@@ -119,7 +119,7 @@ pub(crate) fn create(bench: &mut Bench) {
         top.sync_all().unwrap();
     });
     bench.time("floor: create, fsync, rename, fsync directory", &bare, None);
-    let runs = bench.runs("create", Rc::new(child_hosts()));
+    let runs = bench.runs("create", Arc::new(child_hosts()));
     let floor = Some(("one durable file", bare.p50()));
     let samples = Samples::take(bench.pick(50, 300), |_| {
         runs.create(&NewRun::default()).unwrap();

@@ -3,9 +3,9 @@
 //! May not know what a time is for. Invariant: nothing outside this module calls the operating
 //! system for time (`tests/it/tidy.rs`), so a test with a [`ManualClock`] decides what time it is.
 
-use std::cell::Cell;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// An instant on the wall clock: microseconds since 1970-01-01T00:00:00Z. Text form: RFC 3339, UTC,
 /// exactly six decimals.
@@ -105,7 +105,7 @@ impl FromStr for Timestamp {
 crate::ground::id::serde_as_text!(Timestamp);
 
 /// Where the present comes from. Implemented by [`SystemClock`] and, for tests, [`ManualClock`].
-pub trait Clock {
+pub trait Clock: Send + Sync {
     /// The wall clock now.
     fn now(&self) -> Timestamp;
 
@@ -130,23 +130,24 @@ impl Clock for SystemClock {
 
 /// A clock that stands still until told otherwise; sleeping moves it.
 #[derive(Debug, Default)]
-pub struct ManualClock(Cell<i64>);
+pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
     /// A clock that shows `now`.
     #[must_use]
     pub const fn at(now: Timestamp) -> Self {
-        Self(Cell::new(now.0))
+        Self(AtomicI64::new(now.0))
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.get())
+        Timestamp(self.0.load(Ordering::SeqCst))
     }
 
     fn sleep_millis(&self, millis: u64) {
-        self.0.set(self.now().plus_millis(i64::try_from(millis).unwrap_or(i64::MAX)).0);
+        let then = self.now().plus_millis(i64::try_from(millis).unwrap_or(i64::MAX));
+        self.0.store(then.0, Ordering::SeqCst);
     }
 }
 

@@ -13,7 +13,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::host::json;
 
@@ -31,9 +31,9 @@ impl Actor {
     /// Creates a run of an example in a root of its own.
     fn create(root: &Path, run: &'static str, example: &str) -> Self {
         let runs = Runs {
-            disk: Rc::new(StdDisk),
-            clock: Rc::new(ManualClock::at(crate::support::at(0))),
-            hosts: Rc::new(ChildHosts { exe: env!("CARGO_BIN_EXE_dormouse").into() }),
+            disk: Arc::new(StdDisk),
+            clock: Arc::new(ManualClock::at(crate::support::at(0))),
+            hosts: Arc::new(ChildHosts { exe: env!("CARGO_BIN_EXE_dormouse").into() }),
             root: root.to_owned(),
             lock_wait_ms: 1000,
             allow_fs: None,

@@ -15,7 +15,7 @@ use dormouse::shells::run_dir::root;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 #[test]
 fn a_run_is_created_written_closed_and_read_again() {
@@ -578,7 +578,7 @@ fn two_lockers_wait_and_a_released_lock_is_free() {
     let held = run.lock(0, &clock).unwrap();
     assert!(held.still_in_place().unwrap() && !held.writer_died());
     disk.kill();
-    let disk: Rc<dyn Disk> = Rc::new(disk);
+    let disk: Arc<dyn Disk> = Arc::new(disk);
     let run = root::run_at(&disk, Path::new("/runs/demo-run")).unwrap();
     run.lock(0, &clock).unwrap();
 }

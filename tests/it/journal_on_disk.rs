@@ -9,10 +9,10 @@ use dormouse::shells::journal::scan::{Case, Verdict};
 use dormouse::shells::run_dir::lock;
 use dormouse::shells::run_dir::root::{Error, Options, Root, run_at};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
-fn root_in(place: &Path) -> (Rc<dyn Disk>, Root) {
-    let disk: Rc<dyn Disk> = Rc::new(StdDisk);
+fn root_in(place: &Path) -> (Arc<dyn Disk>, Root) {
+    let disk: Arc<dyn Disk> = Arc::new(StdDisk);
     let options = Options { create: true, wait_ms: 0, allow_fs: None };
     let root = Root::open(&disk, &place.join("deep/runs"), &options, &clock()).unwrap();
     (disk, root)

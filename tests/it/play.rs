@@ -26,7 +26,6 @@ use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::support::{as_disk, at};
@@ -50,7 +49,7 @@ pub(crate) enum Deed {
 /// One run with everything it needs.
 pub(crate) struct Play {
     pub disk: MemoryDisk,
-    pub clock: Rc<ManualClock>,
+    pub clock: Arc<ManualClock>,
     pub runs: Runs,
     pub id: String,
     pub deeds: RefCell<BTreeMap<u64, Deed>>,
@@ -81,12 +80,12 @@ pub(crate) fn posting(effect: EffectId, status: Status, value: Value) -> Posting
 }
 
 /// The service over a disk of its own.
-fn service(clock: &Rc<ManualClock>) -> (MemoryDisk, Runs) {
+fn service(clock: &Arc<ManualClock>) -> (MemoryDisk, Runs) {
     let disk = MemoryDisk::new(1);
     let runs = Runs {
         disk: as_disk(&disk),
-        clock: Rc::clone(clock) as Rc<dyn Clock>,
-        hosts: Rc::new(ChildHosts { exe: env!("CARGO_BIN_EXE_dormouse").into() }),
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        hosts: Arc::new(ChildHosts { exe: env!("CARGO_BIN_EXE_dormouse").into() }),
         root: "/runs".into(),
         lock_wait_ms: 0,
         allow_fs: None,
@@ -114,7 +113,7 @@ impl Play {
     }
 
     pub(crate) fn of(source: &str, how: Plan) -> Self {
-        let clock = Rc::new(ManualClock::at(at(0)));
+        let clock = Arc::new(ManualClock::at(at(0)));
         let (disk, runs) = service(&clock);
         let play =
             Self { disk, clock, runs, id: "run-1".into(), deeds: RefCell::new(BTreeMap::new()) };
@@ -133,7 +132,7 @@ impl Play {
 
     /// A run without a process.
     pub(crate) fn bare() -> Self {
-        let clock = Rc::new(ManualClock::at(at(0)));
+        let clock = Arc::new(ManualClock::at(at(0)));
         let (disk, runs) = service(&clock);
         let play =
             Self { disk, clock, runs, id: "run-1".into(), deeds: RefCell::new(BTreeMap::new()) };
@@ -144,7 +143,7 @@ impl Play {
 
     /// Makes a source text the entry that the next pin reads.
     pub(crate) fn code(&self, source: &str) -> Source {
-        let disk: Rc<dyn Disk> = as_disk(&self.disk);
+        let disk: Arc<dyn Disk> = as_disk(&self.disk);
         disk.create_dirs(Path::new("/src")).unwrap();
         self.disk.tamper(Path::new("/src/main.js"), |bytes| *bytes = source.as_bytes().to_vec());
         Source {
@@ -159,13 +158,13 @@ impl Play {
     /// The run directory that only the first `count` records of `trace` would have left behind.
     pub(crate) fn prefix(whole: &Self, trace: &[Arc<Record>], count: usize) -> Self {
         let last = &trace[count - 1];
-        let clock = Rc::new(ManualClock::at(last.at));
+        let clock = Arc::new(ManualClock::at(last.at));
         let (disk, runs) = service(&clock);
         let options = Options { create: true, wait_ms: 0, allow_fs: None };
         let root = Root::open(&as_disk(&disk), Path::new("/runs"), &options, &*clock).unwrap();
         let id: RunId = whole.id.parse().unwrap();
         let mut staged = root.stage(&id).unwrap();
-        let from: Rc<dyn Disk> = as_disk(&whole.disk);
+        let from: Arc<dyn Disk> = as_disk(&whole.disk);
         let top = from.open_dir(&Path::new("/runs").join(&whole.id)).unwrap();
         for (path, bytes) in files(&*top, "") {
             let kept = ["process", "blobs/"].iter().any(|p| path.starts_with(p));

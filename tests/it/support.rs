@@ -12,7 +12,7 @@ use dormouse::shells::journal::writer::{self, Opened};
 use dormouse::shells::run_dir::dir::RunDir;
 use dormouse::shells::run_dir::root::{Options, Root};
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Noon of a day in November.
 pub(crate) const NOON: i64 = 1_795_176_000_000_000;
@@ -68,8 +68,8 @@ pub(crate) fn clock() -> ManualClock {
     ManualClock::at(at(0))
 }
 
-pub(crate) fn as_disk(disk: &MemoryDisk) -> Rc<dyn Disk> {
-    Rc::new(disk.clone())
+pub(crate) fn as_disk(disk: &MemoryDisk) -> Arc<dyn Disk> {
+    Arc::new(disk.clone())
 }
 
 pub(crate) fn open_root(disk: &MemoryDisk) -> Result<Root, dormouse::shells::run_dir::root::Error> {

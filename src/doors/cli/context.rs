@@ -3,7 +3,7 @@
 //! May not know verbs. Invariant: flag beats environment beats default.
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::ground::clock::SystemClock;
 use crate::ground::limits::LOCK_WAIT_MS_DEFAULT;
@@ -82,9 +82,9 @@ impl Context {
         let wall = limits.load_cpu_max_ms.saturating_mul(4).max(TURN_WALL_MAX_MS);
         Ok(Self {
             runs: Runs {
-                disk: Rc::new(StdDisk),
-                clock: Rc::new(SystemClock),
-                hosts: Rc::new(ChildHosts { exe }),
+                disk: Arc::new(StdDisk),
+                clock: Arc::new(SystemClock),
+                hosts: Arc::new(ChildHosts { exe }),
                 root,
                 lock_wait_ms: wait
                     .map_or(LOCK_WAIT_MS_DEFAULT, |ms| u64::try_from(ms).unwrap_or(u64::MAX)),

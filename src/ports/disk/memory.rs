@@ -11,10 +11,9 @@ use super::{
 };
 use rustix::io::Errno;
 use std::any::Any;
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const SECTOR: usize = 512;
 const ROOT: u64 = 1;
@@ -35,7 +34,7 @@ pub enum Fault {
 
 /// A disk in memory. Clones share it.
 #[derive(Debug, Clone)]
-pub struct MemoryDisk(Rc<RefCell<State>>);
+pub struct MemoryDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
@@ -345,7 +344,7 @@ impl MemoryDisk {
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let body = Body::Dir { now: BTreeMap::new(), durable: BTreeMap::new() };
-        Self(Rc::new(RefCell::new(State {
+        Self(Arc::new(Mutex::new(State {
             nodes: BTreeMap::from([(ROOT, Node { uid: 1000, mode: 0o700, body })]),
             pending: Vec::new(),
             next: ROOT,
@@ -362,15 +361,19 @@ impl MemoryDisk {
         })))
     }
 
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changing operations and syncs so far.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.0.borrow().operations
+        self.state().operations
     }
 
     /// Plans a fault at the `nth` changing operation from now, counted from 1.
     pub fn fail_at(&self, nth: u64, fault: Fault) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         let at = state.operations + nth;
         state.faults.insert(at, fault);
     }
@@ -378,12 +381,12 @@ impl MemoryDisk {
     /// Whether a planned [`Fault::Die`] has happened.
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.0.borrow().dead
+        self.state().dead
     }
 
     /// The process is gone: its handles and locks too; the cache stays. The next process begins.
     pub fn kill(&self) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.life += 1;
         state.dead = false;
         state.faults.clear();
@@ -398,7 +401,7 @@ impl MemoryDisk {
     /// names are there up to some moment.
     pub fn power_cut(&self) {
         self.kill();
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         state.boot += 1;
         let changes = std::mem::take(&mut state.pending);
         let kept = state.roll(changes.len() as u64 + 1);
@@ -417,7 +420,7 @@ impl MemoryDisk {
 
     /// The kernel writes some dirty sectors back on its own.
     pub fn write_back_some(&self) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         let nodes: Vec<u64> = state.nodes.keys().copied().collect();
         for node in nodes {
             let Some(content) = state.content(node) else { continue };
@@ -440,7 +443,7 @@ impl MemoryDisk {
 
     /// The kernel fails to write back what is dirty; the next sync of the file reports it once.
     pub fn fail_write_back(&self) {
-        for node in self.0.borrow_mut().nodes.values_mut() {
+        for node in self.state().nodes.values_mut() {
             if let Body::File(content) = &mut node.body
                 && !content.dirty.is_empty()
             {
@@ -452,7 +455,7 @@ impl MemoryDisk {
 
     /// Memory runs short: every clean page leaves the cache.
     pub fn evict(&self) {
-        for node in self.0.borrow_mut().nodes.values_mut() {
+        for node in self.state().nodes.values_mut() {
             if let Body::File(content) = &mut node.body {
                 content.drop_clean();
             }
@@ -461,29 +464,29 @@ impl MemoryDisk {
 
     /// From now on reads of this file fail; nothing: all work again.
     pub fn unreadable(&self, path: Option<&Path>) {
-        self.0.borrow_mut().unreadable = path.map(Path::to_owned);
+        self.state().unreadable = path.map(Path::to_owned);
     }
 
     /// From now on dropping the cache does nothing.
     pub fn stick_cache(&self) {
-        self.0.borrow_mut().stuck_cache = true;
+        self.state().stuck_cache = true;
     }
 
     /// From now on dropping the cache starts a write-back of dirty pages that fails: the next read
     /// still shows them, the one after the next drop does not.
     pub fn fail_write_back_on_drop(&self) {
-        self.0.borrow_mut().failing_drop = true;
+        self.state().failing_drop = true;
     }
 
     /// How many bytes all files together may have.
     pub fn set_capacity(&self, bytes: usize) {
-        self.0.borrow_mut().capacity = bytes;
+        self.state().capacity = bytes;
     }
 
     /// Changes a file behind everybody's back, durably: bit rot, editors, restored copies. A file
     /// that is missing is made, its directory must exist.
     pub fn tamper(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         let node = state.walk(path).or_else(|| {
             let dir = state.walk(path.parent()?)?;
             let name = path.file_name()?.to_str()?;
@@ -498,7 +501,7 @@ impl MemoryDisk {
 
     /// Puts a symbolic link somewhere.
     pub fn put_symlink(&self, path: &Path) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         let dir = path.parent().and_then(|parent| state.walk(parent));
         if let (Some(dir), Some(name)) = (dir, path.file_name().and_then(|n| n.to_str())) {
             state.add(dir, name, 0o777, Body::Symlink);
@@ -507,7 +510,7 @@ impl MemoryDisk {
 
     /// Changes owner and permission bits.
     pub fn set_owner(&self, path: &Path, uid: u32, mode: u32) {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         if let Some(it) = state.walk(path).and_then(|node| state.nodes.get_mut(&node)) {
             it.uid = uid;
             it.mode = mode;
@@ -517,22 +520,22 @@ impl MemoryDisk {
     /// The bytes that a reader of the cache sees; nothing if there is no such file.
     #[must_use]
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         let node = state.walk(path)?;
         state.content(node).map(|content| content.cache.clone())
     }
 }
 
 impl Disk for MemoryDisk {
-    fn open_dir(&self, path: &Path) -> Result<Rc<dyn Dir>> {
-        let mut state = self.0.borrow_mut();
+    fn open_dir(&self, path: &Path) -> Result<Arc<dyn Dir>> {
+        let mut state = self.state();
         let life = state.life;
         state.alive(life, "open directory", path)?;
         let node = state.walk(path).ok_or_else(|| failed("open directory", path, Errno::NOENT))?;
         if state.names(node).is_none() {
             return Err(failed("open directory", path, Errno::NOTDIR));
         }
-        Ok(Rc::new(MemoryDir { disk: self.clone(), node, life, path: path.to_owned() }))
+        Ok(Arc::new(MemoryDir { disk: self.clone(), node, life, path: path.to_owned() }))
     }
 
     fn create_dirs(&self, path: &Path) -> Result<()> {
@@ -548,7 +551,7 @@ impl Disk for MemoryDisk {
     }
 
     fn canonicalize(&self, path: &Path) -> Result<PathBuf> {
-        let found = self.0.borrow_mut().walk(path);
+        let found = self.state().walk(path);
         found.map(|_| path.to_owned()).ok_or_else(|| failed("resolve", path, Errno::NOENT))
     }
 
@@ -562,7 +565,7 @@ impl Disk for MemoryDisk {
     }
 
     fn boot_id(&self) -> String {
-        format!("00000000-0000-4000-8000-{:012}", self.0.borrow().boot)
+        format!("00000000-0000-4000-8000-{:012}", self.state().boot)
     }
 
     fn effective_uid(&self) -> u32 {
@@ -570,7 +573,7 @@ impl Disk for MemoryDisk {
     }
 
     fn random(&self) -> [u8; 16] {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         std::array::from_fn(|_| u8::try_from(state.roll(256)).unwrap_or(0))
     }
 }
@@ -595,7 +598,7 @@ impl MemoryDir {
     /// The node behind a name.
     fn look(&self, op: &'static str, name: &str) -> Result<(u64, PathBuf)> {
         let path = self.checked(op, name)?;
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         state.alive(self.life, op, &path)?;
         match state.find(self.node, name) {
             Some(node) => Ok((node, path)),
@@ -604,7 +607,7 @@ impl MemoryDir {
     }
 
     fn handle(&self, node: u64, path: PathBuf) -> Result<Box<dyn FileHandle>> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         if state.content(node).is_none() {
             let link = matches!(state.nodes[&node].body, Body::Symlink);
             let errno = if link { Errno::LOOP } else { Errno::ISDIR };
@@ -617,7 +620,7 @@ impl MemoryDir {
 
     fn make(&self, op: &'static str, name: &str, mode: u32, body: Body) -> Result<(u64, PathBuf)> {
         let path = self.checked(op, name)?;
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         state.alive(self.life, op, &path)?;
         if state.find(self.node, name).is_some() {
             return Err(failed(op, &path, Errno::EXIST));
@@ -629,7 +632,7 @@ impl MemoryDir {
 
     /// One change of names, done whole or not at all.
     fn apply(&self, op: &'static str, path: &Path, changes: Vec<NameChange>) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let dies = state.whole(self.life, op, path)?;
         state.change(changes);
         if dies { Err(failed(op, path, Errno::STALE)) } else { Ok(()) }
@@ -651,12 +654,12 @@ impl Dir for MemoryDir {
         self
     }
 
-    fn open_dir(&self, name: &str) -> Result<Rc<dyn Dir>> {
+    fn open_dir(&self, name: &str) -> Result<Arc<dyn Dir>> {
         let (node, path) = self.look("open directory", name)?;
-        if self.disk.0.borrow_mut().names(node).is_none() {
+        if self.disk.state().names(node).is_none() {
             return Err(failed("open directory", &path, Errno::NOTDIR));
         }
-        Ok(Rc::new(Self { disk: self.disk.clone(), node, life: self.life, path }))
+        Ok(Arc::new(Self { disk: self.disk.clone(), node, life: self.life, path }))
     }
 
     fn open(&self, name: &str, mode: Open) -> Result<Box<dyn FileHandle>> {
@@ -684,7 +687,7 @@ impl Dir for MemoryDir {
         let (node, _) = self.look("rename", from)?;
         let other = self.other("rename", target)?;
         let path = other.checked("rename to", to)?;
-        let found = self.disk.0.borrow_mut().find(other.node, to);
+        let found = self.disk.state().find(other.node, to);
         if found.is_some() && mode == Rename::NoReplace {
             return Err(failed("rename to", &path, Errno::EXIST));
         }
@@ -697,7 +700,7 @@ impl Dir for MemoryDir {
         let (node, _) = self.look("link", from)?;
         let other = self.other("link", target)?;
         let path = other.checked("link to", to)?;
-        if self.disk.0.borrow_mut().find(other.node, to).is_some() {
+        if self.disk.state().find(other.node, to).is_some() {
             return Err(failed("link to", &path, Errno::EXIST));
         }
         let new = NameChange { dir: other.node, name: to.to_owned(), node: Some(node) };
@@ -706,7 +709,7 @@ impl Dir for MemoryDir {
 
     fn unlink(&self, name: &str) -> Result<()> {
         let (node, path) = self.look("remove", name)?;
-        if self.disk.0.borrow_mut().names(node).is_some() {
+        if self.disk.state().names(node).is_some() {
             return Err(failed("remove", &path, Errno::ISDIR));
         }
         let gone = NameChange { dir: self.node, name: name.to_owned(), node: None };
@@ -715,7 +718,7 @@ impl Dir for MemoryDir {
 
     fn rmdir(&self, name: &str) -> Result<()> {
         let (node, path) = self.look("remove", name)?;
-        if self.disk.0.borrow_mut().names(node).is_none_or(|names| !names.is_empty()) {
+        if self.disk.state().names(node).is_none_or(|names| !names.is_empty()) {
             return Err(failed("remove", &path, Errno::NOTEMPTY));
         }
         let gone = NameChange { dir: self.node, name: name.to_owned(), node: None };
@@ -728,24 +731,24 @@ impl Dir for MemoryDir {
     }
 
     fn list(&self) -> Result<Vec<String>> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         state.alive(self.life, "list", &self.path)?;
         Ok(state.names(self.node).map(|n| n.keys().cloned().collect()).unwrap_or_default())
     }
 
     fn stat(&self, name: &str) -> Result<Stat> {
         let (node, path) = self.look("look at", name)?;
-        let found = self.disk.0.borrow().stat(node);
+        let found = self.disk.state().stat(node);
         found.ok_or_else(|| failed("look at", &path, Errno::NOENT))
     }
 
     fn stat_self(&self) -> Result<Stat> {
-        let found = self.disk.0.borrow().stat(self.node);
+        let found = self.disk.state().stat(self.node);
         found.ok_or_else(|| failed("look at", &self.path, Errno::NOENT))
     }
 
     fn sync(&self) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let dies = state.whole(self.life, "sync directory", &self.path)?;
         state.settle_names(self.node);
         if dies { Err(failed("sync directory", &self.path, Errno::STALE)) } else { Ok(()) }
@@ -756,7 +759,7 @@ impl Dir for MemoryDir {
     }
 
     fn free_space(&self) -> Result<u64> {
-        let state = self.disk.0.borrow();
+        let state = self.disk.state();
         Ok(state.capacity.saturating_sub(state.used()) as u64)
     }
 }
@@ -773,7 +776,7 @@ struct MemoryFile {
 impl MemoryFile {
     /// Reads or changes the content without counting as an operation.
     fn with<T>(&self, op: &'static str, f: impl FnOnce(&mut Content) -> T) -> Result<T> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         state.alive(self.life, op, &self.path)?;
         if op == "read" && state.unreadable.as_deref() == Some(self.path.as_path()) {
             return Err(failed(op, &self.path, Errno::IO));
@@ -802,7 +805,7 @@ impl FileHandle for MemoryFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let extent = state.begin(self.life, "write", &self.path)?;
         let room = state.capacity.saturating_sub(state.used());
         let (bytes, end) = match extent {
@@ -819,7 +822,7 @@ impl FileHandle for MemoryFile {
     }
 
     fn sync_data(&self) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let extent = state.begin(self.life, "sync", &self.path)?;
         let Some(content) = state.content(self.node) else { return Ok(()) };
         match extent {
@@ -849,7 +852,7 @@ impl FileHandle for MemoryFile {
     }
 
     fn truncate(&self, bytes: u64) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let dies = state.whole(self.life, "truncate", &self.path)?;
         if let Some(content) = state.content(self.node) {
             content.truncate(usize::try_from(bytes).unwrap_or(usize::MAX));
@@ -858,13 +861,13 @@ impl FileHandle for MemoryFile {
     }
 
     fn stat(&self) -> Result<Stat> {
-        let state = self.disk.0.borrow();
+        let state = self.disk.state();
         state.alive(self.life, "look at", &self.path)?;
         state.stat(self.node).ok_or_else(|| failed("look at", &self.path, Errno::STALE))
     }
 
     fn set_mode(&self, mode: u32) -> Result<()> {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         let dies = state.whole(self.life, "set permissions of", &self.path)?;
         if let Some(node) = state.nodes.get_mut(&self.node) {
             node.mode = mode;
@@ -873,7 +876,7 @@ impl FileHandle for MemoryFile {
     }
 
     fn drop_cache(&self) -> Result<()> {
-        let State { stuck_cache, failing_drop, .. } = *self.disk.0.borrow();
+        let State { stuck_cache, failing_drop, .. } = *self.disk.state();
         if stuck_cache {
             return Ok(());
         }
@@ -886,7 +889,7 @@ impl FileHandle for MemoryFile {
     }
 
     fn cached_pages(&self) -> Option<u64> {
-        Some(u64::from(self.disk.0.borrow().stuck_cache))
+        Some(u64::from(self.disk.state().stuck_cache))
     }
 
     fn try_lock(&self, lock: Lock) -> Result<bool> {
@@ -906,7 +909,7 @@ impl FileHandle for MemoryFile {
 
 impl Drop for MemoryFile {
     fn drop(&mut self) {
-        let mut state = self.disk.0.borrow_mut();
+        let mut state = self.disk.state();
         if state.life == self.life
             && let Some(content) = state.content(self.node)
         {
@@ -920,7 +923,7 @@ mod tests {
     use super::super::{Atomic, write_atomic};
     use super::*;
 
-    fn dir(disk: &MemoryDisk) -> Rc<dyn Dir> {
+    fn dir(disk: &MemoryDisk) -> Arc<dyn Dir> {
         disk.open_dir(Path::new("/")).unwrap()
     }
 

@@ -11,7 +11,7 @@ use ::std::any::Any;
 use ::std::fmt;
 use ::std::io;
 use ::std::path::{Path, PathBuf};
-use ::std::rc::Rc;
+use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a caller can do about a failed operation.
@@ -173,9 +173,9 @@ pub enum FsClass {
 }
 
 /// A disk: where paths begin.
-pub trait Disk: fmt::Debug {
+pub trait Disk: fmt::Debug + Send + Sync {
     /// Opens a directory by path; symbolic links on the way there are followed.
-    fn open_dir(&self, path: &Path) -> Result<Rc<dyn Dir>>;
+    fn open_dir(&self, path: &Path) -> Result<Arc<dyn Dir>>;
     /// Makes a directory (0700) and whatever is missing above it, durably.
     fn create_dirs(&self, path: &Path) -> Result<()>;
     /// The path without links and dots.
@@ -191,13 +191,13 @@ pub trait Disk: fmt::Debug {
 }
 
 /// An open directory.
-pub trait Dir: fmt::Debug {
+pub trait Dir: fmt::Debug + Send + Sync {
     /// Its path when it was opened, for messages.
     fn path(&self) -> &Path;
     /// For comparing two directories of one disk.
     fn as_any(&self) -> &dyn Any;
     /// Opens a directory in it.
-    fn open_dir(&self, name: &str) -> Result<Rc<dyn Dir>>;
+    fn open_dir(&self, name: &str) -> Result<Arc<dyn Dir>>;
     /// Opens a regular file in it.
     fn open(&self, name: &str, mode: Open) -> Result<Box<dyn FileHandle>>;
     /// Makes a new file (0600), open for writing.
@@ -233,7 +233,7 @@ pub trait Dir: fmt::Debug {
     }
 
     /// Opens a directory in it, making it first if it is missing.
-    fn ensure_dir(&self, name: &str) -> Result<Rc<dyn Dir>> {
+    fn ensure_dir(&self, name: &str) -> Result<Arc<dyn Dir>> {
         match self.open_dir(name) {
             Err(e) if e.is_not_found() => match self.mkdir(name) {
                 Err(e) if !e.is_exists() => Err(e),
@@ -245,7 +245,7 @@ pub trait Dir: fmt::Debug {
 
     /// The same, and its name is durable. One that exists is trusted only after a sync too:
     /// whoever made it may have died before theirs.
-    fn ensure_durable_dir(&self, name: &str) -> Result<Rc<dyn Dir>> {
+    fn ensure_durable_dir(&self, name: &str) -> Result<Arc<dyn Dir>> {
         let dir = self.ensure_dir(name)?;
         self.sync()?;
         Ok(dir)
@@ -253,7 +253,7 @@ pub trait Dir: fmt::Debug {
 }
 
 /// An open file.
-pub trait FileHandle: fmt::Debug {
+pub trait FileHandle: fmt::Debug + Send + Sync {
     /// Reads up to `into.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize>;
     /// The whole content; an error if it is longer than `max`.

@@ -15,7 +15,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The machine's disk.
 #[derive(Debug, Clone, Copy, Default)]
@@ -51,10 +51,10 @@ fn again<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
 }
 
 impl Disk for StdDisk {
-    fn open_dir(&self, path: &Path) -> Result<Rc<dyn Dir>> {
+    fn open_dir(&self, path: &Path) -> Result<Arc<dyn Dir>> {
         let fd = again(|| rustix::fs::open(path, DIR_FLAGS, Mode::empty()))
             .map_err(|e| failed("open directory", path, e))?;
-        Ok(Rc::new(StdDir { fd, path: path.to_owned() }))
+        Ok(Arc::new(StdDir { fd, path: path.to_owned() }))
     }
 
     fn create_dirs(&self, path: &Path) -> Result<()> {
@@ -181,13 +181,13 @@ impl Dir for StdDir {
         self
     }
 
-    fn open_dir(&self, name: &str) -> Result<Rc<dyn Dir>> {
+    fn open_dir(&self, name: &str) -> Result<Arc<dyn Dir>> {
         self.checked("open directory", name)?;
         let path = self.at(name);
         let flags = DIR_FLAGS | OFlags::NOFOLLOW;
         let fd = again(|| rustix::fs::openat(&self.fd, name, flags, Mode::empty()))
             .map_err(|e| failed("open directory", &path, e))?;
-        Ok(Rc::new(Self { fd, path }))
+        Ok(Arc::new(Self { fd, path }))
     }
 
     fn open(&self, name: &str, mode: Open) -> Result<Box<dyn FileHandle>> {

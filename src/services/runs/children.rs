@@ -4,7 +4,7 @@
 //! between any two steps finds the same child again; locks are taken from parent to child, never
 //! back.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use serde_json::json;
 
@@ -295,7 +295,7 @@ impl OpenRun {
         }
     }
 
-    fn own_root(&self) -> Result<Rc<Root>> {
+    fn own_root(&self) -> Result<Arc<Root>> {
         self.root.clone().ok_or_else(|| {
             let what = "a run outside a runs root cannot have child runs";
             Error::Refused(Trouble::new("child_needs_root", what))

@@ -4,7 +4,7 @@
 //! not created.
 
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::codecs::event::{IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated};
 use crate::codecs::json::{Json, Numbers, canonical};
@@ -136,7 +136,7 @@ impl Runs {
             library_root: source.library_root.clone(),
             extra: source.extra.clone(),
         };
-        let graph = pin(&DiskReader(Rc::clone(&self.disk)), &request)?;
+        let graph = pin(&DiskReader(Arc::clone(&self.disk)), &request)?;
         let warnings = graph.warnings.clone();
         Ok((graph, warnings))
     }

@@ -28,13 +28,13 @@ pub(super) fn absent(why: String) -> Error {
 }
 
 /// Starts hosts.
-pub trait Hosts {
+pub trait Hosts: Send + Sync {
     /// A new host without an instance.
     fn spawn(&self) -> Result<Box<dyn Host>, Silence>;
 }
 
 /// One host.
-pub trait Host {
+pub trait Host: Send {
     /// Says something and waits for the answer.
     fn call(
         &mut self,

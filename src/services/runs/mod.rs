@@ -21,7 +21,7 @@ pub mod view;
 pub use trouble::{Error, Result};
 
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::codecs::turn::HostLimits;
 use crate::ground::clock::Clock;
@@ -36,11 +36,11 @@ use trouble::Trouble;
 #[derive(Clone)]
 pub struct Runs {
     /// The disk.
-    pub disk: Rc<dyn Disk>,
+    pub disk: Arc<dyn Disk>,
     /// The clock.
-    pub clock: Rc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// Starts process hosts.
-    pub hosts: Rc<dyn Hosts>,
+    pub hosts: Arc<dyn Hosts>,
     /// The runs root.
     pub root: PathBuf,
     /// How long to wait for a lock.

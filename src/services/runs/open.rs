@@ -3,7 +3,6 @@
 //! May not decide what happens next. Invariant: a record is folded before it is written, so that
 //! nothing illegal reaches a journal; what is not durable is not acknowledged.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::codecs::event::{Event, Payload, Record};
@@ -33,7 +32,7 @@ pub struct OpenRun {
     writer: Writer,
     /// What opening had to repair.
     pub repair: Option<Plan>,
-    pub(super) root: Option<Rc<Root>>,
+    pub(super) root: Option<Arc<Root>>,
 }
 
 /// A run that is looked at: verified and folded, not owned.
@@ -58,9 +57,9 @@ impl Runs {
     }
 
     /// The same for a directory that was found already, by a command that may hold the root.
-    pub(super) fn open_dir(&self, dir: RunDir, root: Option<Rc<Root>>) -> Result<OpenRun> {
+    pub(super) fn open_dir(&self, dir: RunDir, root: Option<Arc<Root>>) -> Result<OpenRun> {
         let root = match root {
-            None if dir.in_root() => Some(Rc::new(self.open_root_of(&dir)?)),
+            None if dir.in_root() => Some(Arc::new(self.open_root_of(&dir)?)),
             other => other,
         };
         let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::ground::limits::MODULE_BYTES_MAX;
 use crate::ports::disk::{self, Disk};
@@ -13,7 +13,7 @@ use crate::shells::pin::{FileKind, SourceReader};
 
 /// Reads the files that people name.
 #[derive(Debug)]
-pub struct DiskReader(pub Rc<dyn Disk>);
+pub struct DiskReader(pub Arc<dyn Disk>);
 
 impl SourceReader for DiskReader {
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -13,7 +13,7 @@ use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
 use crate::ports::disk::{self, Atomic, Dir, Open};
 use crate::shells::run_dir::dir::RunDir;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Which of the published plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -274,7 +274,7 @@ fn seen(run: &RunDir, scan: &Scan) -> disk::Result<Seen> {
     for name in tasks.list()? {
         let Ok(effect) = name.parse::<EffectId>() else { continue };
         seen.ordinal = seen.ordinal.max(effect.ordinal());
-        let stale: Option<Rc<dyn Dir>> =
+        let stale: Option<Arc<dyn Dir>> =
             disk::optional(tasks.open_dir(&name).and_then(|task| task.open_dir("stale")))?;
         for post in stale.map_or(Ok(Vec::new()), |dir| dir.list())? {
             let epoch = post.split('-').next().and_then(|epoch| epoch.parse().ok());

@@ -15,7 +15,7 @@ use crate::ground::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_SEGMENT_BYTES};
 use crate::ports::disk::{self, Atomic, Dir, FileHandle, Open};
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::lock::{Held, State};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Why nothing was appended, or nobody knows.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum Error {
 #[derive(Debug)]
 pub struct Writer {
     lock: Held,
-    journal: Rc<dyn Dir>,
+    journal: Arc<dyn Dir>,
     head: Head,
     latest: Timestamp,
     segment: Option<Segment>,

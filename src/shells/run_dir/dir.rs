@@ -14,7 +14,7 @@ use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Lock, Open, St
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Name of a run's lock file.
 pub const RUN_LOCK: &str = "run.lock";
@@ -96,17 +96,22 @@ pub struct Strange {
 /// The directory of a run. Nothing in it has been verified: that is what reading its journal does.
 #[derive(Debug, Clone)]
 pub struct RunDir {
-    disk: Rc<dyn Disk>,
-    dir: Rc<dyn Dir>,
+    disk: Arc<dyn Disk>,
+    dir: Arc<dyn Dir>,
     id: RunId,
     /// `.dormouse/` of the root it stands in.
-    root: Option<Rc<dyn Dir>>,
+    root: Option<Arc<dyn Dir>>,
 }
 
 impl RunDir {
     /// Wraps an open directory of run `id`; `root` is the `.dormouse` directory beside it, if any.
     #[must_use]
-    pub fn new(disk: Rc<dyn Disk>, dir: Rc<dyn Dir>, id: RunId, root: Option<Rc<dyn Dir>>) -> Self {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        dir: Arc<dyn Dir>,
+        id: RunId,
+        root: Option<Arc<dyn Dir>>,
+    ) -> Self {
         Self { disk, dir, id, root }
     }
 
@@ -130,19 +135,19 @@ impl RunDir {
 
     /// The directory.
     #[must_use]
-    pub fn dir(&self) -> &Rc<dyn Dir> {
+    pub fn dir(&self) -> &Arc<dyn Dir> {
         &self.dir
     }
 
     /// The disk it stands on.
     #[must_use]
-    pub fn disk(&self) -> &Rc<dyn Disk> {
+    pub fn disk(&self) -> &Arc<dyn Disk> {
         &self.disk
     }
 
     /// The `.dormouse` directory of the root that it stands in.
     #[must_use]
-    pub fn root(&self) -> Option<&Rc<dyn Dir>> {
+    pub fn root(&self) -> Option<&Arc<dyn Dir>> {
         self.root.as_ref()
     }
 
@@ -359,7 +364,7 @@ impl RunDir {
         disk::write_atomic(&*dir, &name, bytes, Atomic::DURABLE)
     }
 
-    fn descend(&self, path: &str, make: bool) -> disk::Result<(Rc<dyn Dir>, String)> {
+    fn descend(&self, path: &str, make: bool) -> disk::Result<(Arc<dyn Dir>, String)> {
         descend(&self.dir, path, make)
     }
 }
@@ -367,17 +372,17 @@ impl RunDir {
 /// Opens the directories of a relative path one by one. With `make`, missing ones are made, and
 /// every one is durable in the one above.
 pub(super) fn descend(
-    top: &Rc<dyn Dir>,
+    top: &Arc<dyn Dir>,
     path: &str,
     make: bool,
-) -> disk::Result<(Rc<dyn Dir>, String)> {
+) -> disk::Result<(Arc<dyn Dir>, String)> {
     let mut parts: Vec<&str> = path.split('/').collect();
     let name = parts.pop().unwrap_or_default();
     if !parts.iter().chain([&name]).all(|part| disk::is_component(part)) {
         let why = "it is not a path below the run directory";
         return Err(disk::Error::of_kind("open", top.path().join(path), Kind::BadName, why));
     }
-    let mut dir = Rc::clone(top);
+    let mut dir = Arc::clone(top);
     for part in parts {
         dir = match dir.open_dir(part) {
             Err(e) if e.is_not_found() && make => dir.ensure_durable_dir(part)?,
@@ -430,7 +435,7 @@ mod tests {
     use crate::ports::disk::memory::MemoryDisk;
 
     fn run(disk: &MemoryDisk) -> RunDir {
-        let disk: Rc<dyn Disk> = Rc::new(disk.clone());
+        let disk: Arc<dyn Disk> = Arc::new(disk.clone());
         disk.create_dirs(Path::new("/r")).unwrap();
         let dir = disk.open_dir(Path::new("/r")).unwrap();
         RunDir::new(disk, dir, "r".parse().unwrap(), None)
@@ -502,7 +507,7 @@ mod tests {
         let run = run(&disk);
         run.put_relative("process/src/main.js", b"x").unwrap();
         disk.power_cut();
-        let disk: Rc<dyn Disk> = Rc::new(disk);
+        let disk: Arc<dyn Disk> = Arc::new(disk);
         let dir = disk.open_dir(Path::new("/r")).unwrap();
         let run = RunDir::new(disk, dir, "r".parse().unwrap(), None);
         assert_eq!(run.read_relative("process/src/main.js", 1).unwrap(), b"x");

@@ -11,7 +11,7 @@ use crate::ground::id::Seq;
 use crate::ports::disk::{self, Dir, Disk, FileHandle, FileKind, Kind, Lock, Open};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The text is for people; more than this is not ours.
 const NOTE_BYTES_MAX: u64 = 64 * 1024;
@@ -125,7 +125,7 @@ impl Holder {
 #[derive(Debug)]
 pub struct Held {
     file: Box<dyn FileHandle>,
-    dir: Rc<dyn Dir>,
+    dir: Arc<dyn Dir>,
     name: &'static str,
     holder: Holder,
     before: Before,
@@ -142,7 +142,7 @@ enum Before {
 
 /// Takes the lock `name` in `dir`, waiting up to `wait_ms`.
 pub fn take(
-    dir: &Rc<dyn Dir>,
+    dir: &Arc<dyn Dir>,
     name: &'static str,
     lock: Lock,
     wait_ms: u64,
@@ -165,7 +165,7 @@ pub fn take(
         // Somebody may have put another file in its place between opening and locking.
         if disk::optional(dir.stat(name))?.map(|s| s.inode) == Some(file.stat()?.inode) {
             let before = read(&*file);
-            let held = Held { file, dir: Rc::clone(dir), name, holder, before };
+            let held = Held { file, dir: Arc::clone(dir), name, holder, before };
             if lock == Lock::Exclusive {
                 held.announce();
             }
@@ -176,7 +176,7 @@ pub fn take(
     Err(Error::NotALock { path, why: "it is replaced again and again".into() })
 }
 
-fn open(dir: &Rc<dyn Dir>, name: &str, uid: u32) -> Result<Box<dyn FileHandle>, Error> {
+fn open(dir: &Arc<dyn Dir>, name: &str, uid: u32) -> Result<Box<dyn FileHandle>, Error> {
     let not = |why: &str| Error::NotALock { path: dir.path().join(name), why: why.to_owned() };
     let file = dir.open_or_create(name).map_err(|e| match e.kind {
         Kind::WrongKind => not("it is not a plain file"),

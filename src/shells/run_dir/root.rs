@@ -17,7 +17,7 @@ use crate::ports::disk::{
 };
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// The root's own directory.
 pub const META: &str = ".dormouse";
@@ -151,7 +151,7 @@ pub fn guard(run: &RunDir, wait_ms: u64, clock: &dyn Clock) -> Result<Option<Gua
 }
 
 fn hold(
-    meta: &Rc<dyn Dir>,
+    meta: &Arc<dyn Dir>,
     wait_ms: u64,
     clock: &dyn Clock,
     disk: &dyn Disk,
@@ -163,18 +163,18 @@ fn hold(
 /// A runs root for looking: nothing is locked, made or written.
 #[derive(Debug, Clone)]
 pub struct RootView {
-    disk: Rc<dyn Disk>,
-    dir: Rc<dyn Dir>,
-    meta: Option<Rc<dyn Dir>>,
+    disk: Arc<dyn Disk>,
+    dir: Arc<dyn Dir>,
+    meta: Option<Arc<dyn Dir>>,
 }
 
 impl RootView {
     /// Opens a root for looking.
-    pub fn open(disk: &Rc<dyn Disk>, path: &Path) -> Result<Self, Error> {
+    pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, Error> {
         let dir = disk::optional(disk.open_dir(path))?;
         let dir = dir.ok_or_else(|| Error::NotFound(format!("runs root {}", path.display())))?;
         let meta = disk::optional(dir.open_dir(META))?;
-        Ok(Self { disk: Rc::clone(disk), dir, meta })
+        Ok(Self { disk: Arc::clone(disk), dir, meta })
     }
 
     /// Where it was opened.
@@ -212,7 +212,7 @@ impl RootView {
     /// The run of exactly this id.
     pub fn run(&self, id: &RunId) -> Result<RunDir, Error> {
         match self.dir.open_dir(id.as_str()) {
-            Ok(dir) => Ok(RunDir::new(Rc::clone(&self.disk), dir, id.clone(), self.meta.clone())),
+            Ok(dir) => Ok(RunDir::new(Arc::clone(&self.disk), dir, id.clone(), self.meta.clone())),
             Err(e) if e.is_not_found() => Err(Error::NotFound(format!("run {id}"))),
             Err(e) if e.kind == Kind::WrongKind => Err(Error::Refused {
                 label: "J61",
@@ -247,7 +247,7 @@ impl RootView {
 
 /// Opens a run by the path of its directory, in a root or alone. The path's last part must not be
 /// a symbolic link. Alone, the directory may have any name: `run.json` has the id.
-pub fn run_at(disk: &Rc<dyn Disk>, path: &Path) -> Result<RunDir, Error> {
+pub fn run_at(disk: &Arc<dyn Disk>, path: &Path) -> Result<RunDir, Error> {
     let refused =
         |why: &str| Error::Refused { label: "J61", path: path.to_owned(), why: why.to_owned() };
     let name = path.file_name().and_then(|name| name.to_str());
@@ -277,7 +277,7 @@ pub fn run_at(disk: &Rc<dyn Disk>, path: &Path) -> Result<RunDir, Error> {
         (None, Some(id)) => id,
         _ => name.parse()?,
     };
-    Ok(RunDir::new(Rc::clone(disk), dir, id, root))
+    Ok(RunDir::new(Arc::clone(disk), dir, id, root))
 }
 
 fn split(path: &Path) -> Option<(PathBuf, String)> {
@@ -287,7 +287,7 @@ fn split(path: &Path) -> Option<(PathBuf, String)> {
 impl Root {
     /// Opens a root for direct commands, making it if asked to.
     pub fn open(
-        disk: &Rc<dyn Disk>,
+        disk: &Arc<dyn Disk>,
         path: &Path,
         options: &Options,
         clock: &dyn Clock,
@@ -299,7 +299,7 @@ impl Root {
         view.check_place(options)?;
         let meta = view.dir.ensure_dir(META)?;
         let (lock, json) = hold(&meta, options.wait_ms, clock, &**disk)?;
-        view.meta = Some(Rc::clone(&meta));
+        view.meta = Some(Arc::clone(&meta));
         let json = match json {
             Some(json) => json,
             None => view.make_root_json(&*meta)?,
@@ -324,7 +324,7 @@ impl Root {
         &self.json
     }
 
-    fn meta(&self) -> Result<Rc<dyn Dir>, Error> {
+    fn meta(&self) -> Result<Arc<dyn Dir>, Error> {
         Ok(self.view.dir.open_dir(META)?)
     }
 
@@ -455,12 +455,12 @@ fn remove_tree(dir: &dyn Dir, name: &str, depth: u32) -> disk::Result<()> {
 #[derive(Debug)]
 pub struct Staged {
     view: RootView,
-    staging: Rc<dyn Dir>,
+    staging: Arc<dyn Dir>,
     name: String,
-    dir: Rc<dyn Dir>,
+    dir: Arc<dyn Dir>,
     id: RunId,
     /// Every directory that was made, outermost first.
-    dirs: Vec<Rc<dyn Dir>>,
+    dirs: Vec<Arc<dyn Dir>>,
 }
 
 impl Staged {
@@ -523,19 +523,19 @@ impl Staged {
     }
 
     /// The directory that `path` stands in, made if missing.
-    fn ensure(&mut self, path: &str) -> Result<(Rc<dyn Dir>, String), Error> {
+    fn ensure(&mut self, path: &str) -> Result<(Arc<dyn Dir>, String), Error> {
         // Checks the path before anything is made.
         if let Ok(found) = descend(&self.dir, path, false) {
             return Ok(found);
         }
-        let mut dir = Rc::clone(&self.dir);
+        let mut dir = Arc::clone(&self.dir);
         let mut parts: Vec<&str> = path.split('/').collect();
         let name = parts.pop().unwrap_or_default().to_owned();
         for part in parts {
             dir = match dir.open_dir(part) {
                 Err(e) if e.is_not_found() => {
                     let made = dir.ensure_dir(part)?;
-                    self.dirs.push(Rc::clone(&made));
+                    self.dirs.push(Arc::clone(&made));
                     made
                 }
                 other => other?,

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use owo_colors::{OwoColorize as _, Stream};
 use serde::Serialize;
@@ -53,7 +53,7 @@ impl Stage {
     pub(super) fn build(context: &Context, fast: bool) -> Result<Self, Failure> {
         let exe = std::env::current_exe()
             .map_err(|e| Failure::usage(&format!("this program cannot be found: {e}"), ""))?;
-        let disk = Rc::clone(&context.runs.disk);
+        let disk = Arc::clone(&context.runs.disk);
         let number = u64::from_le_bytes(disk.random()[..8].try_into().unwrap_or_default());
         let top = std::env::temp_dir().join(format!("dormouse-demo-{number:016x}"));
         disk.create_dirs(&top).map_err(failed)?;
