@@ -3,3 +3,4 @@
 //! May not decide anything about a run. Invariant: only doors turn errors into text and exit codes.
 
 pub mod cli;
+mod http;

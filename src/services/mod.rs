@@ -4,5 +4,6 @@
 //! status codes. Invariant: a service changes a run only by appending events that the fold accepts;
 //! only repair touches what is there already.
 
+pub mod manager;
 pub mod repair;
 pub mod runs;

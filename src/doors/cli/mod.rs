@@ -13,6 +13,7 @@ mod input;
 mod journal;
 mod output;
 mod run;
+mod serve;
 mod task;
 mod version;
 
@@ -60,6 +61,8 @@ enum Noun {
     #[command(about = "Answer what waits for a person")]
     #[command(subcommand)]
     Breakpoint(breakpoint::Verb),
+    #[command(about = "Own a runs root and let its runs go on")]
+    Serve(serve::Args),
     #[command(about = "Watch a real run live through a kill -9, in a temporary root")]
     Demo(demo::Args),
     #[command(about = "Say what an error code or a label means")]
@@ -124,6 +127,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Task(verb) => task::dispatch(verb, context),
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
+        Noun::Serve(args) => serve::run(&args, context),
         Noun::Demo(args) => demo::run(&args, context),
         Noun::Explain(args) => explain::run(&args, context),
         Noun::Completions(args) => completions::run(&args, context),

@@ -92,7 +92,8 @@ impl Runs {
 }
 
 impl OpenRun {
-    fn accept(
+    /// Takes other code over, by a plan.
+    pub fn accept(
         &mut self,
         graph: &PinnedGraph,
         plan: &Plan,

@@ -273,7 +273,7 @@ fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
 
 impl OpenRun {
     /// Gives this run its process. Gives the one it had.
-    fn assign(
+    pub fn assign(
         &mut self,
         graph: &PinnedGraph,
         process: ProcessRef,

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod list;
 pub mod open;
 pub mod post;
+pub mod report;
 pub mod source;
 pub mod steer;
 pub mod trouble;

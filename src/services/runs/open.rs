@@ -159,6 +159,11 @@ impl OpenRun {
         Ok(())
     }
 
+    /// Who acts from now on, as it will stand in records.
+    pub fn act_as(&mut self, by: &str) {
+        by.clone_into(&mut self.runs.by);
+    }
+
     /// Appends one record; it is durable when this returns.
     pub fn append(&mut self, event: Event) -> Result<Arc<Record>> {
         self.append_draft(crate::machines::replay::drafts::with_value(event))

@@ -128,7 +128,8 @@ impl Runs {
 }
 
 impl OpenRun {
-    fn cancel_effect(&mut self, id: EffectId, reason: Option<String>) -> Result<Seq> {
+    /// Gives up one effect.
+    pub fn cancel_effect(&mut self, id: EffectId, reason: Option<String>) -> Result<Seq> {
         let Some(effect) = self.state().effect(id).cloned() else {
             return Err(self.name_them(id, Refusal::UnknownEffect(id).into()));
         };
@@ -154,7 +155,8 @@ impl OpenRun {
         error.named(self.dir.id().as_str(), &id.to_string())
     }
 
-    fn post(&mut self, mut posting: Posting) -> Result<Posted> {
+    /// Posts an outcome.
+    pub fn post(&mut self, mut posting: Posting) -> Result<Posted> {
         let id = posting.effect;
         let def = self.definition(id)?;
         if posting.status == Status::Ok && posting.value.is_none() {

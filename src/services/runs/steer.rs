@@ -55,70 +55,29 @@ pub enum FinalStatus {
 impl Runs {
     /// Asks for cancellation. The process is told when the run goes on.
     pub fn cancel(&self, reference: &str, reason: Option<String>, now: bool) -> Result<Done> {
-        self.deed(reference, |run| {
-            if let Some(stands) = run.state().cancel.clone() {
-                if now {
-                    run.give_up_everything("no time for clean-up")?;
-                }
-                return Ok(Done { seq: stands.seq, repeat: true });
-            }
-            run.must_be_open()?;
-            let by = run.runs.by.clone();
-            run.fresh(RunCancelRequested { reason, now, by }.into())
-        })
+        self.deed(reference, |run| run.cancel(reason, now))
     }
 
     /// Closes a run from outside: open effects are given up, then the end is written.
     pub fn halt(&self, reference: &str, reason: &str, as_: FinalStatus) -> Result<Done> {
         self.deed(reference, |run| {
-            if let Some((_, seq)) = run.state().end {
-                return Ok(Done { seq, repeat: true });
-            }
-            let by = run.runs.by.clone();
-            run.give_up_everything("run halted")?;
-            let seal = Some(Seal { reason: reason.to_owned(), by });
-            let done = run.fresh(match as_ {
-                FinalStatus::Completed => RunCompleted {
-                    output: Some(Json::null()),
-                    output_blob: None,
-                    output_digest: output_digest(&Json::null()),
-                    warnings: Vec::new(),
-                    seal,
-                    cause: None,
-                }
-                .into(),
-                FinalStatus::Failed => {
-                    let (name, message) = ("ManualHalt".to_owned(), reason.to_owned());
-                    let error = ErrorInfo { name, message, stack: None, data: None };
-                    let (last_effect, warnings, cause) = (None, Vec::new(), None);
-                    RunFailed { error, last_effect, warnings, seal, cause }.into()
-                }
-            })?;
+            let done = run.halt(reason, as_)?;
             // Its child runs go with it.
-            run.drive_children()?;
+            if !done.repeat {
+                run.drive_children()?;
+            }
             Ok(done)
         })
     }
 
     /// Keeps a run from going on; posts and signals are still taken.
     pub fn pause(&self, reference: &str) -> Result<Done> {
-        self.deed(reference, |run| {
-            if run.state().paused.is_some() {
-                return Ok(Done { seq: run.state().head.seq, repeat: true });
-            }
-            run.must_be_open()?;
-            let by = run.runs.by.clone();
-            run.fresh(RunPaused { reason: "operator".into(), effect_id: None, by }.into())
-        })
+        self.deed(reference, |run| run.pause())
     }
 
     /// Lets a paused or held run go on.
     pub fn resume(&self, reference: &str, reason: Option<String>) -> Result<Done> {
-        self.deed(reference, |run| {
-            run.must_be_stopped()?;
-            let by = run.runs.by.clone();
-            run.fresh(RunResumed { reason, patch: None, by }.into())
-        })
+        self.deed(reference, |run| run.resume(reason))
     }
 
     /// Lets a run that its process's error holds go on, with another value inside the outcome of
@@ -129,64 +88,17 @@ impl Runs {
         patch: Option<(EffectId, String, Json)>,
         reason: Option<String>,
     ) -> Result<Done> {
-        self.deed(reference, |run| {
-            run.must_be_stopped()?;
-            let patch = patch.map(|(id, path, value)| run.patch(id, path, &value)).transpose()?;
-            let by = run.runs.by.clone();
-            run.fresh(RunResumed { reason, patch, by }.into())
-        })
+        self.deed(reference, |run| run.recover(patch, reason))
     }
 
     /// Sends a signal.
     pub fn signal(&self, reference: &str, signal: Signal) -> Result<Done> {
-        self.deed(reference, |run| {
-            let digest =
-                Digest::of(canonical(&signal.payload, Numbers::AsWritten, None).as_bytes());
-            if let Some((seq, before)) =
-                signal.signal_id.as_ref().and_then(|id| run.state().signal_ids.get(id))
-            {
-                let same = match record_at(run.records(), *seq).map(|r| &r.event) {
-                    Some(Event::SignalReceived(old)) => {
-                        old.name == signal.name && old.correlation_key == signal.correlation_key
-                    }
-                    _ => false,
-                };
-                if same && *before == digest {
-                    return Ok(Done { seq: *seq, repeat: true });
-                }
-                let what = format!(
-                    "a signal of this id was received at record {seq} with another name or payload"
-                );
-                return Err(Error::Conflict(Trouble::new("signal_id_taken", what)));
-            }
-            run.must_be_open()?;
-            if run.state().signals.len() >= SIGNAL_BACKLOG_MAX {
-                let what = format!("{SIGNAL_BACKLOG_MAX} signals wait for the process already");
-                return Err(Error::Refused(Trouble::new("signal_backlog_max", what)));
-            }
-            let made_up = run.runs.fresh_id().to_string();
-            let by = run.runs.by.clone();
-            run.fresh(
-                SignalReceived {
-                    signal_id: signal.signal_id.unwrap_or(made_up),
-                    name: signal.name,
-                    correlation_key: signal.correlation_key,
-                    payload: Some(signal.payload),
-                    payload_blob: None,
-                    digest,
-                    by,
-                }
-                .into(),
-            )
-        })
+        self.deed(reference, |run| run.signal(signal))
     }
 
     /// Writes a remark into a journal; legal in every state.
     pub fn note(&self, reference: &str, text: &str) -> Result<Done> {
-        self.deed(reference, |run| {
-            let by = run.runs.by.clone();
-            run.fresh(OperatorNote { text: text.to_owned(), by }.into())
-        })
+        self.deed(reference, |run| run.note(text))
     }
 
     /// Opens, does, closes; also when the deed was refused.
@@ -202,6 +114,124 @@ impl Runs {
 }
 
 impl OpenRun {
+    /// Asks for cancellation. The process is told when the run goes on.
+    pub fn cancel(&mut self, reason: Option<String>, now: bool) -> Result<Done> {
+        if let Some(stands) = self.state().cancel.clone() {
+            if now {
+                self.give_up_everything("no time for clean-up")?;
+            }
+            return Ok(Done { seq: stands.seq, repeat: true });
+        }
+        self.must_be_open()?;
+        let by = self.runs.by.clone();
+        self.fresh(RunCancelRequested { reason, now, by }.into())
+    }
+
+    /// Closes a run from outside: open effects are given up, then the end is written.
+    pub fn halt(&mut self, reason: &str, as_: FinalStatus) -> Result<Done> {
+        if let Some((_, seq)) = self.state().end {
+            return Ok(Done { seq, repeat: true });
+        }
+        let by = self.runs.by.clone();
+        self.give_up_everything("run halted")?;
+        let seal = Some(Seal { reason: reason.to_owned(), by });
+        let done = self.fresh(match as_ {
+            FinalStatus::Completed => RunCompleted {
+                output: Some(Json::null()),
+                output_blob: None,
+                output_digest: output_digest(&Json::null()),
+                warnings: Vec::new(),
+                seal,
+                cause: None,
+            }
+            .into(),
+            FinalStatus::Failed => {
+                let (name, message) = ("ManualHalt".to_owned(), reason.to_owned());
+                let error = ErrorInfo { name, message, stack: None, data: None };
+                let (last_effect, warnings, cause) = (None, Vec::new(), None);
+                RunFailed { error, last_effect, warnings, seal, cause }.into()
+            }
+        })?;
+        Ok(done)
+    }
+
+    /// Keeps a run from going on; posts and signals are still taken.
+    pub fn pause(&mut self) -> Result<Done> {
+        if self.state().paused.is_some() {
+            return Ok(Done { seq: self.state().head.seq, repeat: true });
+        }
+        self.must_be_open()?;
+        let by = self.runs.by.clone();
+        self.fresh(RunPaused { reason: "operator".into(), effect_id: None, by }.into())
+    }
+
+    /// Lets a paused or held run go on.
+    pub fn resume(&mut self, reason: Option<String>) -> Result<Done> {
+        self.must_be_stopped()?;
+        let by = self.runs.by.clone();
+        self.fresh(RunResumed { reason, patch: None, by }.into())
+    }
+
+    /// Lets a run that its process's error holds go on, with another value inside the outcome of
+    /// one effect if given: (effect, dot-separated path, value).
+    pub fn recover(
+        &mut self,
+        patch: Option<(EffectId, String, Json)>,
+        reason: Option<String>,
+    ) -> Result<Done> {
+        self.must_be_stopped()?;
+        let patch = patch.map(|(id, path, value)| self.patch(id, path, &value)).transpose()?;
+        let by = self.runs.by.clone();
+        self.fresh(RunResumed { reason, patch, by }.into())
+    }
+
+    /// Sends a signal.
+    pub fn signal(&mut self, signal: Signal) -> Result<Done> {
+        let digest = Digest::of(canonical(&signal.payload, Numbers::AsWritten, None).as_bytes());
+        if let Some((seq, before)) =
+            signal.signal_id.as_ref().and_then(|id| self.state().signal_ids.get(id))
+        {
+            let same = match record_at(self.records(), *seq).map(|r| &r.event) {
+                Some(Event::SignalReceived(old)) => {
+                    old.name == signal.name && old.correlation_key == signal.correlation_key
+                }
+                _ => false,
+            };
+            if same && *before == digest {
+                return Ok(Done { seq: *seq, repeat: true });
+            }
+            let what = format!(
+                "a signal of this id was received at record {seq} with another name or payload"
+            );
+            return Err(Error::Conflict(Trouble::new("signal_id_taken", what)));
+        }
+        self.must_be_open()?;
+        if self.state().signals.len() >= SIGNAL_BACKLOG_MAX {
+            let what = format!("{SIGNAL_BACKLOG_MAX} signals wait for the process already");
+            return Err(Error::Refused(Trouble::new("signal_backlog_max", what)));
+        }
+        let made_up = self.runs.fresh_id().to_string();
+        let by = self.runs.by.clone();
+        self.fresh(
+            SignalReceived {
+                signal_id: signal.signal_id.unwrap_or(made_up),
+                name: signal.name,
+                correlation_key: signal.correlation_key,
+                payload: Some(signal.payload),
+                payload_blob: None,
+                digest,
+                by,
+            }
+            .into(),
+        )
+    }
+
+    /// Writes a remark into a journal; legal in every state.
+    pub fn note(&mut self, text: &str) -> Result<Done> {
+        let by = self.runs.by.clone();
+        self.fresh(OperatorNote { text: text.to_owned(), by }.into())
+    }
+
     fn fresh(&mut self, event: Event) -> Result<Done> {
         Ok(Done { seq: self.append(event)?.seq, repeat: false })
     }

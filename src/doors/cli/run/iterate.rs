@@ -50,7 +50,7 @@ pub(super) fn iterate(
         run.close()?;
         return Err(bare(&id));
     }
-    let report = Report::of(&run, &progress.rest)?;
+    let report = Report::of(run.report(&progress.rest)?);
     run.close()?;
     let waiting = matches!(progress.rest, Rest::Waiting { .. });
     Ok((report, progress.sleeps_until.filter(|_| waiting)))

@@ -4,13 +4,9 @@
 
 use serde_json::{Value, json};
 
-use crate::codecs::event::Event;
 use crate::doors::cli::context::Context;
-use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::failure::Exit;
 use crate::doors::cli::output;
-use crate::machines::replay::engine::Rest;
-use crate::machines::replay::state::End;
-use crate::services::runs::open::OpenRun;
 use crate::services::runs::{Error, view};
 
 /// What `iterate` and `drive` say about a run.
@@ -22,41 +18,10 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// The report of a run that rests.
-    pub(crate) fn of(run: &OpenRun, rest: &Rest) -> Result<Self, Failure> {
-        let state = run.state();
-        let (status, reason) = status_and_reason(run, rest);
-        let look = run.look();
-        let waiting = matches!(rest, Rest::Waiting { .. } | Rest::Paused | Rest::Held);
-        let actions = if waiting { look.next_actions() } else { Vec::new() };
-        let turns = run.turns();
-        let mut value = json!({
-            "iteration": turns, "iterationCount": turns, "status": status, "action": "none",
-            "reason": reason, "count": actions.len(), "nextActions": actions,
-            "output": run.output()?,
-            "warnings": run.warnings(),
-            "metadata": {
-                "runId": run.dir.id(),
-                "processId": state.process.as_ref().map(|p| &p.process_id),
-                "hookStatus": if waiting { "no-hooks-configured" } else { "executed" },
-            },
-            "nativeState": view::native_state(state), "reasons": view::reasons(state),
-            "generation": state.generation, "head": state.head,
-            "wakeAt": run.wake_at(),
-        });
-        if let Some(error) = last_error(run) {
-            value["error"] = error;
-        }
-        if let Some(payload) = halt_payload(run) {
-            value["payload"] = payload;
-        }
-        if let Some(held) = &state.held
-            && held.reason == "diverged"
-            && let Ok(report) = run.dir.read_relative("state/divergence.json", 1 << 20)
-        {
-            value["divergence"] = serde_json::from_slice(&report).unwrap_or_default();
-        }
-        Ok(Self { value, exit: exit_of(rest, &reason) })
+    /// The report of a run that rests, with the exit code that goes with it.
+    pub(crate) fn of(value: Value) -> Self {
+        let exit = exit_of(&value);
+        Self { value, exit }
     }
 
     /// The report of a run whose files are damaged: it is held by what opening found.
@@ -133,54 +98,12 @@ impl Report {
     }
 }
 
-fn status_and_reason(run: &OpenRun, rest: &Rest) -> (&'static str, String) {
-    let state = run.state();
-    match rest {
-        Rest::Ended(End::Completed) => ("completed", "completed".into()),
-        Rest::Ended(End::Failed) => ("failed", "failed".into()),
-        Rest::Ended(End::Cancelled) => ("cancelled", "cancelled".into()),
-        Rest::Ended(End::Halted) => ("halted", halt_reason(run)),
-        Rest::Held => {
-            let held = state.held.as_ref();
-            let reason = held.map_or(String::new(), |h| h.reason.clone());
-            ("held", reason)
-        }
-        Rest::Paused => ("waiting", "paused".into()),
-        Rest::Waiting { draining: true } => ("waiting", "draining".into()),
-        _ => ("waiting", view::waiting_reason(state)),
-    }
-}
-
-fn exit_of(rest: &Rest, reason: &str) -> Exit {
-    match rest {
-        Rest::Ended(End::Completed) | Rest::Waiting { .. } | Rest::Paused => Exit::Done,
-        Rest::Held if reason == "diverged" => Exit::Diverged,
-        Rest::Held if reason.starts_with("limit:") => Exit::Refused,
+/// A run that waits is fine; one that ended badly, or is held, is not.
+fn exit_of(report: &Value) -> Exit {
+    match (report["status"].as_str(), report["reason"].as_str()) {
+        (Some("completed" | "waiting"), _) => Exit::Done,
+        (Some("held"), Some("diverged")) => Exit::Diverged,
+        (Some("held"), Some(reason)) if reason.starts_with("limit:") => Exit::Refused,
         _ => Exit::No,
     }
-}
-
-fn last_error(run: &OpenRun) -> Option<Value> {
-    let held = run.state().held.as_ref().and_then(|h| h.error.clone());
-    let failed = run.records().iter().rev().find_map(|r| match &r.event {
-        Event::RunFailed(failed) => Some(failed.error.clone()),
-        Event::RunCancelled(cancelled) => cancelled.error.clone(),
-        _ => None,
-    });
-    held.or(failed).map(|error| json!(error))
-}
-
-fn halted(run: &OpenRun) -> Option<&crate::codecs::event::RunHalted> {
-    run.records().iter().rev().find_map(|r| match &r.event {
-        Event::RunHalted(halted) => Some(halted),
-        _ => None,
-    })
-}
-
-fn halt_reason(run: &OpenRun) -> String {
-    halted(run).map_or("halted".into(), |h| h.reason.clone())
-}
-
-fn halt_payload(run: &OpenRun) -> Option<Value> {
-    halted(run).and_then(|h| h.payload.as_ref()).map(|p| json!(p))
 }

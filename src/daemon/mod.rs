@@ -1,0 +1,31 @@
+//! The daemon: one process that owns a runs root and lets its runs go on.
+//!
+//! Wires services together, says when they are ready, stops them in order. May not know doors.
+//! Invariant: what it acknowledged is durable, however it ends.
+
+use crate::services::manager::{self, Handle, Running};
+use crate::services::runs::{Result, Runs};
+
+/// A daemon that runs.
+pub struct Daemon {
+    manager: Running,
+}
+
+impl Daemon {
+    /// Takes the root, recovers it, and begins to work.
+    pub fn start(runs: Runs) -> Result<Self> {
+        runs.open_root(true)?;
+        Ok(Self { manager: manager::start(runs)? })
+    }
+
+    /// For doors.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.manager.handle()
+    }
+
+    /// Finishes what was begun, makes every run directory complete, and ends.
+    pub fn stop(self) -> Result<()> {
+        self.manager.stop()
+    }
+}
