@@ -4,13 +4,14 @@
 //! between any two steps finds the same child again; locks are taken from parent to child, never
 //! back.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::codecs::event::{
-    EffectResolved, EffectStarted, Event, ParentRef, Payload, ProcessRef, RunCancelRequested,
-    RunCreated, Status,
+    EffectResolved, EffectStarted, ErrorInfo, Event, ParentRef, Payload, ProcessRef,
+    RunCancelRequested, RunCreated, Status,
 };
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
@@ -38,6 +39,19 @@ pub struct Progress {
     pub rest: Rest,
     /// When the first sleep ends, its children's included.
     pub sleeps_until: Option<Timestamp>,
+}
+
+/// How a child run ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Its end.
+    pub end: End,
+    /// What a completed one gave back.
+    pub output: Option<Json>,
+    /// What a failed one threw.
+    pub error: Option<ErrorInfo>,
+    /// Its directory.
+    pub path: PathBuf,
 }
 
 impl OpenRun {
@@ -78,6 +92,15 @@ impl OpenRun {
     }
 
     fn start_child(&mut self, id: EffectId) -> Result<Option<Timestamp>> {
+        if self.begin_child(id, "@direct")?.is_none() {
+            return Ok(None);
+        }
+        self.drive_child(id)
+    }
+
+    /// Records that the child run of an effect is started by `worker`, or answers the effect with
+    /// why it cannot be. Gives the child's id.
+    pub fn begin_child(&mut self, id: EffectId, worker: &str) -> Result<Option<RunId>> {
         let Some((effect, facts)) = self.child(id) else { return Ok(None) };
         let depth = self.state().parent.as_ref().map_or(0, |p| p.depth) + 1;
         let planned = child::child_id(self.dir.id(), id, &facts).map_err(|e| e.to_string());
@@ -91,9 +114,7 @@ impl OpenRun {
         let child_id = match planned {
             Ok(child_id) => child_id,
             Err(why) => {
-                let error = effect::plain_error("ChildRunError", why);
-                let refused = resolution(&effect, Status::Error, "executor:run");
-                self.append(EffectResolved { error: Some(error), ..refused }.into())?;
+                self.refuse_child(&effect, why)?;
                 return Ok(None);
             }
         };
@@ -101,13 +122,48 @@ impl OpenRun {
             effect_id: id,
             epoch: effect.epoch.max(self.state().epoch_floor).next(),
             attempt: effect.attempts + 1,
-            worker: "@direct".into(),
+            worker: worker.into(),
             ttl_ms: CHILD_TTL_MS,
             idempotency_key: effect.idempotency_key(self.dir.id()),
             target: Some(child_id.to_string()),
         };
         self.append(started.into())?;
-        self.drive_child(id)
+        Ok(Some(child_id))
+    }
+
+    fn refuse_child(&mut self, effect: &Effect, why: String) -> Result<()> {
+        let error = effect::plain_error("ChildRunError", why);
+        let refused = resolution(effect, Status::Error, "executor:run");
+        self.append(EffectResolved { error: Some(error), ..refused }.into())?;
+        Ok(())
+    }
+
+    /// The child run that an open effect waits for, once it is started.
+    #[must_use]
+    pub fn child_of(&self, id: EffectId) -> Option<RunId> {
+        target(self.state().effect(id)?)
+    }
+
+    /// Whether the child of an effect goes on by itself: its parent waits only for its creation.
+    #[must_use]
+    pub fn child_is_detached(&self, id: EffectId) -> bool {
+        self.child(id).is_some_and(|(_, facts)| facts.detached)
+    }
+
+    /// Whether the child of an effect outlives it.
+    #[must_use]
+    pub fn child_is_abandoned(&self, id: EffectId) -> bool {
+        self.child(id).is_some_and(|(_, facts)| {
+            facts.detached || facts.on_parent_end.as_deref() == Some("abandon")
+        })
+    }
+
+    /// Answers an effect whose child run exists and goes on by itself.
+    pub fn detach_child(&mut self, id: EffectId, child_id: &RunId) -> Result<()> {
+        if let Some((effect, _)) = self.child(id).filter(|(e, _)| e.status.is_open()) {
+            self.append(child::child_detached(&effect, child_id))?;
+        }
+        Ok(())
     }
 
     /// Makes sure that the child exists, lets it go on, and takes its outcome.
@@ -137,16 +193,16 @@ impl OpenRun {
         let ours = opened.state().parent.as_ref();
         if !ours.is_some_and(|p| p.run_id == *self.dir.id() && p.effect_id == id) {
             opened.close()?;
-            let why = format!("run {child_id} exists and is no child of this effect");
-            let error = effect::plain_error("ChildRunError", why);
-            let refused = resolution(&effect, Status::Error, "executor:run");
-            self.append(EffectResolved { error: Some(error), ..refused }.into())?;
+            self.foreign_child(id, &child_id)?;
             return Ok(None);
         }
         let went = opened.go_on();
         let taken = match &went {
-            Ok(Progress { rest: Rest::Ended(end), .. }) => {
-                self.take_outcome(&effect, &child_id, &opened, *end)
+            Ok(Progress { rest: Rest::Ended(_), .. }) => {
+                opened.outcome().and_then(|outcome| match outcome {
+                    Some(outcome) => self.take_outcome(id, &child_id, &outcome),
+                    None => Ok(()),
+                })
             }
             _ => Ok(()),
         };
@@ -159,30 +215,47 @@ impl OpenRun {
         }
     }
 
-    fn take_outcome(
+    /// Answers an effect whose child run turned out to be somebody else's.
+    pub fn foreign_child(&mut self, id: EffectId, child_id: &RunId) -> Result<()> {
+        let Some((effect, _)) = self.child(id).filter(|(e, _)| e.status.is_open()) else {
+            return Ok(());
+        };
+        self.refuse_child(&effect, format!("run {child_id} exists and is no child of this effect"))
+    }
+
+    /// How this run ended, for its parent; nothing while it is open.
+    pub fn outcome(&self) -> Result<Option<Outcome>> {
+        let Some((end, _)) = self.state().end else { return Ok(None) };
+        let error = self.records().iter().rev().find_map(|r| match &r.event {
+            Event::RunFailed(failed) => Some(failed.error.clone()),
+            _ => None,
+        });
+        let (output, path) = (self.output()?, self.dir.path().to_owned());
+        Ok(Some(Outcome { end, output, error, path }))
+    }
+
+    /// Answers an effect with the outcome of its child run.
+    pub fn take_outcome(
         &mut self,
-        effect: &Effect,
+        id: EffectId,
         child_id: &RunId,
-        opened: &OpenRun,
-        end: End,
+        outcome: &Outcome,
     ) -> Result<()> {
+        let Some((effect, facts)) = self.child(id).filter(|(e, _)| e.status.is_open()) else {
+            return Ok(());
+        };
         let mut output = None;
-        if end == End::Completed {
-            let value = opened.output()?.unwrap_or_else(Json::null);
-            let whole = matches!(&effect.wait, Wait::Run(facts) if facts.subprocess);
-            output = Some(if whole {
-                let place = opened.dir.path();
+        if outcome.end == End::Completed {
+            let value = outcome.output.clone().unwrap_or_else(Json::null);
+            output = Some(if facts.subprocess {
+                let place = &outcome.path;
                 Json::of(&json!({ "runId": child_id, "runDir": place, "output": value }))
             } else {
                 value
             });
         }
-        let error = opened.records().iter().rev().find_map(|r| match &r.event {
-            Event::RunFailed(failed) => Some(failed.error.clone()),
-            _ => None,
-        });
-        let resolved = child::child_ended(effect, child_id, end.name(), output, error.as_ref());
-        self.append(resolved.into())?;
+        let (end, error) = (outcome.end.name(), outcome.error.as_ref());
+        self.append(child::child_ended(&effect, child_id, end, output, error).into())?;
         Ok(())
     }
 
@@ -227,7 +300,25 @@ impl OpenRun {
         child_id: &RunId,
         effect: &Effect,
     ) -> Result<Option<crate::shells::run_dir::dir::RunDir>> {
-        let Some((_, facts)) = self.child(effect.id) else { return Ok(None) };
+        let Some((created, graph)) = self.child_to_make(effect.id, child_id)? else {
+            return Ok(None);
+        };
+        match self.runs.build(root, created, Some(&graph)) {
+            Ok(dir) => Ok(Some(dir)),
+            Err(Error::Conflict(t)) if t.code == "run_exists" => {
+                Ok(Some(root.view().run(child_id)?))
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The first event of an effect's child run, and its code.
+    pub fn child_to_make(
+        &self,
+        id: EffectId,
+        child_id: &RunId,
+    ) -> Result<Option<(RunCreated, PinnedGraph)>> {
+        let Some((effect, facts)) = self.child(id) else { return Ok(None) };
         let (graph, process) = match self.child_process(&facts) {
             Ok(found) => found,
             Err(why) => return Err(Error::Damaged(Trouble::new("J52", why))),
@@ -253,13 +344,7 @@ impl OpenRun {
             non_interactive: self.state().non_interactive,
             by: "executor:run".into(),
         };
-        match self.runs.build(root, created, Some(&graph)) {
-            Ok(dir) => Ok(Some(dir)),
-            Err(Error::Conflict(t)) if t.code == "run_exists" => {
-                Ok(Some(root.view().run(child_id)?))
-            }
-            Err(e) => Err(e),
-        }
+        Ok(Some((created, graph)))
     }
 
     /// The child's program: another entry into the parent's pinned files.

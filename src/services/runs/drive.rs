@@ -18,56 +18,54 @@ use super::hosts::{Host, Silence};
 use super::open::OpenRun;
 use super::{Error, Result, Runs, derived};
 
-/// One instance of a process, as long as it lives.
-pub(super) struct Player<'a> {
-    runs: &'a Runs,
+/// Where a run stands after a step.
+#[derive(Debug)]
+pub enum Step {
+    /// It needs an instance.
+    Start(Box<StartPlan>),
+    /// Its instance needs a turn.
+    Turn(Box<TurnPlan>),
+    /// Nothing, until something outside happens.
+    Rest(Rest),
+}
+
+/// What a run's instance is told and what its answers mean, whoever carries the messages.
+#[derive(Clone)]
+pub struct Stage {
+    runs: Runs,
     dir: RunDir,
-    host: Option<Box<dyn Host>>,
-    failures: u32,
     cwd: Option<String>,
     /// Log lines and files for tasks are kept.
-    logs: bool,
-    /// Code to play instead of what is pinned.
-    instead: Option<(Option<PinnedGraph>, ProcessRef)>,
+    keeps: bool,
 }
 
-/// What a host's silence means for the run.
-pub(super) enum Answer {
-    /// Tell the engine.
-    Input(Input),
-    /// The host is gone; replay in another one.
-    Again,
-}
-
-impl<'a> Player<'a> {
-    pub(super) fn new(runs: &'a Runs, dir: &RunDir, cwd: Option<String>, logs: bool) -> Self {
-        Self { runs, dir: dir.clone(), host: None, failures: 0, cwd, logs, instead: None }
+impl Stage {
+    fn new(runs: &Runs, dir: &RunDir, cwd: Option<String>, keeps: bool) -> Self {
+        Self { runs: runs.clone(), dir: dir.clone(), cwd, keeps }
     }
 
-    /// Plays other code than what is pinned (none: the pinned code under another name).
-    pub(super) fn replace_code(&mut self, graph: Option<PinnedGraph>, process: &ProcessRef) {
-        self.instead = Some((graph, process.clone()));
+    /// The pinned code that an instance is to run, every byte checked; or what the engine is to be
+    /// told instead.
+    pub fn code(&self, plan: &StartPlan) -> Result<std::result::Result<PinnedGraph, Input>> {
+        match load_process(&self.dir, &plan.process) {
+            Err(Error::Refused(why)) => {
+                let text = format!("{}: {}", why.code, why.what);
+                Ok(Err(Input::LoadFailed(plain_error("LoadError", text))))
+            }
+            graph => Ok(Ok(graph?)),
+        }
     }
 
-    pub(super) fn drop_host(&mut self) {
-        self.host = None;
-    }
-
-    /// Starts an instance.
-    pub(super) fn start(&mut self, plan: &StartPlan) -> Result<Answer> {
-        let (graph, process) = match &self.instead {
-            Some((Some(graph), process)) => (graph.clone(), process),
-            _ => match load_process(&self.dir, &plan.process) {
-                Err(Error::Refused(why)) => {
-                    let text = format!("{}: {}", why.code, why.what);
-                    return Ok(Answer::Input(Input::LoadFailed(plain_error("LoadError", text))));
-                }
-                graph => (graph?, &plan.process),
-            },
-        };
+    /// The message that starts an instance.
+    pub fn start(
+        &self,
+        plan: &StartPlan,
+        graph: &PinnedGraph,
+        process: &ProcessRef,
+    ) -> Result<Start> {
         let run_id = self.dir.id().to_string();
         let path = self.runs.disk.canonicalize(self.dir.path())?;
-        let start = Start {
+        Ok(Start {
             seed_run_id: run_id.clone(),
             run_id,
             generation: plan.generation,
@@ -85,18 +83,12 @@ impl<'a> Player<'a> {
             known: plan.known.clone(),
             known_marks: plan.known_marks.clone(),
             limits: self.runs.limits.clone(),
-        };
-        self.host = match self.runs.hosts.spawn() {
-            Ok(host) => Some(host),
-            Err(Silence::Absent(why)) => return Err(super::hosts::absent(why)),
-            Err(silence) => return Ok(self.silent(silence)),
-        };
-        self.say(&ToHost::Start(Box::new(start)), self.runs.limits.load_cpu_max_ms)
+        })
     }
 
-    /// Runs one turn.
-    pub(super) fn turn(&mut self, plan: &TurnPlan) -> Result<Answer> {
-        let input = TurnInput {
+    /// The message that runs a turn.
+    pub fn turn(&self, plan: &TurnPlan) -> Result<TurnInput> {
+        Ok(TurnInput {
             seq: plan.seq.0,
             clock_micros: plan.clock.micros(),
             feed: self.feed(&plan.feed)?,
@@ -104,9 +96,8 @@ impl<'a> Player<'a> {
             journaled_marks: plan.journaled_marks.clone(),
             live_after: plan.live_after,
             by_key: plan.by_key,
-            quiet: !plan.live_after || !self.logs,
-        };
-        self.say(&ToHost::Turn(input), self.runs.limits.turn_cpu_max_ms)
+            quiet: !plan.live_after || !self.keeps,
+        })
     }
 
     fn feed(&self, plan: &FeedPlan) -> Result<Feed> {
@@ -130,37 +121,29 @@ impl<'a> Player<'a> {
         })
     }
 
-    fn say(&mut self, message: &ToHost, cpu_max_ms: u64) -> Result<Answer> {
-        let Some(host) = &mut self.host else {
-            return Ok(self.silent(Silence::Died("the host is gone".into())));
-        };
-        let answer = match host.call(message, cpu_max_ms, self.runs.turn_wall_max_ms) {
-            Ok(answer) => answer,
-            Err(silence) => return Ok(self.silent(silence)),
-        };
-        Ok(Answer::Input(match answer {
+    /// What an instance's answer means to the engine. `turn` is the turn it answers, nothing for a
+    /// start.
+    pub fn heard(&self, turn: Option<&TurnInput>, answer: FromHost) -> Result<Input> {
+        Ok(match answer {
             FromHost::Started { .. } => Input::Started,
             FromHost::LoadFailed(failure) => {
                 let text = format!("{}: {}", failure.code, failure.message);
                 Input::LoadFailed(plain_error("LoadError", text))
             }
-            FromHost::Limit { name, detail } => {
-                self.host = None;
-                Input::Limit { name, detail }
-            }
+            FromHost::Limit { name, detail } => Input::Limit { name, detail },
             FromHost::Turn(done) => {
-                if let ToHost::Turn(turn) = message {
+                if let Some(turn) = turn {
                     self.keep(turn, &done)?;
                 }
                 Input::Turned(done)
             }
-        }))
+        })
     }
 
     /// Keeps what a turn put out besides its outputs: files for tasks, log lines.
     fn keep(&self, turn: &TurnInput, done: &TurnDone) -> Result<()> {
         // A replay repeats what stands there already, and a check writes nothing.
-        if !turn.live_after || !self.logs {
+        if !turn.live_after || !self.keeps {
             return Ok(());
         }
         for blob in &done.blobs {
@@ -168,6 +151,80 @@ impl<'a> Player<'a> {
         }
         derived::keep_logs(&self.dir, turn, &done.logs);
         Ok(())
+    }
+}
+
+/// One instance of a process in a host of its own, as long as it lives.
+pub(super) struct Player {
+    stage: Stage,
+    host: Option<Box<dyn Host>>,
+    failures: u32,
+    /// Code to play instead of what is pinned.
+    instead: Option<(Option<PinnedGraph>, ProcessRef)>,
+}
+
+/// What a host's silence means for the run.
+pub(super) enum Answer {
+    /// Tell the engine.
+    Input(Input),
+    /// The host is gone; replay in another one.
+    Again,
+}
+
+impl Player {
+    pub(super) fn new(runs: &Runs, dir: &RunDir, cwd: Option<String>, keeps: bool) -> Self {
+        let stage = Stage::new(runs, dir, cwd, keeps);
+        Self { stage, host: None, failures: 0, instead: None }
+    }
+
+    /// Plays other code than what is pinned (none: the pinned code under another name).
+    pub(super) fn replace_code(&mut self, graph: Option<PinnedGraph>, process: &ProcessRef) {
+        self.instead = Some((graph, process.clone()));
+    }
+
+    pub(super) fn drop_host(&mut self) {
+        self.host = None;
+    }
+
+    /// Starts an instance.
+    pub(super) fn start(&mut self, plan: &StartPlan) -> Result<Answer> {
+        let (graph, process) = match &self.instead {
+            Some((Some(graph), process)) => (graph.clone(), process),
+            _ => match self.stage.code(plan)? {
+                Ok(graph) => (graph, &plan.process),
+                Err(input) => return Ok(Answer::Input(input)),
+            },
+        };
+        let start = self.stage.start(plan, &graph, process)?;
+        self.host = match self.stage.runs.hosts.spawn() {
+            Ok(host) => Some(host),
+            Err(Silence::Absent(why)) => return Err(super::hosts::absent(why)),
+            Err(silence) => return Ok(self.silent(silence)),
+        };
+        let cpu_max_ms = self.stage.runs.limits.load_cpu_max_ms;
+        self.say(&ToHost::Start(Box::new(start)), cpu_max_ms)
+    }
+
+    /// Runs one turn.
+    pub(super) fn turn(&mut self, plan: &TurnPlan) -> Result<Answer> {
+        let turn = self.stage.turn(plan)?;
+        let cpu_max_ms = self.stage.runs.limits.turn_cpu_max_ms;
+        self.say(&ToHost::Turn(turn), cpu_max_ms)
+    }
+
+    fn say(&mut self, message: &ToHost, cpu_max_ms: u64) -> Result<Answer> {
+        let Some(host) = &mut self.host else {
+            return Ok(self.silent(Silence::Died("the host is gone".into())));
+        };
+        let answer = match host.call(message, cpu_max_ms, self.stage.runs.turn_wall_max_ms) {
+            Ok(answer) => answer,
+            Err(silence) => return Ok(self.silent(silence)),
+        };
+        if matches!(answer, FromHost::Limit { .. }) {
+            self.host = None;
+        }
+        let turn = if let ToHost::Turn(turn) = message { Some(turn) } else { None };
+        Ok(Answer::Input(self.stage.heard(turn, answer)?))
     }
 
     fn silent(&mut self, silence: Silence) -> Answer {
@@ -188,46 +245,55 @@ impl<'a> Player<'a> {
 impl OpenRun {
     /// Performs what the engine asks for until it rests. Child runs are not looked at.
     pub(super) fn play(&mut self) -> Result<Rest> {
-        let runs = self.runs.clone();
-        let mut player = Player::new(&runs, &self.dir, self.state().cwd.clone(), true);
-        self.play_with(&mut player)
-    }
-
-    pub(super) fn play_with(&mut self, player: &mut Player<'_>) -> Result<Rest> {
+        let mut player = Player::new(&self.runs, &self.dir, self.state().cwd.clone(), true);
         let mut input = Input::Poll;
         loop {
-            let now = self.runs.clock.now();
-            let Some(action) = self.engine.handle(now, input)? else {
-                input = Input::Poll;
-                continue;
-            };
-            input = Input::Poll;
-            let answer = match action {
-                Action::Append(batch) => {
-                    for draft in batch {
-                        self.append_draft(draft)?;
-                    }
-                    continue;
-                }
-                Action::Start(plan) => player.start(&plan)?,
-                Action::Turn(_) if self.journal_bytes() > limits::RUN_JOURNAL_BYTES_MAX => {
-                    let most = limits::RUN_JOURNAL_BYTES_MAX;
-                    let detail = format!("run.journal_bytes_max: at most {most} bytes");
-                    input = Input::Limit { name: "journal".into(), detail };
-                    continue;
-                }
-                Action::Turn(plan) => player.turn(&plan)?,
-                Action::Rest(Rest::Restart) => Answer::Again,
-                Action::Rest(rest) => {
-                    derived::divergence(self);
-                    return Ok(rest);
-                }
+            let answer = match self.step(input)? {
+                Step::Start(plan) => player.start(&plan)?,
+                Step::Turn(plan) => player.turn(&plan)?,
+                Step::Rest(Rest::Restart) => Answer::Again,
+                Step::Rest(rest) => return Ok(rest),
             };
             match answer {
                 Answer::Input(next) => input = next,
                 Answer::Again => {
                     player.drop_host();
                     self.reload()?;
+                    input = Input::Poll;
+                }
+            }
+        }
+    }
+
+    /// For whoever carries messages between this run and its instance.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        Stage::new(&self.runs, &self.dir, self.state().cwd.clone(), true)
+    }
+
+    /// Takes in what happened and appends what follows from it, until a host is needed or there is
+    /// nothing to do.
+    pub fn step(&mut self, mut input: Input) -> Result<Step> {
+        loop {
+            let now = self.runs.clock.now();
+            let action = self.engine.handle(now, std::mem::replace(&mut input, Input::Poll))?;
+            match action {
+                None => {}
+                Some(Action::Append(batch)) => {
+                    for draft in batch {
+                        self.append_draft(draft)?;
+                    }
+                }
+                Some(Action::Start(plan)) => return Ok(Step::Start(plan)),
+                Some(Action::Turn(_)) if self.journal_bytes() > limits::RUN_JOURNAL_BYTES_MAX => {
+                    let most = limits::RUN_JOURNAL_BYTES_MAX;
+                    let detail = format!("run.journal_bytes_max: at most {most} bytes");
+                    input = Input::Limit { name: "journal".into(), detail };
+                }
+                Some(Action::Turn(plan)) => return Ok(Step::Turn(plan)),
+                Some(Action::Rest(rest)) => {
+                    derived::divergence(self);
+                    return Ok(Step::Rest(rest));
                 }
             }
         }

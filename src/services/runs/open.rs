@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::codecs::event::{Event, Payload, Record};
+use crate::codecs::event::{Event, Head, Payload, Record};
 use crate::codecs::json::{Json, Surrogates, gate};
-use crate::ground::id::Seq;
+use crate::ground::clock::Timestamp;
+use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::replay::drafts::Draft;
 use crate::machines::replay::engine::{Engine, Input};
@@ -15,6 +16,7 @@ use crate::machines::replay::state::RunState;
 use crate::shells::journal::plan::Plan;
 use crate::shells::journal::reader;
 use crate::shells::journal::scan::{Scan, Verdict};
+use crate::shells::journal::shared::{self, Lines, SharedWriter};
 use crate::shells::journal::writer::{self, Writer};
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::root::Root;
@@ -29,10 +31,18 @@ pub struct OpenRun {
     pub dir: RunDir,
     pub(super) engine: Engine,
     records: Vec<Arc<Record>>,
-    writer: Writer,
+    writer: Ink,
     /// What opening had to repair.
     pub repair: Option<Plan>,
     pub(super) root: Option<Arc<Root>>,
+}
+
+/// How the records of an open run become durable.
+enum Ink {
+    /// One by one, before the call returns.
+    Direct(Writer),
+    /// Together with other runs' records, by whoever takes the lines.
+    Shared(SharedWriter),
 }
 
 /// A run that is looked at: verified and folded, not owned.
@@ -66,21 +76,30 @@ impl Runs {
         let hint = format!("dormouse run repair-journal {}", dir.id());
         let opened = writer::open(&dir, lock, &*self.clock, None)
             .map_err(|e| with_hint(Error::from(e), &hint))?;
-        let scan = opened.scan;
-        let mut run = OpenRun {
-            runs: self.clone(),
-            dir,
-            engine: Engine::new(),
-            records: scan.records.iter().cloned().map(Arc::new).collect(),
-            writer: opened.writer,
-            repair: opened.repair,
-            root,
+        let (ink, repair) = (Ink::Direct(opened.writer), opened.repair);
+        OpenRun::of(self.clone(), dir, opened.scan.records, ink, repair, root)
+    }
+
+    /// Opens a run of a root that this process owns: its lines go through the commit log. `witness`
+    /// is a record that something else than the journal vouches for.
+    pub fn open_shared(&self, id: &RunId, witness: Option<Seq>) -> Result<OpenRun> {
+        let dir = self.view_root()?.run(id)?;
+        let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;
+        let hint = format!("dormouse run repair-journal {id}");
+        let opened = shared::open(&dir, lock, &*self.clock, witness)
+            .map_err(|e| with_hint(Error::from(e), &hint))?;
+        let (ink, repair) = (Ink::Shared(opened.writer), opened.repair);
+        OpenRun::of(self.clone(), dir, opened.scan.records, ink, repair, None)
+    }
+
+    /// A run that begins with `record`, whose line `writer` has made: its directory was made since.
+    pub fn open_made(&self, record: Record, mut writer: SharedWriter) -> Result<OpenRun> {
+        let Event::RunCreated(created) = &record.event else {
+            return Err(Error::Bug(Trouble::new("bug", "a run begins with RUN_CREATED")));
         };
-        run.reload().map_err(|e| match e {
-            Error::Bug(t) => Error::Damaged(Trouble { code: "J24", ..t }.next(hint)),
-            other => other,
-        })?;
-        Ok(run)
+        let dir = self.view_root()?.run(&created.run_id)?;
+        writer.hold(dir.lock(self.lock_wait_ms, &*self.clock)?);
+        OpenRun::of(self.clone(), dir, vec![record], Ink::Shared(writer), None, None)
     }
 
     /// Opens the root that a run directory stands in, shared.
@@ -134,6 +153,24 @@ fn fold(
 }
 
 impl OpenRun {
+    fn of(
+        runs: Runs,
+        dir: RunDir,
+        records: Vec<Record>,
+        writer: Ink,
+        repair: Option<Plan>,
+        root: Option<Arc<Root>>,
+    ) -> Result<Self> {
+        let records = records.into_iter().map(Arc::new).collect();
+        let hint = format!("dormouse run repair-journal {}", dir.id());
+        let mut run = Self { runs, dir, engine: Engine::new(), records, writer, repair, root };
+        run.reload().map_err(|e| match e {
+            Error::Bug(t) => Error::Damaged(Trouble { code: "J24", ..t }.next(hint)),
+            other => other,
+        })?;
+        Ok(run)
+    }
+
     /// The folded run.
     #[must_use]
     pub fn state(&self) -> &RunState {
@@ -147,7 +184,7 @@ impl OpenRun {
     }
 
     /// Feeds all records to a new engine.
-    pub(super) fn reload(&mut self) -> Result<()> {
+    pub fn reload(&mut self) -> Result<()> {
         self.engine = Engine::new();
         let now = self.runs.clock.now();
         for record in &self.records {
@@ -174,7 +211,11 @@ impl OpenRun {
             self.dir.put_blob(blob.as_str().as_bytes())?;
         }
         let now = self.runs.clock.now();
-        if let Some(repaired) = self.writer.begin(now)? {
+        let repaired = match &mut self.writer {
+            Ink::Direct(writer) => writer.begin(now)?,
+            Ink::Shared(writer) => writer.begin(now)?,
+        };
+        if let Some(repaired) = repaired {
             self.take(repaired)?;
         }
         let head = self.state().head;
@@ -182,15 +223,52 @@ impl OpenRun {
         let foreseen = Record { seq: head.seq.next(), at, event: draft.event, sum: head.sum };
         let foreseen = Arc::new(foreseen);
         self.engine.handle(now, Input::Loaded(Arc::clone(&foreseen)))?;
-        let record = self.writer.append(head.seq, at, &foreseen.event)?;
-        if matches!(record.event, Event::RunContinued(_)) {
-            self.writer.rotate();
-        }
+        let record = self.write(head.seq, at, &foreseen.event)?;
         self.engine.sealed(record.sum);
         let record = Arc::new(record);
         self.records.push(Arc::clone(&record));
-        derived::after_append(self, &record);
+        if matches!(self.writer, Ink::Direct(_)) {
+            derived::after_append(self, &record);
+        }
         Ok(record)
+    }
+
+    fn write(&mut self, expected: Seq, at: Timestamp, event: &Event) -> Result<Record> {
+        let rotates = matches!(event, Event::RunContinued(_));
+        match &mut self.writer {
+            Ink::Direct(writer) => {
+                let record = writer.append(expected, at, event)?;
+                if rotates {
+                    writer.rotate();
+                }
+                Ok(record)
+            }
+            Ink::Shared(writer) => {
+                let record = writer.append(expected, at, event)?;
+                if rotates {
+                    writer.rotate();
+                }
+                Ok(record)
+            }
+        }
+    }
+
+    /// The last record that was written, or made for the log. Differs from the fold's head after a
+    /// failure: then the run must be opened anew.
+    #[must_use]
+    pub fn written(&self) -> Head {
+        match &self.writer {
+            Ink::Direct(writer) => writer.head(),
+            Ink::Shared(writer) => writer.head(),
+        }
+    }
+
+    /// Hands over the lines that were made since the last call, for the commit log.
+    pub fn take_lines(&mut self) -> Vec<Lines> {
+        match &mut self.writer {
+            Ink::Direct(_) => Vec::new(),
+            Ink::Shared(writer) => writer.take_lines(),
+        }
     }
 
     /// Takes in a record that the writer put into the journal by itself.
@@ -224,17 +302,23 @@ impl OpenRun {
     }
 
     pub(super) fn journal_bytes(&self) -> u64 {
-        self.writer.journal_bytes()
+        match &self.writer {
+            Ink::Direct(writer) => writer.journal_bytes(),
+            Ink::Shared(writer) => writer.journal_bytes(),
+        }
     }
 
     /// Writes what is derived, says that everything is durable, lets the run go.
     pub fn close(self) -> Result<()> {
         // A record that could not be written was folded all the same. What is derived from it would
         // vouch for it, and the run would count as damaged.
-        if self.writer.head() == self.state().head {
+        if self.written() == self.state().head {
             derived::at_close(&self);
         }
-        Ok(self.writer.close()?)
+        Ok(match self.writer {
+            Ink::Direct(writer) => writer.close()?,
+            Ink::Shared(writer) => writer.close()?,
+        })
     }
 }
 

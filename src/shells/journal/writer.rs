@@ -88,6 +88,20 @@ pub fn open(
     witness: Option<Seq>,
 ) -> Result<Opened, Error> {
     run.touch().map_err(Error::NotWritten)?;
+    let (scan, repair, repaired) = sound(run, &lock, clock, witness)?;
+    let writer = Writer::start(run, lock, &scan, repaired).map_err(Error::NotWritten)?;
+    Ok(Opened { writer, scan, repair })
+}
+
+/// Reads a journal that is about to be appended to from the device, and mends what nobody was
+/// promised: an unacknowledged tail, a segment whose writer died. Gives the repair that was done,
+/// and the event that tells of it.
+pub(super) fn sound(
+    run: &RunDir,
+    lock: &Held,
+    clock: &dyn Clock,
+    witness: Option<Seq>,
+) -> Result<(Scan, Option<Plan>, Option<Event>), Error> {
     let scan = reader::read_locked(run, witness);
     if scan.verdict() >= Verdict::Damaged {
         return Err(Error::SetAside(Box::new(scan)));
@@ -104,8 +118,7 @@ pub fn open(
     if lock.writer_died() {
         plan::copy_last(run, &scan).map_err(Error::NotWritten)?;
     }
-    let writer = Writer::start(run, lock, &scan, repaired).map_err(Error::NotWritten)?;
-    Ok(Opened { writer, scan, repair })
+    Ok((scan, repair, repaired))
 }
 
 /// Repairs a journal by a plan that loses records: the caller has shown it and it was accepted.
@@ -168,7 +181,7 @@ fn not_repaired(error: plan::Error) -> Error {
     }
 }
 
-fn verified_bytes(scan: &Scan) -> u64 {
+pub(super) fn verified_bytes(scan: &Scan) -> u64 {
     scan.segments.iter().map(|s| s.verified).sum()
 }
 
