@@ -32,6 +32,15 @@ pub const CLEANUP_TIMEOUT_MS: i64 = 60_000;
 /// Most refused posts kept as evidence for one effect.
 pub const STALE_FILES_MAX: usize = 16;
 
+/// Most requests that a daemon works on at once: beyond it, callers are told to come back.
+pub const ASKS_MAX: usize = 10_000;
+/// Most runs that a daemon holds in memory at once: each keeps two file descriptors open.
+pub const LOADED_RUNS_MAX: usize = 4_096;
+/// Most journal bytes that a daemon holds in memory.
+pub const LOADED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Memory that process instances of a daemon may use together.
+pub const HOSTS_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
 /// Heap of one process instance: one run must not take the host.
 pub const HEAP_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Native stack of one process instance.

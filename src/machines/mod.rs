@@ -5,3 +5,4 @@
 
 pub mod effect;
 pub mod replay;
+pub mod timer;

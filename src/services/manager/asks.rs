@@ -1,71 +1,87 @@
-//! What doors ask for, as the manager's thread does it.
+//! What doors ask of a run, as the manager's thread does it.
 //!
-//! May not know who asks. Invariant: a deed is followed by letting the run go on.
+//! May not know who asks. Invariant: nothing is done to a run while a host works for it, and
+//! whoever asked is answered exactly once.
 
-use std::path::PathBuf;
-
-use serde_json::Value;
-
-use crate::codecs::event::ProcessRef;
 use crate::ground::id::RunId;
-use crate::services::runs::create::NewRun;
-use crate::services::runs::open::OpenRun;
-use crate::services::runs::{Result, Runs};
+use crate::services::commit::WriterState;
+use crate::services::runs::Error;
+use crate::services::runs::trouble::Trouble;
 
-use super::Manager;
-
-/// A run that was created, or existed already under the same key.
-#[derive(Debug, Clone)]
-pub struct Made {
-    /// Its id.
-    pub run_id: RunId,
-    /// Its directory.
-    pub path: PathBuf,
-    /// Its process.
-    pub process: Option<ProcessRef>,
-    /// It existed already.
-    pub existed: bool,
-    /// What pinning and loading remarked.
-    pub warnings: Vec<String>,
-}
+use super::handle::Flow;
+use super::seat::{Ask, Coming, LookAct, Seat};
+use super::{Manager, handle};
 
 impl Manager {
-    pub(super) fn create(&mut self, new: &NewRun, by: &str) -> Result<Made> {
-        let runs = Runs { by: by.to_owned(), ..self.runs.clone() };
-        let created = runs.create(new)?;
-        let run_id = created.dir.id().clone();
-        self.iterate(&run_id)?;
-        Ok(Made {
-            path: created.dir.path().to_owned(),
-            run_id,
-            process: created.process,
-            existed: created.existed,
-            warnings: created.warnings,
-        })
+    /// Takes an ask in: it is done at once, or as soon as the run is here and stands still.
+    pub(super) fn ask(&mut self, run: RunId, ask: Ask) {
+        if self.stopping || self.failed {
+            return ask.refuse(handle::gone());
+        }
+        match (self.seats.get_mut(&run), ask) {
+            (Some(Seat::Coming(coming)), ask) => coming.asks.push(ask),
+            (Some(Seat::Leaving(leaving)), ask) => leaving.asks.push(ask),
+            (Some(Seat::Here(here)), ask) if here.is_in_turn() || here.broken => {
+                here.asks.push_back(ask);
+            }
+            (Some(Seat::Here(_)), ask) => self.perform(&run, ask),
+            (None, Ask::Look(act)) => self.look_from_outside(run, act),
+            (None, ask) => {
+                let coming = Coming { asks: vec![ask], ..Coming::default() };
+                self.seats.insert(run.clone(), Seat::Coming(coming));
+                self.queue.push_back(run);
+                self.seat_queued();
+            }
+        }
     }
 
-    pub(super) fn deed<T>(
-        &mut self,
-        id: &RunId,
-        by: &str,
-        act: impl FnOnce(&mut OpenRun) -> Result<T>,
-    ) -> Result<T> {
-        let mut run = self.runs.open(id.as_str())?;
-        run.act_as(by);
-        let done = act(&mut run);
-        let went = done.and_then(|done| run.go_on().map(|_| done));
-        let head = run.state().head.seq;
-        let done = run.close_after(went);
-        self.publish(id, head);
-        done
+    /// Does what was asked of a run that is here and stands still.
+    pub(super) fn perform(&mut self, run: &RunId, ask: Ask) {
+        let full = self.parts.committer.state() == WriterState::Full;
+        let Some(Seat::Here(here)) = self.seats.get_mut(run) else {
+            return ask.refuse(handle::gone());
+        };
+        match ask {
+            Ask::Look(act) => {
+                let answer = act(Ok(here.run.look()));
+                here.answers.push_back((here.run.written().seq, answer));
+            }
+            Ask::Deed { flow: Flow::Inflow, act, .. } if full => {
+                act(Err(disk_full()))(Ok(()));
+            }
+            Ask::Deed { by, act, .. } => {
+                here.run.act_as(&by);
+                let answer = act(Ok(&mut here.run));
+                here.run.act_as(&self.runs.by);
+                let written = here.run.written();
+                here.answers.push_back((written.seq, answer));
+                // What was folded could not be written: the fold in memory is not to be trusted.
+                here.broken |= here.run.state().head != written;
+                self.play(run);
+            }
+            Ask::Rest(rester) => {
+                here.resters.push(rester);
+                self.play(run);
+            }
+        }
+        self.hand_over(run);
+        self.answer(run);
     }
 
-    pub(super) fn iterate(&mut self, id: &RunId) -> Result<Value> {
-        let mut run = self.runs.open(id.as_str())?;
-        let report = run.go_on().and_then(|progress| run.report(&progress.rest));
-        let head = run.state().head.seq;
-        let report = run.close_after(report);
-        self.publish(id, head);
-        report
+    /// A run that is not in memory is looked at where it stands: its journal holds what is durable,
+    /// and nothing else.
+    fn look_from_outside(&self, run: RunId, act: LookAct) {
+        let runs = self.runs.clone();
+        self.workers.run(move || match runs.look(run.as_str()) {
+            Ok(seen) => act(Ok(seen.look()))(Ok(())),
+            Err(e) => act(Err(e))(Ok(())),
+        });
     }
+}
+
+/// The refusal of new work while there is no room.
+pub(super) fn disk_full() -> Error {
+    let what = "there is no room on the disk for new work; outcomes are still taken";
+    let trouble = Trouble::new("disk_full", what);
+    Error::Refused(trouble.next("free some space; the daemon goes on by itself"))
 }

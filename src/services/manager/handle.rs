@@ -2,19 +2,23 @@
 //!
 //! May not touch a run itself. Invariant: an ask that was not taken in changes nothing.
 
-use std::sync::{PoisonError, mpsc};
+use std::sync::{Arc, PoisonError, mpsc};
 
 use serde_json::Value;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::ground::id::{RunId, Seq};
-use crate::services::runs::create::NewRun;
+use crate::ground::limits::ASKS_MAX;
+use crate::services::indexer::Indexer;
+use crate::services::runs::create::{KnownCode, NewRun};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
 
-use super::{Followers, Made, Manager, Message};
+use super::create::{Made, Origin, Prepared};
+use super::seat::{Answer, Ask};
+use super::{Followers, Message};
 
 /// Whether an ask brings new work in, or brings work to its end: when room on the disk runs out,
 /// outcomes are still taken and inflow is refused.
@@ -32,17 +36,36 @@ pub struct Handle {
     inbox: mpsc::Sender<Message>,
     followers: Followers,
     runs: Runs,
+    indexer: Indexer,
+    known: KnownCode,
+    /// Asks that were not answered yet.
+    asked: Arc<Semaphore>,
 }
 
 impl Handle {
-    pub(super) fn new(inbox: mpsc::Sender<Message>, followers: Followers, runs: Runs) -> Self {
-        Self { inbox, followers, runs }
+    pub(super) fn new(
+        inbox: mpsc::Sender<Message>,
+        followers: Followers,
+        runs: Runs,
+        indexer: Indexer,
+    ) -> Self {
+        let (known, asked) = (KnownCode::default(), Arc::new(Semaphore::new(ASKS_MAX)));
+        Self { inbox, followers, runs, indexer, known, asked }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
     pub async fn create(&self, new: NewRun, by: &str) -> Result<Made> {
-        let by = by.to_owned();
-        self.ask(move |manager| manager.create(&new, &by)).await
+        let _permit = self.permit()?;
+        let runs = Runs { by: by.to_owned(), ..self.runs.clone() };
+        let known = self.known.clone();
+        let run = elsewhere(move || runs.prepare(&new, &known)).await?;
+        let (reply, answer) = oneshot::channel();
+        let origin = Origin::Client(Box::new(move |made| {
+            // Whoever asked may be gone; what was done stays done.
+            let _ = reply.send(made);
+        }));
+        self.send(Message::Create(Box::new(Prepared { run, origin })))?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Does something to a run for `by`, such as `client:ci`: whatever `act` appended is durable
@@ -51,11 +74,20 @@ impl Handle {
         &self,
         run: &RunId,
         by: &str,
-        _flow: Flow,
+        flow: Flow,
         act: impl FnOnce(&mut OpenRun) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (run, by) = (run.clone(), by.to_owned());
-        self.ask(move |manager| manager.deed(&run, &by, act)).await
+        let _permit = self.permit()?;
+        let (reply, answer) = oneshot::channel();
+        let act = move |run: Result<&mut OpenRun>| -> Answer {
+            let done = run.and_then(act);
+            Box::new(move |durable| {
+                let _ = reply.send(done.and_then(|done| durable.map(|()| done)));
+            })
+        };
+        let ask = Ask::Deed { by: by.to_owned(), flow, act: Box::new(act) };
+        self.send(Message::Ask(run.clone(), ask))?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Looks at a run: what `look` sees is durable when this answers.
@@ -64,25 +96,50 @@ impl Handle {
         run: &RunId,
         look: impl FnOnce(Look<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (runs, run) = (self.runs.clone(), run.clone());
-        let seen = tokio::task::spawn_blocking(move || {
-            let seen = runs.look(run.as_str())?;
-            look(seen.look())
-        });
-        seen.await.unwrap_or_else(|_| Err(gone()))
+        let _permit = self.permit()?;
+        let (reply, answer) = oneshot::channel();
+        let act = move |seen: Result<Look<'_>>| -> Answer {
+            let seen = seen.and_then(look);
+            Box::new(move |durable| {
+                let _ = reply.send(seen.and_then(|seen| durable.map(|()| seen)));
+            })
+        };
+        self.send(Message::Ask(run.clone(), Ask::Look(Box::new(act))))?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// Lets a run go on, waits until it rests, and gives its report.
     pub async fn iterate(&self, run: &RunId) -> Result<Value> {
-        let run = run.clone();
-        self.ask(move |manager| manager.iterate(&run)).await
+        let (reply, answer) = oneshot::channel();
+        let rester = move |report| {
+            let _ = reply.send(report);
+        };
+        self.send(Message::Ask(run.clone(), Ask::Rest(Box::new(rester))))?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
     /// The run that `reference` means: its id, or the beginning of one id only.
     pub async fn find(&self, reference: &str) -> Result<RunId> {
+        let known = match reference.parse::<RunId>() {
+            Ok(id) => self.is_here(&id).await?.then_some(id),
+            Err(_) => None,
+        };
+        if let Some(id) = known {
+            return Ok(id);
+        }
         let (runs, reference) = (self.runs.clone(), reference.to_owned());
-        let found = tokio::task::spawn_blocking(move || Ok(runs.find(&reference)?.id().clone()));
-        found.await.unwrap_or_else(|_| Err(gone()))
+        elsewhere(move || Ok(runs.find(&reference)?.id().clone())).await
+    }
+
+    /// Whether the manager holds a run, perhaps one whose directory is still being made.
+    async fn is_here(&self, run: &RunId) -> Result<bool> {
+        let (reply, answer) = oneshot::channel();
+        let run = run.clone();
+        let look = move |manager: &mut super::Manager| {
+            let _ = reply.send(manager.seats.contains_key(&run));
+        };
+        self.send(Message::Look(Box::new(look)))?;
+        answer.await.map_err(|_| gone())
     }
 
     /// Shows how far the durable journal of a run goes, from now on.
@@ -98,21 +155,32 @@ impl Handle {
         &self.runs
     }
 
-    async fn ask<T: Send + 'static>(
-        &self,
-        deed: impl FnOnce(&mut Manager) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let ask = move |manager: &mut Manager| {
-            // Whoever asked may be gone; what was done stays done.
-            let _ = reply.send(deed(manager));
-        };
-        self.inbox.send(Message::Ask(Box::new(ask))).map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+    /// The index.
+    #[must_use]
+    pub fn indexer(&self) -> &Indexer {
+        &self.indexer
+    }
+
+    fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+        Arc::clone(&self.asked).try_acquire_owned().map_err(|_| {
+            let what = format!("{ASKS_MAX} requests are under way already");
+            Error::Refused(Trouble::new("overloaded", what).next("ask again in a second"))
+        })
+    }
+
+    fn send(&self, message: Message) -> Result<()> {
+        self.inbox.send(message).map_err(|_| gone())
     }
 }
 
-fn gone() -> Error {
+/// Does what takes time on a thread that may wait.
+async fn elsewhere<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(gone()))
+}
+
+pub(super) fn gone() -> Error {
     let trouble = Trouble::new("shutting_down", "the daemon is stopping; nothing was written");
     Error::Storage { trouble: trouble.next("ask again when it runs"), unknown: false }
 }

@@ -1,29 +1,70 @@
 //! The run manager: the one owner of every run of a root while a daemon serves it.
 //!
 //! One thread owns the runs; doors talk to it through a [`Handle`], which can be cloned and sent
-//! anywhere. May not know doors. Invariant: an answer leaves only after everything that it rests on
-//! is durable.
+//! anywhere. It never waits for a disk, a host or a client: what takes time is done elsewhere and
+//! comes back as a [`Message`]. May not know doors. Invariant: an answer leaves only after
+//! everything that it rests on is durable.
 
+mod arrive;
 mod asks;
+mod children;
+mod commit;
+mod create;
 mod handle;
+mod leave;
+mod play;
+mod seat;
+mod workers;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
+use crate::machines::timer::Timers;
+use crate::shells::commit_log::Unit;
+use crate::shells::host::pool::{HostEvent, InstanceId, Pool};
+use crate::shells::run_dir::root::RootView;
 
+use super::commit::{Committed, Committer};
+use super::indexer::Indexer;
+use super::runs::open::OpenRun;
+use super::runs::trouble::Trouble;
 use super::runs::{Error, Result, Runs};
 
-pub use asks::Made;
+pub use create::Made;
 pub use handle::{Flow, Handle};
+
+use create::Prepared;
+use seat::{Ask, Seat};
+use workers::Workers;
+
+/// Longest time between two looks at clocks, hosts and seats.
+const TICK_MS: u64 = 250;
+/// How long lines of a turn may wait for what the turn adds, so that both go in one batch.
+const GATHER_MICROS: u64 = 300;
 
 /// What arrives at the manager.
 enum Message {
-    /// Something to do, for somebody who waits for the answer.
-    Ask(Box<dyn FnOnce(&mut Manager) + Send>),
+    /// Somebody wants something of a run.
+    Ask(RunId, Ask),
+    /// A run is to be created; everything that takes time is done.
+    Create(Box<Prepared>),
+    /// Batches became durable, directories were made, the writer changed its state.
+    Committed(Vec<Committed>),
+    /// A host said something, or died.
+    Host(HostEvent),
+    /// A run was opened, or could not be.
+    Arrived(RunId, Box<Result<OpenRun>>),
+    /// A run was closed.
+    Left(RunId),
+    /// Something about the manager itself.
+    Look(Box<dyn FnOnce(&mut Manager) + Send>),
     /// Finish what was begun and end.
     Stop,
 }
@@ -31,34 +72,147 @@ enum Message {
 /// Followers of runs by run: each sees the newest durable record.
 type Followers = Arc<Mutex<HashMap<RunId, watch::Sender<Seq>>>>;
 
+/// With what a manager works.
+pub struct Options {
+    /// Where the runs are.
+    pub runs: Runs,
+    /// Most runs that are held in memory at once.
+    pub loaded_max: usize,
+    /// Most records in memory, in bytes of their journals.
+    pub loaded_bytes_max: u64,
+    /// Memory for process instances.
+    pub hosts_bytes_max: u64,
+    /// Runs that have something to do: those that the last daemon left, and those it died with.
+    pub awake: Vec<RunId>,
+    /// What time will wake.
+    pub timers: Timers,
+}
+
+/// What a manager works through.
+pub struct Parts {
+    /// Makes records durable.
+    pub committer: Committer,
+    /// Keeps the index.
+    pub indexer: Indexer,
+    /// Runs processes.
+    pub pool: Pool,
+}
+
 /// The thread's own state.
 struct Manager {
     runs: Runs,
+    view: RootView,
+    parts: Parts,
+    workers: Workers,
+    inbox: mpsc::Sender<Message>,
     followers: Followers,
+    limits: Limits,
+    seats: HashMap<RunId, Seat>,
+    instances: HashMap<InstanceId, RunId>,
+    timers: Timers,
+    /// Runs at rest, least recently used first.
+    idle: BTreeMap<u64, RunId>,
+    /// Instances of runs at rest, least recently used first.
+    warm: BTreeMap<u64, RunId>,
+    /// Runs whose lines wait for what their turn adds.
+    gathering: BTreeSet<RunId>,
+    /// Lines that the log has not taken yet.
+    outbox: VecDeque<Unit>,
+    /// Runs that wait for a seat.
+    queue: VecDeque<RunId>,
+    arriving: usize,
+    loaded_bytes: u64,
+    /// Counts uses, to tell which was longer ago.
+    uses: u64,
+    /// The last batch of the log that is known.
+    frame: u64,
+    stopping: bool,
+    failed: bool,
 }
 
-/// A manager that runs. Dropped without [`Running::stop`] it goes on until the process ends.
+/// How much may be in memory.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    loaded_max: usize,
+    loaded_bytes_max: u64,
+    hosts_bytes_max: u64,
+}
+
+/// A manager that runs.
 pub struct Running {
     handle: Handle,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Result<()>>,
     inbox: mpsc::Sender<Message>,
 }
 
-/// Starts the manager of a root.
-pub fn start(runs: Runs) -> Result<Running> {
-    let (inbox, messages) = mpsc::channel();
+/// Where the parts of a manager send what happens.
+#[derive(Clone)]
+pub struct Mailbox(mpsc::Sender<Message>);
+
+impl Mailbox {
+    /// Batches became durable.
+    pub fn committed(&self, events: Vec<Committed>) {
+        // A manager that has ended needs no news.
+        let _ = self.0.send(Message::Committed(events));
+    }
+
+    /// A host said something.
+    pub fn host(&self, event: HostEvent) {
+        let _ = self.0.send(Message::Host(event));
+    }
+}
+
+/// The manager's inbox, made first, because its parts send to it.
+pub struct Inbox {
+    sender: mpsc::Sender<Message>,
+    receiver: mpsc::Receiver<Message>,
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::channel();
+        Self { sender, receiver }
+    }
+}
+
+impl Inbox {
+    /// For the parts.
+    #[must_use]
+    pub fn mailbox(&self) -> Mailbox {
+        Mailbox(self.sender.clone())
+    }
+}
+
+/// Starts the manager of a root. `make` makes its parts on the manager's own thread, which outlives
+/// the hosts that it starts.
+pub fn start(
+    inbox: Inbox,
+    options: Options,
+    make: impl FnOnce() -> Result<Parts> + Send + 'static,
+) -> Result<Running> {
+    let Inbox { sender, receiver } = inbox;
     let followers = Followers::default();
-    let handle = Handle::new(inbox.clone(), Arc::clone(&followers), runs.clone());
-    let mut manager = Manager { runs, followers };
-    let thread = std::thread::Builder::new()
-        .name("manager".into())
-        .spawn(move || {
-            while let Ok(Message::Ask(ask)) = messages.recv() {
-                ask(&mut manager);
+    let (ready, started) = mpsc::sync_channel(1);
+    let (to_self, theirs) = (sender.clone(), Arc::clone(&followers));
+    let runs = options.runs.clone();
+    let run = move || {
+        let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
+        match manager {
+            Err(e) => {
+                let _ = ready.send(Err(e));
+                Ok(())
             }
-        })
-        .map_err(|e| Error::Bug(super::runs::trouble::Trouble::new("bug", e.to_string())))?;
-    Ok(Running { handle, thread, inbox })
+            Ok(mut manager) => {
+                let _ = ready.send(Ok(()));
+                manager.serve(&receiver)
+            }
+        }
+    };
+    let spawned = std::thread::Builder::new().name("manager".into()).spawn(run);
+    let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
+    started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
+    let handle = Handle::new(sender.clone(), followers, runs);
+    Ok(Running { handle, thread, inbox: sender })
 }
 
 impl Running {
@@ -72,13 +226,137 @@ impl Running {
     pub fn stop(self) -> Result<()> {
         // A manager that has ended already has nothing left to finish.
         let _ = self.inbox.send(Message::Stop);
-        self.thread.join().map_err(|_| {
-            Error::Bug(super::runs::trouble::Trouble::new("bug", "the manager panicked"))
-        })
+        self.thread.join().unwrap_or_else(|_| Err(bug("the manager panicked")))
     }
 }
 
+fn bug(what: &str) -> Error {
+    Error::Bug(Trouble::new("bug", what))
+}
+
 impl Manager {
+    fn new(
+        options: Options,
+        parts: Parts,
+        inbox: mpsc::Sender<Message>,
+        followers: Followers,
+    ) -> Result<Self> {
+        let limits = Limits {
+            loaded_max: options.loaded_max,
+            loaded_bytes_max: options.loaded_bytes_max,
+            hosts_bytes_max: options.hosts_bytes_max,
+        };
+        Ok(Self {
+            view: options.runs.view_root()?,
+            runs: options.runs,
+            parts,
+            workers: Workers::start()?,
+            inbox,
+            followers,
+            limits,
+            seats: HashMap::new(),
+            instances: HashMap::new(),
+            timers: options.timers,
+            idle: BTreeMap::new(),
+            warm: BTreeMap::new(),
+            gathering: BTreeSet::new(),
+            outbox: VecDeque::new(),
+            queue: options.awake.into(),
+            arriving: 0,
+            loaded_bytes: 0,
+            uses: 0,
+            frame: 0,
+            stopping: false,
+            failed: false,
+        })
+    }
+
+    /// Takes messages until it is told to stop.
+    fn serve(&mut self, messages: &mpsc::Receiver<Message>) -> Result<()> {
+        self.seat_queued();
+        loop {
+            let wait = if self.gathering.is_empty() {
+                Duration::from_millis(self.nap_ms())
+            } else {
+                Duration::from_micros(GATHER_MICROS)
+            };
+            match messages.recv_timeout(wait) {
+                Ok(message) => self.take(message),
+                Err(mpsc::RecvTimeoutError::Timeout) => self.hand_over_gathered(),
+                Err(mpsc::RecvTimeoutError::Disconnected) => self.stopping = true,
+            }
+            self.tick();
+            if self.failed || (self.stopping && self.is_quiet()) {
+                break;
+            }
+        }
+        self.finish()
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Ask(run, ask) => self.ask(run, ask),
+            Message::Create(prepared) => self.create(*prepared),
+            Message::Committed(events) => self.committed(events),
+            Message::Host(event) => self.heard(event),
+            Message::Arrived(run, opened) => self.arrived(&run, *opened),
+            Message::Left(run) => self.left(&run),
+            Message::Look(look) => look(self),
+            Message::Stop => self.stopping = true,
+        }
+    }
+
+    /// How long nothing has to be looked at.
+    fn nap_ms(&self) -> u64 {
+        let Some(next) = self.timers.next() else { return TICK_MS };
+        let left = next.micros().saturating_sub(self.runs.clock.now().micros()).div_euclid(1000);
+        u64::try_from(left + 1).unwrap_or(0).clamp(1, TICK_MS)
+    }
+
+    /// What time alone brings: due timers, late hosts, seats that are needed elsewhere.
+    fn tick(&mut self) {
+        let now = self.runs.clock.now();
+        self.parts.pool.tick();
+        while !self.stopping
+            && let Some((run, _)) = self.timers.pop_due(now)
+        {
+            self.wake(&run);
+        }
+        self.make_room();
+        self.seat_queued();
+    }
+
+    /// Lets a run go on, opening it first if need be.
+    fn wake(&mut self, run: &RunId) {
+        match self.seats.get_mut(run) {
+            Some(Seat::Here(_)) => self.play(run),
+            Some(Seat::Coming(coming)) => coming.plays = true,
+            Some(Seat::Leaving(leaving)) => leaving.returns = true,
+            None => {
+                self.queue.push_back(run.clone());
+                self.seat_queued();
+            }
+        }
+    }
+
+    /// Whether everything that was begun is done.
+    fn is_quiet(&self) -> bool {
+        self.outbox.is_empty()
+            && self.seats.values().all(|seat| matches!(seat, Seat::Here(here) if here.is_quiet()))
+    }
+
+    /// Lets all runs go, and settles the log.
+    fn finish(&mut self) -> Result<()> {
+        for (_, seat) in self.seats.drain() {
+            if let Seat::Here(here) = seat
+                && !self.failed
+            {
+                here.run.close()?;
+            }
+        }
+        Ok(())
+    }
+
     /// Tells followers how far a run's durable journal goes.
     fn publish(&self, run: &RunId, head: Seq) {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,5 +366,14 @@ impl Manager {
                 followers.remove(run);
             }
         }
+    }
+
+    fn next_use(&mut self) -> u64 {
+        self.uses += 1;
+        self.uses
+    }
+
+    fn now(&self) -> Timestamp {
+        self.runs.clock.now()
     }
 }

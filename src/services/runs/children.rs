@@ -199,7 +199,7 @@ impl OpenRun {
         let went = opened.go_on();
         let taken = match &went {
             Ok(Progress { rest: Rest::Ended(_), .. }) => {
-                opened.outcome().and_then(|outcome| match outcome {
+                opened.look().outcome().and_then(|outcome| match outcome {
                     Some(outcome) => self.take_outcome(id, &child_id, &outcome),
                     None => Ok(()),
                 })
@@ -221,17 +221,6 @@ impl OpenRun {
             return Ok(());
         };
         self.refuse_child(&effect, format!("run {child_id} exists and is no child of this effect"))
-    }
-
-    /// How this run ended, for its parent; nothing while it is open.
-    pub fn outcome(&self) -> Result<Option<Outcome>> {
-        let Some((end, _)) = self.state().end else { return Ok(None) };
-        let error = self.records().iter().rev().find_map(|r| match &r.event {
-            Event::RunFailed(failed) => Some(failed.error.clone()),
-            _ => None,
-        });
-        let (output, path) = (self.output()?, self.dir.path().to_owned());
-        Ok(Some(Outcome { end, output, error, path }))
     }
 
     /// Answers an effect with the outcome of its child run.

@@ -4,16 +4,19 @@
 //! not created.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::codecs::event::{IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated};
+use crate::codecs::event::{Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated};
 use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
 use crate::ground::digest::Digest;
 use crate::ground::id::RunId;
 use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
+use crate::machines::replay::state::RunState;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
+use crate::shells::run_dir::code::CodeStore;
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 use crate::shells::run_dir::root::{self, Root};
 
@@ -22,6 +25,9 @@ use super::open::OpenRun;
 use super::source::DiskReader;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
+
+/// Processes that are remembered as loadable.
+const KNOWN_CODE_MAX: usize = 1_000;
 
 /// Where a process comes from.
 #[derive(Debug, Clone)]
@@ -70,10 +76,108 @@ pub struct Created {
     pub warnings: Vec<String>,
 }
 
+/// A run that can be created: everything is durable but its first record.
+#[derive(Debug)]
+pub struct PreparedRun {
+    /// Its first event.
+    pub event: Event,
+    /// Its process.
+    pub process: Option<ProcessRef>,
+    /// The key it is created under.
+    pub idempotency: Option<IdempotencyRef>,
+    /// What pinning and loading remarked.
+    pub warnings: Vec<String>,
+}
+
+impl PreparedRun {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        match &self.event {
+            Event::RunCreated(created) => &created.run_id,
+            _ => unreachable!("a run begins with RUN_CREATED"),
+        }
+    }
+}
+
+/// Code that was loaded before, by this process: it need not be tried again.
+#[derive(Debug, Clone, Default)]
+pub struct KnownCode(Arc<Mutex<HashSet<(Digest, String, Option<String>)>>>);
+
+impl KnownCode {
+    fn has(&self, process: &ProcessRef) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&Self::key(process))
+    }
+
+    fn add(&self, process: &ProcessRef) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_CODE_MAX {
+            known.clear();
+        }
+        known.insert(Self::key(process));
+    }
+
+    fn key(process: &ProcessRef) -> (Digest, String, Option<String>) {
+        (process.digest, process.entry.clone(), process.export_name.clone())
+    }
+}
+
 impl Runs {
     /// Creates a run.
     pub fn create(&self, new: &NewRun) -> Result<Created> {
-        let (graph, mut warnings) = match &new.source {
+        let (created, graph, mut warnings) = self.work_out(new)?;
+        if let (Some(graph), Some(process)) = (&graph, &created.process) {
+            warnings.extend(self.try_loading(graph, process, &created.run_id)?);
+        }
+        let (run_id, process) = (created.run_id.clone(), created.process.clone());
+        let idempotency = created.idempotency.clone();
+        let root = self.open_root(true)?;
+        match self.build(&root, created, graph.as_ref()) {
+            Ok(dir) => Ok(Created { dir, process, existed: false, warnings }),
+            Err(Error::Conflict(t)) if t.code == "run_exists" => {
+                let seen = self.look_dir(self.view_root()?.run(&run_id)?)?;
+                same_request(&seen.state, idempotency.as_ref())?;
+                Ok(Created { dir: seen.dir, process, existed: true, warnings })
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Everything about a run to be created that takes time, for a daemon: its process is pinned,
+    /// loaded once and stored, its large inputs are durable. Only its first record is missing.
+    pub fn prepare(&self, new: &NewRun, known: &KnownCode) -> Result<PreparedRun> {
+        let (created, graph, mut warnings) = self.work_out(new)?;
+        if let (Some(graph), Some(process)) = (&graph, &created.process)
+            && !known.has(process)
+        {
+            warnings.extend(self.try_loading(graph, process, &created.run_id)?);
+            known.add(process);
+        }
+        let run = self.prepare_created(created, graph.as_ref())?;
+        Ok(PreparedRun { warnings, ..run })
+    }
+
+    /// The same for a first event that is worked out already.
+    pub fn prepare_created(
+        &self,
+        created: RunCreated,
+        graph: Option<&PinnedGraph>,
+    ) -> Result<PreparedRun> {
+        let store = CodeStore::open(&self.disk, &self.root)?;
+        if let (Some(graph), Some(process)) = (graph, &created.process) {
+            store.put(&process.digest, &pinned_files(graph))?;
+        }
+        let (process, idempotency) = (created.process.clone(), created.idempotency.clone());
+        let draft = with_value(created.into());
+        for blob in &draft.blobs {
+            store.put_blob(blob.as_str().as_bytes())?;
+        }
+        Ok(PreparedRun { event: draft.event, process, idempotency, warnings: Vec::new() })
+    }
+
+    /// The first event of a run, and its code.
+    fn work_out(&self, new: &NewRun) -> Result<(RunCreated, Option<PinnedGraph>, Vec<String>)> {
+        let (graph, warnings) = match &new.source {
             Some(source) => {
                 let (graph, warnings) = self.pin(source)?;
                 (Some(graph), warnings)
@@ -92,30 +196,19 @@ impl Runs {
             (None, None) => self.fresh_id(),
         };
         let created = RunCreated {
-            run_id: run_id.clone(),
-            process: process.clone(),
+            run_id,
+            process,
             inputs: new.inputs.clone(),
             inputs_blob: None,
             parent: None,
-            idempotency: idempotency.clone(),
+            idempotency,
             generation: 1,
             tags: new.tags.clone(),
             cwd: new.cwd.clone(),
             non_interactive: new.non_interactive,
             by: self.by.clone(),
         };
-        if let (Some(graph), Some(process)) = (&graph, &process) {
-            warnings.extend(self.try_loading(graph, process, &run_id)?);
-        }
-        let root = self.open_root(true)?;
-        match self.build(&root, created, graph.as_ref()) {
-            Ok(dir) => Ok(Created { dir, process, existed: false, warnings }),
-            Err(Error::Conflict(t)) if t.code == "run_exists" => {
-                let dir = self.same_request(&run_id, idempotency.as_ref())?;
-                Ok(Created { dir, process, existed: true, warnings })
-            }
-            Err(e) => Err(e),
-        }
+        Ok((created, graph, warnings))
     }
 
     /// What creating would pin; nothing is made.
@@ -222,24 +315,6 @@ impl Runs {
         }
         staged.journal(&[(now, draft.event)])?;
         Ok(staged.publish()?)
-    }
-
-    /// The existing run, if it was created by the same request under the same key.
-    fn same_request(&self, id: &RunId, asked: Option<&IdempotencyRef>) -> Result<RunDir> {
-        let taken = |what: String| {
-            let next = format!("dormouse run show {id}");
-            Err(Error::Conflict(Trouble::new("run_exists", what).next(next)))
-        };
-        let Some(asked) = asked else { return taken(format!("run {id} exists already")) };
-        let seen = self.look_dir(self.view_root()?.run(id)?)?;
-        match &seen.state.idempotency {
-            Some(stands) if stands == asked => Ok(seen.dir),
-            Some(stands) if stands.key == asked.key => taken(format!(
-                "run {id} was created under the key {:?} with another process or other inputs",
-                asked.key
-            )),
-            _ => taken(format!("run {id} exists already, and not under this idempotency key")),
-        }
     }
 
     /// Gives a bare run its process, or (with `force`) an open one other code that must reproduce
@@ -399,6 +474,24 @@ fn load_failed(failure: &LoadFailure) -> Error {
     let stack = failure.stack.as_deref().unwrap_or("");
     trouble.next.extend(stack.lines().map(|line| line.trim().to_owned()));
     Error::Refused(trouble)
+}
+
+/// Whether an existing run was created by the same request under the same key. Gives its id.
+pub fn same_request(state: &RunState, asked: Option<&IdempotencyRef>) -> Result<RunId> {
+    let id = &state.run_id;
+    let taken = |what: String| {
+        let next = format!("dormouse run show {id}");
+        Err(Error::Conflict(Trouble::new("run_exists", what).next(next)))
+    };
+    let Some(asked) = asked else { return taken(format!("run {id} exists already")) };
+    match &state.idempotency {
+        Some(stands) if stands == asked => Ok(id.clone()),
+        Some(stands) if stands.key == asked.key => taken(format!(
+            "run {id} was created under the key {:?} with another process or other inputs",
+            asked.key
+        )),
+        _ => taken(format!("run {id} exists already, and not under this idempotency key")),
+    }
 }
 
 /// The digest of what a client asked for under a key.

@@ -323,13 +323,7 @@ impl OpenRun {
 
     /// The output of a completed run.
     pub fn output(&self) -> Result<Option<Json>> {
-        let completed = self.records().iter().rev().find_map(|r| match &r.event {
-            Event::RunCompleted(c) => Some(c.clone()),
-            _ => None,
-        });
-        let payload =
-            completed.and_then(|c| Payload::join(c.output.as_ref(), c.output_blob.as_ref()));
-        payload.map(|p| self.value(&p)).transpose()
+        self.look().output()
     }
 
     /// Refuses when the run has ended.

@@ -26,7 +26,7 @@ pub struct Trouble {
 }
 
 /// An error of a deed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The caller's words make no sense: mend them.
     #[error("{}", .0.what)]

@@ -17,6 +17,8 @@ use crate::machines::replay::check::Divergence;
 use crate::machines::replay::state::RunState;
 use crate::shells::run_dir::dir::RunDir;
 
+use super::Result;
+use super::children::Outcome;
 use super::open::{OpenRun, SeenRun, record_at, value_of};
 
 /// A run as a view sees it, owned or not.
@@ -28,6 +30,30 @@ pub struct Look<'a> {
     pub records: &'a [Arc<Record>],
     /// Their fold.
     pub state: &'a RunState,
+}
+
+impl Look<'_> {
+    /// How the run ended, for its parent; nothing while it is open.
+    pub fn outcome(&self) -> Result<Option<Outcome>> {
+        let Some((end, _)) = self.state.end else { return Ok(None) };
+        let error = self.records.iter().rev().find_map(|r| match &r.event {
+            Event::RunFailed(failed) => Some(failed.error.clone()),
+            _ => None,
+        });
+        let (output, path) = (self.output()?, self.dir.path().to_owned());
+        Ok(Some(Outcome { end, output, error, path }))
+    }
+
+    /// The output of a completed run.
+    pub fn output(&self) -> Result<Option<Json>> {
+        let completed = self.records.iter().rev().find_map(|r| match &r.event {
+            Event::RunCompleted(c) => Some(c),
+            _ => None,
+        });
+        let payload =
+            completed.and_then(|c| Payload::join(c.output.as_ref(), c.output_blob.as_ref()));
+        payload.map(|p| value_of(self.dir, &p)).transpose()
+    }
 }
 
 impl OpenRun {

@@ -1,0 +1,99 @@
+//! Runs on their way in: opened by worker threads, bounded in number.
+//!
+//! May not read a journal itself. Invariant: a run is opened once at a time, and never beside one
+//! that is here.
+
+use crate::ground::id::RunId;
+use crate::machines::effect::Wait;
+use crate::services::runs::open::OpenRun;
+use crate::services::runs::{Error, Result};
+
+use super::seat::{Coming, Here, Seat};
+use super::workers::WORKERS;
+use super::{Manager, Message};
+
+impl Manager {
+    /// Opens runs that wait for a seat, as far as there is room.
+    pub(super) fn seat_queued(&mut self) {
+        while self.arriving < WORKERS
+            && self.seats.len() < self.limits.loaded_max + WORKERS
+            && let Some(id) = self.queue.pop_front()
+        {
+            let wanted = match self.seats.get_mut(&id) {
+                Some(Seat::Coming(coming)) => !std::mem::replace(&mut coming.begun, true),
+                Some(Seat::Here(_)) => {
+                    self.play(&id);
+                    false
+                }
+                Some(Seat::Leaving(leaving)) => {
+                    leaving.returns = true;
+                    false
+                }
+                None => {
+                    let coming = Coming { plays: true, begun: true, ..Coming::default() };
+                    self.seats.insert(id.clone(), Seat::Coming(coming));
+                    true
+                }
+            };
+            if wanted {
+                self.open(id);
+            }
+        }
+    }
+
+    fn open(&mut self, id: RunId) {
+        self.arriving += 1;
+        let (runs, inbox) = (self.runs.clone(), self.inbox.clone());
+        self.workers.run(move || {
+            let opened = Box::new(runs.open_shared(&id, None));
+            // A manager that has ended needs no runs.
+            let _ = inbox.send(Message::Arrived(id, opened));
+        });
+    }
+
+    /// A run was opened, or could not be.
+    pub(super) fn arrived(&mut self, id: &RunId, opened: Result<OpenRun>) {
+        self.arriving -= 1;
+        let Some(Seat::Coming(coming)) = self.seats.remove(id) else { return };
+        match opened {
+            Ok(run) => self.sit_down(id, run, coming),
+            Err(e) => self.cannot_come(id, &e, coming),
+        }
+        self.seat_queued();
+    }
+
+    fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
+        let trouble = why.trouble();
+        tracing::warn!(run = %id, code = trouble.code, "the run cannot be opened: {}", trouble.what);
+        self.timers.set(id, None);
+        for ask in coming.asks {
+            ask.refuse(why.clone());
+        }
+    }
+
+    /// A run is here.
+    pub(super) fn sit_down(&mut self, id: &RunId, run: OpenRun, coming: Coming) {
+        let durable = run.written().seq;
+        let mut here = Here::new(run, durable);
+        here.bytes = here.run.journal_bytes();
+        self.loaded_bytes += here.bytes;
+        here.used = self.next_use();
+        self.idle.insert(here.used, id.clone());
+        let effects = here.run.state().effects.values();
+        let cancelled: Vec<_> = effects
+            .filter(|e| matches!(e.wait, Wait::Run(_)) && e.status.name() == "cancelled")
+            .map(|e| e.id)
+            .collect();
+        let plays = coming.plays || coming.asks.iter().any(super::seat::Ask::plays);
+        self.seats.insert(id.clone(), Seat::Here(Box::new(here)));
+        for effect in cancelled {
+            self.cancel_child(id, effect);
+        }
+        for ask in coming.asks {
+            self.ask(id.clone(), ask);
+        }
+        if plays {
+            self.play(id);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Runs on their way out, and instances that make room: what was not used longest goes first.
+//!
+//! May not drop anything that is not durable. Invariant: a run leaves at rest, with nobody waiting.
+
+use crate::ground::id::RunId;
+use crate::machines::replay::engine::Rest;
+
+use super::seat::{Leaving, Seat};
+use super::{Manager, Message};
+
+impl Manager {
+    /// Lets go what was not used longest until what is left fits.
+    pub(super) fn make_room(&mut self) {
+        while self.parts.pool.bytes() > self.limits.hosts_bytes_max
+            && let Some((_, id)) = self.warm.pop_first()
+        {
+            self.drop_instance(&id);
+        }
+        let crowded = |manager: &Self| {
+            manager.seats.len() > manager.limits.loaded_max
+                || manager.loaded_bytes > manager.limits.loaded_bytes_max
+        };
+        while crowded(self)
+            && let Some((_, id)) = self.idle.pop_first()
+        {
+            self.leave(&id);
+        }
+    }
+
+    /// Lets a run go that has ended or broke, once everything it made is durable.
+    pub(super) fn leave_when_durable(&mut self, id: &RunId) {
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return };
+        let done = here.broken || matches!(here.rest, Some(Rest::Ended(_)));
+        if done && here.resters.is_empty() {
+            self.leave(id);
+        }
+    }
+
+    fn leave(&mut self, id: &RunId) {
+        let quiet = match self.seats.get(id) {
+            Some(Seat::Here(here)) => here.is_quiet() && here.resters.is_empty(),
+            _ => false,
+        };
+        if !quiet {
+            return;
+        }
+        self.drop_instance(id);
+        let Some(Seat::Here(here)) = self.seats.remove(id) else { return };
+        self.idle.remove(&here.used);
+        self.warm.remove(&here.used);
+        self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
+        self.seats.insert(id.clone(), Seat::Leaving(Leaving::default()));
+        let (inbox, id) = (self.inbox.clone(), id.clone());
+        self.workers.run(move || {
+            // What is written here is derived: whoever opens the run next makes it anew.
+            if let Err(e) = here.run.close() {
+                tracing::warn!(run = %id, "the run was not closed well: {e}");
+            }
+            let _ = inbox.send(Message::Left(id));
+        });
+    }
+
+    /// A run was closed.
+    pub(super) fn left(&mut self, id: &RunId) {
+        let Some(Seat::Leaving(leaving)) = self.seats.remove(id) else { return };
+        for ask in leaving.asks {
+            self.ask(id.clone(), ask);
+        }
+        if leaving.returns {
+            self.wake(id);
+        }
+    }
+}

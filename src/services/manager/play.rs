@@ -1,0 +1,253 @@
+//! Letting runs go on: carries messages between engines and hosts.
+//!
+//! May not decide anything about a run: that is its engine's. Invariant: an instance has at most one
+//! message to answer, and its run takes nothing else in meanwhile.
+
+use crate::codecs::turn::FromHost;
+use crate::ground::id::RunId;
+use crate::ground::limits::HOST_FAILURES_MAX;
+use crate::machines::replay::engine::{Input, Rest, StartPlan, TurnPlan};
+use crate::services::runs::drive::Step;
+use crate::services::runs::{Error, Result};
+use crate::shells::host::pool::{HostEvent, InstanceId, Pool};
+use crate::services::runs::hosts::Silence;
+
+use super::Manager;
+use super::seat::{Awaiting, Here, Seat};
+
+/// Where a run got to.
+enum Went {
+    /// A host works for it.
+    Busy,
+    /// Nothing to do.
+    Rests(Rest),
+}
+
+impl Manager {
+    /// Lets a run that is here go on.
+    pub(super) fn play(&mut self, id: &RunId) {
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        if here.is_in_turn() || here.broken {
+            return;
+        }
+        self.idle.remove(&here.used);
+        self.drive(id, Input::Poll);
+    }
+
+    fn drive(&mut self, id: &RunId, input: Input) {
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        here.rest = None;
+        let before = here.instance;
+        let went = advance(here, input, &mut self.parts.pool);
+        let now = here.instance;
+        if before != now {
+            before.map(|gone| self.instances.remove(&gone));
+            now.map(|new| self.instances.insert(new, id.clone()));
+        }
+        match went {
+            Ok(Went::Busy) => {
+                self.gathering.insert(id.clone());
+            }
+            Ok(Went::Rests(rest)) => self.rested(id, rest),
+            Err(e) => self.broke(id, &e),
+        }
+    }
+
+    /// A run came to rest: its children are looked after, whoever waited for this is told.
+    fn rested(&mut self, id: &RunId, rest: Rest) {
+        if self.tend_children(id) {
+            // What came of that concerns the process.
+            return self.drive(id, Input::Poll);
+        }
+        let used = self.next_use();
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        here.used = used;
+        self.idle.insert(used, id.clone());
+        self.timers.set(id, here.run.wake_at());
+        let ended = matches!(rest, Rest::Ended(_));
+        here.rest = Some(rest);
+        if ended {
+            self.drop_instance(id);
+            self.tell_parent(id);
+        }
+        self.hand_over(id);
+        self.report(id);
+        self.answer(id);
+    }
+
+    /// Tells whoever waits for a run to rest where it does. A run rests when its child runs do.
+    pub(super) fn report(&mut self, id: &RunId) {
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return };
+        let parent = here.run.state().parent.as_ref().map(|p| p.run_id.clone());
+        let children_rest = here.children.values().all(|child| match self.seats.get(child) {
+            Some(Seat::Here(child)) => child.rest.is_some(),
+            Some(_) => false,
+            None => true,
+        });
+        if let Some(Seat::Here(here)) = self.seats.get_mut(id)
+            && let Some(rest) = here.rest.clone()
+            && children_rest
+        {
+            let seq = here.run.written().seq;
+            for rester in std::mem::take(&mut here.resters) {
+                let report = here.run.report(&rest);
+                here.answers.push_back((seq, Box::new(move |durable| rester(durable.and(report)))));
+            }
+            self.answer(id);
+        }
+        if let Some(parent) = parent {
+            self.report(&parent);
+        }
+    }
+
+    /// A run cannot go on as it is. What it has made so far stands; it is opened anew the next
+    /// time somebody wants something of it.
+    fn broke(&mut self, id: &RunId, why: &Error) {
+        let trouble = why.trouble();
+        tracing::warn!(run = %id, code = trouble.code, "the run cannot go on: {}", trouble.what);
+        self.drop_instance(id);
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        here.broken = true;
+        here.awaiting = Awaiting::Nothing;
+        for rester in std::mem::take(&mut here.resters) {
+            rester(Err(why.clone()));
+        }
+        for ask in std::mem::take(&mut here.asks) {
+            ask.refuse(why.clone());
+        }
+        self.hand_over(id);
+        self.leave_when_durable(id);
+    }
+
+    /// A host said something, or died.
+    pub(super) fn heard(&mut self, event: HostEvent) {
+        match event {
+            HostEvent::Answer { instance, answer, .. } => self.answered(instance, answer),
+            HostEvent::Lost { instances, guilty, why } => {
+                for instance in instances {
+                    self.lost(instance, (guilty == Some(instance)).then(|| why.clone()));
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, instance: InstanceId, answer: FromHost) {
+        // An instance that was dropped may have said something before.
+        let Some(id) = self.instances.get(&instance).cloned() else { return };
+        if matches!(answer, FromHost::Limit { .. } | FromHost::LoadFailed(_)) {
+            self.instances.remove(&instance);
+        }
+        let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
+        if matches!(answer, FromHost::Limit { .. } | FromHost::LoadFailed(_)) {
+            here.instance = None;
+        }
+        let awaited = std::mem::replace(&mut here.awaiting, Awaiting::Nothing);
+        let turn = if let Awaiting::Turn(turn) = &awaited { Some(&**turn) } else { None };
+        if matches!(answer, FromHost::Turn(_)) {
+            here.failures = 0;
+        }
+        match here.stage.heard(turn, answer) {
+            Ok(input) => self.drive(&id, input),
+            Err(e) => self.broke(&id, &e),
+        }
+        self.perform_waiting(&id);
+    }
+
+    /// Does what was asked while a host worked.
+    fn perform_waiting(&mut self, id: &RunId) {
+        while let Some(Seat::Here(here)) = self.seats.get_mut(id)
+            && !here.is_in_turn()
+            && !here.broken
+            && let Some(ask) = here.asks.pop_front()
+        {
+            self.perform(id, ask);
+        }
+    }
+
+    /// An instance is gone. `guilty` says how, if it was the one that its host was working for.
+    fn lost(&mut self, instance: InstanceId, guilty: Option<Silence>) {
+        let Some(id) = self.instances.remove(&instance) else { return };
+        let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
+        self.warm.remove(&here.used);
+        here.instance = None;
+        let worked = here.is_in_turn();
+        here.awaiting = Awaiting::Nothing;
+        let input = match guilty {
+            Some(Silence::Cpu(detail)) => Some(Input::Limit { name: "cpu".into(), detail }),
+            Some(Silence::Absent(detail) | Silence::Died(detail)) => {
+                here.failures += 1;
+                (here.failures >= HOST_FAILURES_MAX).then_some(Input::HostFailed(detail))
+            }
+            None => None,
+        };
+        match input {
+            Some(input) => self.drive(&id, input),
+            None => {
+                here.stale = true;
+                if worked {
+                    self.play(&id);
+                }
+            }
+        }
+        self.perform_waiting(&id);
+    }
+
+    /// Frees the memory of a run's instance; the run is replayed when it goes on.
+    pub(super) fn drop_instance(&mut self, id: &RunId) {
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        if let Some(instance) = here.instance.take() {
+            self.instances.remove(&instance);
+            self.parts.pool.drop_instance(instance);
+            here.stale = true;
+        }
+    }
+}
+
+/// Steps a run until a host works for it or it rests.
+fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
+    loop {
+        if here.stale {
+            here.run.reload()?;
+            here.stale = false;
+            input = Input::Poll;
+        }
+        match here.run.step(input)? {
+            Step::Start(plan) => match start(here, &plan, pool)? {
+                Some(failed) => input = failed,
+                None => return Ok(Went::Busy),
+            },
+            Step::Turn(plan) => {
+                turn(here, &plan, pool)?;
+                return Ok(Went::Busy);
+            }
+            Step::Rest(Rest::Restart) => {
+                here.instance.take().map(|gone| pool.drop_instance(gone));
+                here.stale = true;
+                input = Input::Poll;
+            }
+            Step::Rest(rest) => return Ok(Went::Rests(rest)),
+        }
+    }
+}
+
+/// Starts an instance, or gives what the engine is to be told instead.
+fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool) -> Result<Option<Input>> {
+    let graph = match here.stage.code(plan)? {
+        Ok(graph) => graph,
+        Err(input) => return Ok(Some(input)),
+    };
+    let message = here.stage.start(plan, &graph, &plan.process)?;
+    here.instance.take().map(|gone| pool.drop_instance(gone));
+    here.instance = Some(pool.start(message)?);
+    here.awaiting = Awaiting::Start;
+    Ok(None)
+}
+
+fn turn(here: &mut Here, plan: &TurnPlan, pool: &mut Pool) -> Result<()> {
+    let input = here.stage.turn(plan)?;
+    if let Some(instance) = here.instance {
+        pool.turn(instance, input.clone());
+        here.awaiting = Awaiting::Turn(Box::new(input));
+    }
+    Ok(())
+}

@@ -1,0 +1,197 @@
+//! A run's place in the manager: on its way in, here, or on its way out.
+//!
+//! May not act. Invariant: a run has one seat at most, and whoever asks something of a run that is
+//! moving is kept until it stands still.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::Value;
+
+use crate::codecs::event::Record;
+use crate::codecs::turn::TurnInput;
+use crate::ground::id::{EffectId, RunId, Seq};
+use crate::machines::replay::engine::Rest;
+use crate::services::indexer::Change;
+use crate::services::runs::drive::Stage;
+use crate::services::runs::open::OpenRun;
+use crate::services::runs::view::Look;
+use crate::services::runs::{Error, Result};
+use crate::shells::host::pool::InstanceId;
+use crate::shells::journal::shared::SharedWriter;
+
+use super::handle::Flow;
+
+/// Sends an answer, once it is known whether what it rests on is durable.
+pub(super) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
+
+/// Does something with a run, or learns why it cannot be had.
+pub(super) type Act = Box<dyn FnOnce(Result<&mut OpenRun>) -> Answer + Send>;
+
+/// Looks at a run, or learns why it cannot be had.
+pub(super) type LookAct = Box<dyn FnOnce(Result<Look<'_>>) -> Answer + Send>;
+
+/// Gets the report of a run that rests.
+pub(super) type Rester = Box<dyn FnOnce(Result<Value>) + Send>;
+
+/// What somebody wants of a run.
+pub(super) enum Ask {
+    /// Look at it; it need not go on.
+    Look(LookAct),
+    /// Do something to it and let it go on.
+    Deed {
+        /// Who, as it will stand in records.
+        by: String,
+        /// Whether it brings work in.
+        flow: Flow,
+        /// What.
+        act: Act,
+    },
+    /// Let it go on and tell where it rests.
+    Rest(Rester),
+}
+
+impl Ask {
+    /// Answers with an error instead.
+    pub(super) fn refuse(self, error: Error) {
+        match self {
+            Self::Look(act) => act(Err(error))(Ok(())),
+            Self::Deed { act, .. } => act(Err(error))(Ok(())),
+            Self::Rest(rester) => rester(Err(error)),
+        }
+    }
+
+    /// Whether the run goes on after it.
+    pub(super) const fn plays(&self) -> bool {
+        !matches!(self, Self::Look(_))
+    }
+}
+
+/// A run's place.
+pub(super) enum Seat {
+    /// It is being opened, or its directory is being made.
+    Coming(Coming),
+    /// It is here.
+    Here(Box<Here>),
+    /// It is being closed.
+    Leaving(Leaving),
+}
+
+/// A run on its way in.
+#[derive(Default)]
+pub(super) struct Coming {
+    /// Asked meanwhile.
+    pub(super) asks: Vec<Ask>,
+    /// It goes on when it is here.
+    pub(super) plays: bool,
+    /// Somebody opens it already.
+    pub(super) begun: bool,
+    /// It was just created: its first record, and who waits for that to be durable.
+    pub(super) fresh: Option<Fresh>,
+}
+
+/// A run that was just created.
+pub(super) struct Fresh {
+    /// Its first record.
+    pub(super) record: Record,
+    /// Made its line, and makes the next.
+    pub(super) writer: SharedWriter,
+    /// Answered when the record is durable.
+    pub(super) answers: Vec<Answer>,
+    /// What the index is to know of it.
+    pub(super) change: Option<Change>,
+    /// The record is durable.
+    pub(super) durable: bool,
+    /// The directory is made.
+    pub(super) made: bool,
+}
+
+/// A run on its way out.
+#[derive(Default)]
+pub(super) struct Leaving {
+    /// Asked meanwhile.
+    pub(super) asks: Vec<Ask>,
+    /// It is to come back.
+    pub(super) returns: bool,
+}
+
+/// What is awaited from a run's instance.
+pub(super) enum Awaiting {
+    /// Nothing.
+    Nothing,
+    /// That its code is loaded.
+    Start,
+    /// The outputs of a turn.
+    Turn(Box<TurnInput>),
+}
+
+/// A run that is in memory.
+pub(super) struct Here {
+    pub(super) run: OpenRun,
+    pub(super) stage: Stage,
+    /// The last record that is durable.
+    pub(super) durable: Seq,
+    pub(super) instance: Option<InstanceId>,
+    pub(super) awaiting: Awaiting,
+    /// The instance that the engine knew is gone: replay before going on.
+    pub(super) stale: bool,
+    /// Came while a turn was under way.
+    pub(super) asks: VecDeque<Ask>,
+    /// Leave when the record is durable.
+    pub(super) answers: VecDeque<(Seq, Answer)>,
+    /// Rows of the index that follow from records up to here.
+    pub(super) changes: VecDeque<(Seq, Change)>,
+    /// Wait for the run to rest.
+    pub(super) resters: Vec<Rester>,
+    /// Where it rests; nothing while it goes on.
+    pub(super) rest: Option<Rest>,
+    /// Its child runs that were started.
+    pub(super) children: BTreeMap<EffectId, RunId>,
+    /// What the index last heard of it.
+    pub(super) row_rests: bool,
+    /// Hosts that died under it in a row.
+    pub(super) failures: u32,
+    /// It cannot go on as it is: it is opened anew the next time.
+    pub(super) broken: bool,
+    /// Key in the list of idle runs.
+    pub(super) used: u64,
+    /// Journal bytes that were counted for it.
+    pub(super) bytes: u64,
+}
+
+impl Here {
+    pub(super) fn new(run: OpenRun, durable: Seq) -> Self {
+        Self {
+            stage: run.stage(),
+            run,
+            durable,
+            instance: None,
+            awaiting: Awaiting::Nothing,
+            stale: false,
+            asks: VecDeque::new(),
+            answers: VecDeque::new(),
+            changes: VecDeque::new(),
+            resters: Vec::new(),
+            rest: None,
+            children: BTreeMap::new(),
+            row_rests: false,
+            failures: 0,
+            broken: false,
+            used: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Whether a host is at work for it.
+    pub(super) const fn is_in_turn(&self) -> bool {
+        !matches!(self.awaiting, Awaiting::Nothing)
+    }
+
+    /// Whether nothing is under way: no host works, nobody waits, everything is durable.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.is_in_turn()
+            && self.answers.is_empty()
+            && self.changes.is_empty()
+            && self.asks.is_empty()
+            && self.durable == self.run.written().seq
+    }
+}
