@@ -251,7 +251,9 @@ impl RunFacts {
         for effect in state.open_effects() {
             match pending.get_mut(&effect.kind) {
                 Some(count) => *count += 1,
-                None => drop(pending.insert(effect.kind.clone(), 1)),
+                None => {
+                    pending.insert(effect.kind.clone(), 1);
+                }
             }
         }
         Self {
@@ -401,12 +403,7 @@ impl Update {
     /// What has changed since record `base`, by records about the effects `touched`. After 0 it is
     /// the whole of a new run.
     #[must_use]
-    pub fn since(
-        state: &RunState,
-        resting: bool,
-        base: Seq,
-        touched: &BTreeSet<EffectId>,
-    ) -> Self {
+    pub fn since(state: &RunState, resting: bool, base: Seq, touched: &BTreeSet<EffectId>) -> Self {
         let effects = || touched.iter().filter_map(|id| state.effect(*id));
         let is_open = |effect: &&Effect| effect.status.is_open();
         Self {
