@@ -89,6 +89,7 @@ pub struct Index {
     counts: Counts,
     applied: u64,
     complete: bool,
+    missed: bool,
 }
 
 impl Index {
@@ -98,8 +99,15 @@ impl Index {
         let path = disk.canonicalize(path)?.join(INDEX_FILE);
         let (db, meta, condition) = file::open(&*dir, &path)?;
         let (applied, complete) = (meta.applied, meta.complete);
-        let mut index =
-            Self { dir, path, db: Some(db), counts: Counts::default(), applied, complete };
+        let mut index = Self {
+            dir,
+            path,
+            db: Some(db),
+            counts: Counts::default(),
+            applied,
+            complete,
+            missed: false,
+        };
         if index.count().is_ok() {
             return Ok((index, condition));
         }
@@ -125,6 +133,12 @@ impl Index {
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// Whether a change since the last call built on more than the index had: [`Index::rereads`]
+    /// names the runs.
+    pub const fn has_missed(&mut self) -> bool {
+        std::mem::replace(&mut self.missed, false)
     }
 
     /// How many runs and open effects there are.

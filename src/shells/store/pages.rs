@@ -366,7 +366,7 @@ impl std::str::FromStr for EffectPlace {
 /// The time and the text that a cursor holds.
 fn split(digits: &str) -> std::result::Result<(Timestamp, String), BadCursor> {
     let lower = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-    if digits.len() % 2 != 0 || digits.len() > 512 || !digits.bytes().all(lower) {
+    if !digits.len().is_multiple_of(2) || digits.len() > 512 || !digits.bytes().all(lower) {
         return Err(BadCursor);
     }
     let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).map_err(|_| BadCursor);

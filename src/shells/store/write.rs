@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{Batch, Change, Counts, Index, Result, file, rows};
 use crate::codecs::event::Head;
+use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
 use crate::machines::replay::facts::{EffectFacts, KeyFacts, Reason, RunFacts, Update};
 
@@ -21,9 +22,10 @@ impl Index {
         let applied = batches.iter().map(|batch| batch.frame).fold(self.applied, u64::max);
         // In memory, and right only when the transaction is: after an error nobody reads them.
         let mut counts = std::mem::take(&mut self.counts);
+        let mut missed = false;
         let transaction = self.db()?.unchecked_transaction()?;
         for change in batches.iter().flat_map(|batch| &batch.changes) {
-            put(&transaction, &mut counts, change)?;
+            missed |= put(&transaction, &mut counts, change)?;
         }
         if applied != self.applied {
             file::put_meta(
@@ -34,35 +36,44 @@ impl Index {
         }
         transaction.commit()?;
         (self.counts, self.applied) = (counts, applied);
+        self.missed |= missed;
         Ok(())
     }
 }
 
-fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Result<()> {
+/// Applies one change; true when it built on more than there is.
+fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Result<bool> {
     match change {
         Change::Put(update) => {
             let old = Old::of(db, &update.run.run_id)?;
-            let had = old.as_ref().map_or(Seq(0), |old| old.head.seq);
+            let stored = old.as_ref().map_or(Seq(0), |old| old.head.seq);
             let head = update.run.head.seq;
             match update.base {
-                _ if had > head && update.run.problem.is_none() => Ok(()),
-                Some(base) if had < base => note_reread(db, &update.run.run_id, head),
-                _ => replace(db, counts, old.as_ref(), update),
+                _ if stored > head && update.run.problem.is_none() => {}
+                Some(base) if stored < base => {
+                    note_reread(db, &update.run.run_id, head)?;
+                    return Ok(true);
+                }
+                _ => replace(db, counts, old.as_ref(), update)?,
             }
         }
         Change::Mend { run, seen, right } => {
             let old = Old::of(db, run)?;
             if old.as_ref().map(|old| old.head) != *seen {
-                return Ok(());
+                return Ok(false);
             }
             remove(db, counts, run, old.as_ref())?;
             match right {
-                Some(update) => replace(db, counts, None, update),
-                None => Ok(()),
+                Some(update) => replace(db, counts, None, update)?,
+                None => forget_reread(db, run)?,
             }
         }
-        Change::Gone(run) => remove(db, counts, run, Old::of(db, run)?.as_ref()),
+        Change::Gone(run) => {
+            remove(db, counts, run, Old::of(db, run)?.as_ref())?;
+            forget_reread(db, run)?;
+        }
     }
+    Ok(false)
 }
 
 /// What a row says that decides how it is replaced.
@@ -104,6 +115,11 @@ fn note_reread(db: &Connection, run: &RunId, head: Seq) -> rusqlite::Result<()> 
          ON CONFLICT (run_id) DO UPDATE SET head_seq = max(head_seq, excluded.head_seq)",
     )?;
     note.execute(params![run.as_str(), whole(head.0)])?;
+    Ok(())
+}
+
+fn forget_reread(db: &Connection, run: &RunId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM rereads WHERE run_id = ?1")?.execute([run.as_str()])?;
     Ok(())
 }
 
@@ -181,7 +197,7 @@ fn remove(
         db.prepare_cached("DELETE FROM tags WHERE tag = ?1 AND created_at = ?2 AND run_id = ?3")?
             .execute(params![tag, created_at, id])?;
     }
-    for table in ["effects", "effect_keys", "rereads", "runs"] {
+    for table in ["effects", "effect_keys", "runs"] {
         db.prepare_cached(&format!("DELETE FROM {table} WHERE run_id = ?1"))?.execute([id])?;
     }
     if let Some(old) = old {
@@ -219,7 +235,7 @@ fn insert(db: &Connection, run: &RunFacts) -> rusqlite::Result<()> {
         key.map(|key| &key.key),
         key.map(|key| key.digest.to_string()),
         run.reasons.bits(),
-        run.wake_at.map(|at| at.micros()),
+        run.wake_at.map(Timestamp::micros),
         run.problem,
     ])?;
     for tag in &run.tags {
@@ -252,7 +268,7 @@ fn renew(db: &Connection, old: &Old, run: &RunFacts) -> rusqlite::Result<()> {
         db.prepare_cached("UPDATE runs SET runnable = ?2 WHERE run_id = ?1")?
             .execute(params![run.run_id.as_str(), runnable])?;
     }
-    let wake_at = run.wake_at.map(|at| at.micros());
+    let wake_at = run.wake_at.map(Timestamp::micros);
     if wake_at != old.wake_at {
         db.prepare_cached("UPDATE runs SET wake_at = ?2 WHERE run_id = ?1")?
             .execute(params![run.run_id.as_str(), wake_at])?;
@@ -291,7 +307,7 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
         effect.requested_at.micros(),
         whole(effect.epoch.0),
         effect.worker,
-        effect.due_at.map(|at| at.micros()),
+        effect.due_at.map(Timestamp::micros),
         signal.map(|signal| &signal.name),
         signal.and_then(|signal| signal.correlation_key.as_ref()),
     ])?;
@@ -309,7 +325,7 @@ fn put_key(db: &Connection, run: &str, key: &KeyFacts) -> rusqlite::Result<()> {
         key.effect_id.ordinal(),
         key.status.name(),
         key.args_digest.to_string(),
-        key.ended_at.map(|at| at.micros()),
+        key.ended_at.map(Timestamp::micros),
     ])?;
     Ok(())
 }
