@@ -75,7 +75,22 @@ pub const TURN_LOG_BYTES_MAX: usize = 1024 * 1024;
 /// Longest invocation key; a longer one is cut and completed by a digest.
 pub const KEY_BYTES_MAX: usize = 512;
 
+/// Most rows of the index that are read for one page of a list: a filter that fits few rows gives
+/// short pages, not long ones to wait for.
+pub const INDEX_SCAN_ROWS_MAX: usize = 10_000;
+/// Most rows that one page of a list may ask for.
+pub const INDEX_PAGE_ROWS_MAX: usize = 1_000;
+/// Most changes that wait for the index. Beyond it they are dropped, and the index is made anew:
+/// memory is bounded, and nothing is lost that journals do not hold.
+pub const INDEX_QUEUE_CHANGES_MAX: usize = 200_000;
+/// Most changes that become one transaction of the index: a query waits for one at most.
+pub const INDEX_BATCH_CHANGES_MAX: usize = 4_096;
+/// Most queries that wait for the index.
+pub const INDEX_QUEUE_QUERIES_MAX: usize = 1_024;
+
 const _: () = {
+    assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
+    assert!(INDEX_BATCH_CHANGES_MAX <= INDEX_QUEUE_CHANGES_MAX);
     assert!(INLINE_BYTES_MAX < JOURNAL_RECORD_BYTES_MAX);
     assert!((JOURNAL_RECORD_BYTES_MAX as u64) <= JOURNAL_SEGMENT_BYTES);
     assert!(ERROR_BYTES_MAX + 3 * INLINE_BYTES_MAX <= JOURNAL_RECORD_BYTES_MAX);

@@ -1,9 +1,12 @@
 //! Services: everything that can be done to a run, for any door.
 //!
-//! [`runs`] for sound runs, [`repair`] for damaged ones. May not print, parse command lines or know
+//! [`runs`] for sound runs, [`repair`] for damaged ones; [`indexer`] keeps the index, [`audit`]
+//! compares it with the journals. May not print, parse command lines or know
 //! status codes. Invariant: a service changes a run only by appending events that the fold accepts;
 //! only repair touches what is there already.
 
+pub mod audit;
+pub mod indexer;
 pub mod manager;
 pub mod repair;
 pub mod runs;

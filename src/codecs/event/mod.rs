@@ -14,7 +14,7 @@ pub use run::*;
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
-use crate::ground::id::Seq;
+use crate::ground::id::{EffectId, Seq};
 
 /// One record of a journal, decoded.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,6 +81,22 @@ impl Event {
             _ => [None, None],
         };
         named.into_iter().flatten().collect()
+    }
+}
+
+impl Event {
+    /// The effect that the record is about.
+    #[must_use]
+    pub const fn effect_id(&self) -> Option<EffectId> {
+        match self {
+            Self::EffectRequested(e) => Some(e.effect_id),
+            Self::EffectStarted(e) => Some(e.effect_id),
+            Self::EffectAttemptFailed(e) => Some(e.effect_id),
+            Self::EffectUncertain(e) => Some(e.effect_id),
+            Self::EffectResolved(e) => Some(e.effect_id),
+            Self::EffectCancelled(e) => Some(e.effect_id),
+            _ => None,
+        }
     }
 }
 

@@ -38,6 +38,14 @@ impl EffectStatus {
         matches!(self, Self::Requested | Self::Started | Self::Uncertain)
     }
 
+    /// The status of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        use EffectStatus::{Cancelled, Error, Ok, Requested, Started, Uncertain};
+        let all = [Requested, Started, Uncertain, Ok, Error, Cancelled];
+        all.into_iter().find(|status| status.name() == name)
+    }
+
     /// The word for it.
     #[must_use]
     pub const fn name(self) -> &'static str {

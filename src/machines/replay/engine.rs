@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::automatic::automatic;
 use super::check::{self, Divergence, Mark};
 use super::drafts::{self, Draft};
+use super::facts;
 use super::script::{Script, ended_effect};
 use super::state::{End, IllegalEvent, RunState};
 use crate::codecs::event::{
@@ -309,11 +310,7 @@ impl Engine {
     /// When time alone will make something happen.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        let state = self.state.as_ref().filter(|s| s.is_open() && s.held.is_none())?;
-        let timer = state.timers.first().map(|(due, _)| *due);
-        let sweep = state.cancel.as_ref().filter(|_| !state.open.is_empty());
-        let cleanup = sweep.map(|c| c.at.plus_millis(limits::CLEANUP_TIMEOUT_MS));
-        timer.into_iter().chain(cleanup).min()
+        facts::wake_at(self.state.as_ref()?)
     }
 
     /// Takes in what happened and says what is to be done next; nothing while records that were

@@ -8,5 +8,6 @@ pub mod automatic;
 pub mod check;
 pub mod drafts;
 pub mod engine;
+pub mod facts;
 mod script;
 pub mod state;

@@ -473,13 +473,8 @@ impl RunState {
 
     /// The life of one effect after its request.
     fn moved(&mut self, record: &Record) -> Result<(), IllegalEvent> {
-        let id = match &record.event {
-            Event::EffectStarted(e) => e.effect_id,
-            Event::EffectAttemptFailed(e) => e.effect_id,
-            Event::EffectUncertain(e) => e.effect_id,
-            Event::EffectResolved(e) => e.effect_id,
-            Event::EffectCancelled(e) => e.effect_id,
-            _ => return Err(illegal(record, "not about an effect")),
+        let Some(id) = record.event.effect_id() else {
+            return Err(illegal(record, "not about an effect"));
         };
         if let Event::EffectResolved(resolved) = &record.event
             && let Some(consumed) = resolved.signal_seq

@@ -14,6 +14,7 @@ use crate::ground::clock::Timestamp;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::replay::check::Divergence;
+pub use crate::machines::replay::facts::{native_state, state_name};
 use crate::machines::replay::state::RunState;
 use crate::shells::run_dir::dir::RunDir;
 
@@ -70,32 +71,6 @@ impl SeenRun {
     pub fn look(&self) -> Look<'_> {
         Look { dir: &self.dir, records: &self.records, state: &self.state }
     }
-}
-
-/// `created`, `waiting`, `held`, `completed`, `failed`, `halted`, `cancelled`.
-#[must_use]
-pub fn state_name(state: &RunState) -> &'static str {
-    match (&state.end, &state.held) {
-        (Some((end, _)), _) => end.name(),
-        (None, Some(_)) => "held",
-        (None, None) if is_created(state) => "created",
-        (None, None) => "waiting",
-    }
-}
-
-/// The state of process API: also `paused`, `parked`, `running`.
-#[must_use]
-pub fn native_state(state: &RunState) -> &'static str {
-    match state_name(state) {
-        "waiting" | "created" if state.paused.is_some() => "paused",
-        "waiting" if state.open.is_empty() => "running",
-        "waiting" => "parked",
-        name => name,
-    }
-}
-
-fn is_created(state: &RunState) -> bool {
-    state.outputs_count == 0 && state.generation == 1
 }
 
 /// What a parked run waits for: `breakpoint`, `timer`, `signal`, `child`, `uncertain`, `effects`;

@@ -3,6 +3,7 @@
 //! May not know what a record means or how a journal is judged. Invariant: derived files are
 //! written whole or not at all and may be stale, missing or empty; nothing depends on them.
 
+use super::root::TOUCHED;
 use super::{blob, lock};
 use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
 use crate::codecs::json::Json;
@@ -159,7 +160,7 @@ impl RunDir {
     /// Tells the root that this run is written without a daemon, durably.
     pub fn touch(&self) -> disk::Result<()> {
         let Some(root) = &self.root else { return Ok(()) };
-        let touched = root.ensure_durable_dir("touched")?;
+        let touched = root.ensure_durable_dir(TOUCHED)?;
         touched.open_or_create(self.id.as_str())?;
         touched.sync()
     }

@@ -24,6 +24,9 @@ pub const META: &str = ".dormouse";
 /// Name of the root's lock file.
 pub const ROOT_LOCK: &str = "root.lock";
 
+/// Marks of runs that were written without a daemon, in the root's own directory.
+pub(super) const TOUCHED: &str = "touched";
+
 const ROOT_JSON: &str = "root.json";
 const ROOT_KIND: &str = "dormouse-root/1";
 const ROOT_JSON_BYTES_MAX: u64 = 64 * 1024;
@@ -207,6 +210,24 @@ impl RootView {
             }
         }
         Ok(false)
+    }
+
+    /// Runs that commands without a daemon have written since the index was last told.
+    pub fn touched(&self) -> Result<Vec<RunId>, Error> {
+        let Some(meta) = &self.meta else { return Ok(Vec::new()) };
+        let touched = disk::optional(meta.open_dir(TOUCHED))?;
+        let names = touched.map_or_else(|| Ok(Vec::new()), |dir| dir.list())?;
+        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    /// Removes the marks of runs that the index was told of. Only for whoever owns the root alone.
+    pub fn forget_touched(&self, runs: &[RunId]) -> Result<(), Error> {
+        let Some(meta) = &self.meta else { return Ok(()) };
+        let Some(touched) = disk::optional(meta.open_dir(TOUCHED))? else { return Ok(()) };
+        for run in runs {
+            disk::optional(touched.unlink(run.as_str()))?;
+        }
+        Ok(touched.sync()?)
     }
 
     /// The run of exactly this id.

@@ -1,0 +1,442 @@
+//! What the index knows of a run, as a function of the folded run.
+//!
+//! May not know how facts are stored or who asks for them. Invariant: an open run has a reason to
+//! wake, whatever its journal says.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::automatic::automatic;
+use super::state::RunState;
+use crate::codecs::event::{Head, IdempotencyRef, ParentRef};
+use crate::ground::clock::Timestamp;
+use crate::ground::digest::{Digest, Sum};
+use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::limits::CLEANUP_TIMEOUT_MS;
+use crate::machines::effect::Wait;
+use crate::machines::effect::life::{Effect, EffectStatus};
+
+/// The state of a run that cannot be read.
+pub const DAMAGED: &str = "damaged";
+
+/// Every name that [`state_name`] and [`native_state`] give.
+const NAMES: [&str; 11] = [
+    "created",
+    "running",
+    "waiting",
+    "parked",
+    "paused",
+    "held",
+    "completed",
+    "failed",
+    "halted",
+    "cancelled",
+    DAMAGED,
+];
+
+/// The states that a run does not leave.
+pub const END_STATES: [&str; 4] = ["completed", "failed", "halted", "cancelled"];
+
+/// The name itself, if it is one of a state.
+#[must_use]
+pub fn known_state(name: &str) -> Option<&'static str> {
+    NAMES.into_iter().find(|known| *known == name)
+}
+
+/// `created`, `waiting`, `held`, `completed`, `failed`, `halted`, `cancelled`.
+#[must_use]
+pub fn state_name(state: &RunState) -> &'static str {
+    match (&state.end, &state.held) {
+        (Some((end, _)), _) => end.name(),
+        (None, Some(_)) => "held",
+        (None, None) if state.outputs_count == 0 && state.generation == 1 => "created",
+        (None, None) => "waiting",
+    }
+}
+
+/// The state of process API: also `paused`, `parked`, `running`.
+#[must_use]
+pub fn native_state(state: &RunState) -> &'static str {
+    match state_name(state) {
+        "waiting" | "created" if state.paused.is_some() => "paused",
+        "waiting" if state.open.is_empty() => "running",
+        "waiting" => "parked",
+        name => name,
+    }
+}
+
+/// When time alone will make something happen: a sleep ends, a limit passes, clean-up is over.
+#[must_use]
+pub fn wake_at(state: &RunState) -> Option<Timestamp> {
+    if !state.is_open() || state.held.is_some() {
+        return None;
+    }
+    let timer = state.timers.first().map(|(due, _)| *due);
+    let sweep = state.cancel.as_ref().filter(|_| !state.open.is_empty());
+    let cleanup = sweep.map(|cancel| cancel.at.plus_millis(CLEANUP_TIMEOUT_MS));
+    timer.into_iter().chain(cleanup).min()
+}
+
+/// Something that will wake a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It can go on now: never started, or there is something that it has not answered.
+    Runnable = 1,
+    /// A moment.
+    Timer = 2,
+    /// Whoever executes its effects.
+    Outside = 4,
+    /// A person who decides a breakpoint.
+    Person = 8,
+    /// A signal.
+    Signal = 16,
+    /// A child run.
+    Child = 32,
+    /// An operator: it is paused, held or bare, an outcome is unknown, or it waits for nothing.
+    Operator = 64,
+}
+
+impl Reason {
+    /// All of them, in the order of their names in lists.
+    pub const ALL: [Self; 7] = [
+        Self::Runnable,
+        Self::Timer,
+        Self::Outside,
+        Self::Person,
+        Self::Signal,
+        Self::Child,
+        Self::Operator,
+    ];
+
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Runnable => "runnable",
+            Self::Timer => "timer",
+            Self::Outside => "outside",
+            Self::Person => "person",
+            Self::Signal => "signal",
+            Self::Child => "child",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// The set of reasons for which a run will wake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reasons(u8);
+
+impl Reasons {
+    /// The set behind the number that [`Reasons::bits`] gave.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        Self(bits & 0x7f)
+    }
+
+    /// The set as a number.
+    #[must_use]
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether nothing will wake it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `reason` is among them.
+    #[must_use]
+    pub const fn has(self, reason: Reason) -> bool {
+        self.0 & reason as u8 != 0
+    }
+
+    /// Their names.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Reason::ALL.into_iter().filter(move |reason| self.has(*reason)).map(Reason::name)
+    }
+
+    fn add(&mut self, reason: Reason) {
+        self.0 |= reason as u8;
+    }
+
+    /// What will wake a run. Whether its process has answered every input is not in the journal: a
+    /// turn may put out nothing. `resting` says that it has.
+    #[must_use]
+    pub fn of(state: &RunState, resting: bool) -> Self {
+        let mut reasons = Self::default();
+        if !state.is_open() {
+            return reasons;
+        }
+        if state.process.is_none() || state.held.is_some() {
+            // Nothing is executed, but a cancellation is carried out.
+            let cancelling = state.cancel.is_some();
+            reasons.add(if cancelling { Reason::Runnable } else { Reason::Operator });
+            return reasons;
+        }
+        if state.paused.is_some() {
+            reasons.add(Reason::Operator);
+        } else if !resting {
+            reasons.add(Reason::Runnable);
+        }
+        if wake_at(state).is_some() {
+            reasons.add(Reason::Timer);
+        }
+        let long_ago = Timestamp::from_micros(i64::MIN);
+        let doomed = |effect: &Effect| state.cancel.is_some() && !effect.cleanup;
+        if automatic(state, long_ago).is_some() || state.open_effects().any(doomed) {
+            reasons.add(Reason::Runnable);
+        }
+        state.open_effects().for_each(|effect| reasons.add(waker(effect)));
+        if reasons.is_empty() {
+            reasons.add(Reason::Operator);
+        }
+        reasons
+    }
+}
+
+/// Who ends one open effect.
+const fn waker(effect: &Effect) -> Reason {
+    match (&effect.wait, effect.status) {
+        (_, EffectStatus::Uncertain) => Reason::Operator,
+        (Wait::Breakpoint(_), _) => Reason::Person,
+        (Wait::Sleep { .. }, _) => Reason::Timer,
+        (Wait::Signal(_), _) => Reason::Signal,
+        (Wait::Run(_), _) => Reason::Child,
+        (Wait::Hook(_), _) => Reason::Runnable,
+        (Wait::Outside, _) => Reason::Outside,
+    }
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunFacts {
+    /// Its id.
+    pub run_id: RunId,
+    /// Its state, as [`state_name`] says; [`DAMAGED`] if it cannot be read.
+    pub state: &'static str,
+    /// Its finer state, as [`native_state`] says.
+    pub native_state: &'static str,
+    /// The name of its process.
+    pub process_id: Option<String>,
+    /// The digest of its code.
+    pub process_digest: Option<Digest>,
+    /// Set in a child run.
+    pub parent: Option<ParentRef>,
+    /// Words for finding it.
+    pub tags: Vec<String>,
+    /// When it was created; 1970 for a run that cannot be read.
+    pub created_at: Timestamp,
+    /// Its last record.
+    pub last_at: Timestamp,
+    /// Where its journal ends.
+    pub head: Head,
+    /// How many effects of each kind have no outcome.
+    pub pending: BTreeMap<String, u32>,
+    /// The key under which it was created.
+    pub idempotency: Option<IdempotencyRef>,
+    /// What will wake it.
+    pub reasons: Reasons,
+    /// When time will.
+    pub wake_at: Option<Timestamp>,
+    /// Why it cannot be read.
+    pub problem: Option<String>,
+}
+
+impl RunFacts {
+    /// The facts of a folded run; `resting` as in [`Reasons::of`].
+    #[must_use]
+    pub fn of(state: &RunState, resting: bool) -> Self {
+        let mut pending = BTreeMap::new();
+        for effect in state.open_effects() {
+            match pending.get_mut(&effect.kind) {
+                Some(count) => *count += 1,
+                None => {
+                    pending.insert(effect.kind.clone(), 1);
+                }
+            }
+        }
+        Self {
+            run_id: state.run_id.clone(),
+            state: state_name(state),
+            native_state: native_state(state),
+            process_id: state.process.as_ref().map(|p| p.process_id.clone()),
+            process_digest: state.process.as_ref().map(|p| p.digest),
+            parent: state.parent.clone(),
+            tags: state.tags.clone(),
+            created_at: state.created_at,
+            last_at: state.last_at,
+            head: state.head,
+            pending,
+            idempotency: state.idempotency.clone(),
+            reasons: Reasons::of(state, resting),
+            wake_at: wake_at(state),
+            problem: None,
+        }
+    }
+
+    /// Whether it has not ended. A run that cannot be read counts as open: somebody has to look.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        !END_STATES.contains(&self.state)
+    }
+}
+
+/// One effect without an outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectFacts {
+    /// Its name in the run.
+    pub effect_id: EffectId,
+    /// `agent`, `shell`, `breakpoint`…
+    pub kind: String,
+    /// Where it stands.
+    pub status: EffectStatus,
+    /// Invocation key.
+    pub key: String,
+    /// For display.
+    pub title: Option<String>,
+    /// The task's id.
+    pub task_id: Option<String>,
+    /// When it was asked for.
+    pub requested_at: Timestamp,
+    /// Last start; 0: none.
+    pub epoch: Epoch,
+    /// Who started it last.
+    pub worker: Option<String>,
+    /// When the runtime must look at it.
+    pub due_at: Option<Timestamp>,
+    /// The signal that it waits for.
+    pub signal: Option<SignalWait>,
+}
+
+/// A signal that an effect waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignalWait {
+    /// Its name.
+    pub name: String,
+    /// Its correlation key; a wait without one takes any.
+    pub correlation_key: Option<String>,
+}
+
+impl EffectFacts {
+    /// The facts of a folded effect.
+    #[must_use]
+    pub fn of(effect: &Effect) -> Self {
+        let signal = match &effect.wait {
+            Wait::Signal(facts) => Some(SignalWait {
+                name: facts.name.clone(),
+                correlation_key: facts.correlation_key.clone(),
+            }),
+            _ => None,
+        };
+        Self {
+            effect_id: effect.id,
+            kind: effect.kind.clone(),
+            status: effect.status,
+            key: effect.key.clone(),
+            title: effect.title.clone().or_else(|| effect.label.clone()),
+            task_id: effect.task_id.clone(),
+            requested_at: effect.requested_at,
+            epoch: effect.epoch,
+            worker: effect.worker.clone(),
+            due_at: effect.due_at(),
+            signal,
+        }
+    }
+}
+
+/// An effect whose author gave it an explicit idempotency key: known beyond its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFacts {
+    /// The key.
+    pub key: String,
+    /// The effect.
+    pub effect_id: EffectId,
+    /// Where it stands.
+    pub status: EffectStatus,
+    /// What identifies the call.
+    pub args_digest: Digest,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl KeyFacts {
+    fn of(effect: &Effect) -> Option<Self> {
+        Some(Self {
+            key: effect.policy.idempotency_key.clone()?,
+            effect_id: effect.id,
+            status: effect.status,
+            args_digest: effect.args_digest,
+            ended_at: effect.ended.as_ref().map(|ended| ended.at),
+        })
+    }
+}
+
+/// What the index is told of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Update {
+    /// The run as it is now.
+    pub run: RunFacts,
+    /// Nothing: the effects below are all there are. A place: they are what changed after it.
+    pub base: Option<Seq>,
+    /// Effects without an outcome, by number.
+    pub open: Vec<EffectFacts>,
+    /// Effects that have ended after `base`.
+    pub ended: Vec<EffectId>,
+    /// Effects with explicit keys, by number.
+    pub keys: Vec<KeyFacts>,
+}
+
+impl Update {
+    /// All there is to know of a run.
+    #[must_use]
+    pub fn whole(state: &RunState, resting: bool) -> Self {
+        Self {
+            run: RunFacts::of(state, resting),
+            base: None,
+            open: state.open_effects().map(EffectFacts::of).collect(),
+            ended: Vec::new(),
+            keys: state.effects.values().filter_map(KeyFacts::of).collect(),
+        }
+    }
+
+    /// What has changed since record `base`, by records about the effects `touched`. After 0 it is
+    /// the whole of a new run.
+    #[must_use]
+    pub fn since(state: &RunState, resting: bool, base: Seq, touched: &BTreeSet<EffectId>) -> Self {
+        let effects = || touched.iter().filter_map(|id| state.effect(*id));
+        let is_open = |effect: &&Effect| effect.status.is_open();
+        Self {
+            run: RunFacts::of(state, resting),
+            base: Some(base),
+            open: effects().filter(is_open).map(EffectFacts::of).collect(),
+            ended: effects().filter(|e| !is_open(e)).map(|e| e.id).collect(),
+            keys: effects().filter_map(KeyFacts::of).collect(),
+        }
+    }
+
+    /// A run that cannot be read.
+    #[must_use]
+    pub fn damaged(run_id: RunId, problem: String) -> Self {
+        let mut reasons = Reasons::default();
+        reasons.add(Reason::Operator);
+        let run = RunFacts {
+            run_id,
+            state: DAMAGED,
+            native_state: DAMAGED,
+            process_id: None,
+            process_digest: None,
+            parent: None,
+            tags: Vec::new(),
+            created_at: Timestamp::default(),
+            last_at: Timestamp::default(),
+            head: Head { seq: Seq(0), sum: Sum::from_bytes([0; 16]) },
+            pending: BTreeMap::new(),
+            idempotency: None,
+            reasons,
+            wake_at: None,
+            problem: Some(problem),
+        };
+        Self { run, base: None, open: Vec::new(), ended: Vec::new(), keys: Vec::new() }
+    }
+}
