@@ -19,6 +19,39 @@ pub const JSON_DEPTH_MAX: usize = 100;
 /// How long a command waits for a lock unless told otherwise.
 pub const LOCK_WAIT_MS_DEFAULT: u64 = 5_000;
 
+/// Size of a commit-log segment: zeroing one takes some 17 ms, in the background.
+pub const LOG_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Smallest segment that may be configured, for tests.
+pub const LOG_SEGMENT_BYTES_MIN: u64 = 256 * 1024;
+/// Size beyond which a batch takes no further unit: bounds what one commit waits for.
+pub const LOG_BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Longest frame: a unit that needs more is refused.
+pub const LOG_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most records in a batch: bounds how many journals are written after one frame.
+pub const LOG_BATCH_RECORDS_MAX: usize = 4_096;
+/// Most records that wait for the commit log.
+pub const LOG_QUEUE_RECORDS_MAX: usize = 65_536;
+/// Most bytes that wait for the commit log.
+pub const LOG_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Quiet time after which a mark proves the last batch.
+pub const LOG_MARK_AFTER_MS: u64 = 100;
+/// Most bytes in commit-log segments that are not released: recovery time and disk.
+pub const LOG_UNSETTLED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Bytes of the last segment that are kept for outcomes when there is no room for another.
+pub const LOG_RESERVE_BYTES: u64 = 1024 * 1024;
+/// Quiet time after which the log begins a new segment, so that the old one can be released.
+pub const LOG_IDLE_ROTATE_MS: u64 = 30_000;
+/// Quiet time after which a run's journal is synced.
+pub const SETTLE_IDLE_MS: u64 = 2_000;
+/// Age of the oldest unsynced record at which a run's journal is synced.
+pub const SETTLE_AGE_MAX_MS: u64 = 30_000;
+/// Threads that sync journals: more gain little.
+pub const SETTLE_THREADS: usize = 8;
+/// Free space below which no new work is taken: stop before the kernel does.
+pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// Most journal files that the commit log keeps open; unsynced ones are settled first.
+pub const FD_CACHE_MAX: usize = 512;
+
 /// Largest JSON value that crosses the boundary (arguments, results, outputs).
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest error text kept in a record; a longer one is cut and marked.
@@ -96,4 +129,8 @@ const _: () = {
     assert!(ERROR_BYTES_MAX + 3 * INLINE_BYTES_MAX <= JOURNAL_RECORD_BYTES_MAX);
     assert!(INLINE_BYTES_MAX <= VALUE_BYTES_MAX);
     assert!(JSON_DEPTH_MAX < 128);
+    assert!(LOG_RESERVE_BYTES < LOG_SEGMENT_BYTES);
+    assert!(LOG_BATCH_BYTES_MAX <= LOG_FRAME_BYTES_MAX);
+    assert!((LOG_FRAME_BYTES_MAX as u64) <= LOG_SEGMENT_BYTES);
+    assert!(JOURNAL_RECORD_BYTES_MAX < LOG_BATCH_BYTES_MAX);
 };
