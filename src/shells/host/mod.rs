@@ -5,6 +5,10 @@
 
 pub mod protocol;
 
+pub mod process;
+
+mod frames;
+
 pub mod parent;
 
 pub mod child;
@@ -12,6 +16,8 @@ pub mod child;
 mod instance;
 
 mod modules;
+
+mod prelude;
 
 mod native;
 
