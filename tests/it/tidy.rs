@@ -8,7 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors, lowest first. A module imports only from floors before its own.
-const FLOORS: &[&str] = &["ground", "codecs", "machines", "ports", "shells", "services", "daemon", "doors"];
+const FLOORS: &[&str] =
+    &["ground", "codecs", "machines", "ports", "shells", "services", "daemon", "doors"];
 
 /// Names no module may have: they say nothing about what is inside.
 const BANNED_MODULES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "error"];

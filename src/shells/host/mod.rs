@@ -11,6 +11,10 @@ mod frames;
 
 pub mod parent;
 
+pub mod pool;
+
+mod lane;
+
 pub mod child;
 
 mod instance;
