@@ -3,21 +3,49 @@
 //! May not know journals, pipes, nor how a host executes code. Invariant: an instance depends on
 //! nothing but what [`Start`] and the turns carry.
 //!
-//! The talk: [`ToHost::Start`] → [`FromHost::Started`] or [`FromHost::LoadFailed`]; then, one at a
-//! time, [`ToHost::Turn`] → [`FromHost::Turn`]. [`FromHost::Limit`] may stand for any answer and
-//! ends the instance. Closing the pipe ends the host.
+//! The talk with one instance: [`ToHost::Start`] → [`FromHost::Started`] or
+//! [`FromHost::LoadFailed`]; then, one at a time, [`ToHost::Turn`] → [`FromHost::Turn`].
+//! [`FromHost::Limit`] may stand for any answer and ends the instance, as [`ToHost::Drop`] does. A
+//! host holds many instances and answers each [`Message`] by one [`Answer`], strictly in order.
+//! Closing the pipe ends the host.
 
 use crate::codecs::event::{ErrorInfo, Profile};
 use crate::codecs::json::Json;
 use serde::{Deserialize, Serialize};
 
-/// Runtime → host.
+/// Runtime → host: something said to one instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message<T = ToHost> {
+    /// Its number in this host.
+    pub instance: u64,
+    /// What is said; borrowed on its way out.
+    pub say: T,
+}
+
+/// What is said to an instance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ToHost {
     /// Load the code; always first, once.
     Start(Box<Start>),
     /// Run one turn.
     Turn(TurnInput),
+    /// Forget the instance and free its memory.
+    Drop,
+}
+
+/// Host → runtime: the answer to the oldest message that has none.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The instance that the message was for.
+    pub instance: u64,
+    /// What it said; nothing when there is no such instance, or no more after this message.
+    pub said: Option<FromHost>,
+    /// Heap of the instance; 0 when it is gone.
+    pub heap_bytes: u64,
+    /// Heap of instances that are gone but could not be taken down.
+    pub left_bytes: u64,
+    /// CPU time that the host has used up to here.
+    pub cpu_micros: u64,
 }
 
 /// One module of the pinned graph, as pinned: TypeScript is stripped by the host.
@@ -152,7 +180,7 @@ pub struct TurnInput {
     pub quiet: bool,
 }
 
-/// Host → runtime.
+/// What an instance says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromHost {
     /// Loaded; the entry's export is a function.

@@ -87,6 +87,14 @@ pub const LOAD_CPU_MAX_MS: u64 = 10_000;
 pub const HOST_KILL_AFTER_MS: u64 = 2_000;
 /// Hosts that one run may bring down in a row before it is held.
 pub const HOST_FAILURES_MAX: u32 = 3;
+/// Instances that one host of the pool holds: what its death costs in replays.
+pub const HOST_INSTANCES_MAX: usize = 10_000;
+/// What an instance counts for until its host has told its size.
+pub const HOST_INSTANCE_BYTES_GUESS: u64 = 1024 * 1024;
+/// Heap of instances that could not be taken down, above which a host gets no new ones.
+pub const HOST_LEFT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Most bytes of messages that wait for one host: it takes nothing more and is given up.
+pub const HOST_BACKLOG_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Most outputs of one turn: the size of a batch.
 pub const TURN_OUTPUTS_MAX: u32 = 1_000;
 /// Most modules in the pinned graph of a process.
@@ -133,4 +141,5 @@ const _: () = {
     assert!(LOG_BATCH_BYTES_MAX <= LOG_FRAME_BYTES_MAX);
     assert!((LOG_FRAME_BYTES_MAX as u64) <= LOG_SEGMENT_BYTES);
     assert!(JOURNAL_RECORD_BYTES_MAX < LOG_BATCH_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX < HOST_BACKLOG_BYTES_MAX);
 };

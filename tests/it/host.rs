@@ -3,7 +3,8 @@
 use dormouse::codecs::event::{ErrorInfo, Profile};
 use dormouse::codecs::json::{Json, Surrogates, gate};
 use dormouse::ground::limits;
-use dormouse::shells::host::parent::{Host, HostError};
+use dormouse::shells::host::parent::Host;
+use dormouse::shells::host::process::HostError;
 use dormouse::shells::host::protocol::{
     Feed, FromHost, HostLimits, LoadFailure, Module, Output, Request, Start, ToHost, TurnDone,
     TurnInput,

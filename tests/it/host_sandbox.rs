@@ -2,7 +2,7 @@
 
 use crate::host::*;
 use dormouse::codecs::event::Profile::{self, Babysitter, Dormouse};
-use dormouse::shells::host::parent::HostError;
+use dormouse::shells::host::process::HostError;
 use dormouse::shells::host::protocol::{Feed, FromHost, Start};
 
 fn limit_of(source: &str, change: impl Fn(&mut Start)) -> String {

@@ -22,6 +22,7 @@ mod golden_runs;
 mod host;
 mod host_ctx;
 mod host_parallel;
+mod host_pool;
 mod host_sandbox;
 mod host_tasks;
 mod host_turns;

@@ -7,18 +7,9 @@ use std::path::PathBuf;
 use super::Error;
 use super::trouble::Trouble;
 use crate::codecs::turn::{FromHost, ToHost};
-use crate::shells::host::parent::{self, HostError};
+use crate::shells::host::parent;
 
-/// Why a host did not answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Silence {
-    /// It could not be started: the machine's trouble, not the run's.
-    Absent(String),
-    /// It was killed: far beyond its CPU limit, in something that cannot be interrupted.
-    Cpu(String),
-    /// It died, hung or spoke nonsense.
-    Died(String),
-}
+pub use crate::shells::host::process::Silence;
 
 /// The error of a command that could not start a host. Nothing was written about the run.
 pub(super) fn absent(why: String) -> Error {
@@ -55,7 +46,7 @@ impl Hosts for ChildHosts {
     fn spawn(&self) -> Result<Box<dyn Host>, Silence> {
         match parent::Host::spawn(&self.exe) {
             Ok(host) => Ok(Box::new(host)),
-            Err(e) => Err(silence(&e)),
+            Err(e) => Err(Silence::from(&e)),
         }
     }
 }
@@ -67,14 +58,6 @@ impl Host for parent::Host {
         cpu_max_ms: u64,
         wall_max_ms: u64,
     ) -> Result<FromHost, Silence> {
-        self.call(message, cpu_max_ms, wall_max_ms).map_err(|e| silence(&e))
-    }
-}
-
-fn silence(error: &HostError) -> Silence {
-    match error {
-        HostError::Spawn(_) => Silence::Absent(error.to_string()),
-        HostError::Killed { .. } => Silence::Cpu(error.to_string()),
-        _ => Silence::Died(error.to_string()),
+        self.call(message, cpu_max_ms, wall_max_ms).map_err(|e| Silence::from(&e))
     }
 }

@@ -4,15 +4,14 @@
 //! queue afterwards; one that does not is never continued.
 
 use super::meter::{Meter, Metered};
-use super::modules::{ByTable, FromPinned, Modules, PRELUDE_MAIN, declare_prelude, thrown_text};
+use super::modules::{ByTable, FromPinned, Modules, thrown_text};
 use super::native::{self, Shared};
+use super::prelude::{PRELUDE_MAIN, Prelude};
 use super::protocol::{Feed, FromHost, HostLimits, LoadFailure, Start, TurnInput};
 use crate::ground::clock::thread_cpu_micros;
-use crate::ground::limits::LOAD_CPU_MAX_MS;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Function, Module, Object, Promise, Runtime};
 use std::cell::Cell;
-use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 /// Stops code that runs too long: asked by the engine while it interprets.
@@ -40,40 +39,15 @@ impl Watch {
     }
 }
 
-/// An engine with the prelude compiled: what can be made ready before it is known for which run.
-pub(super) struct Warm {
-    // The context goes before the runtime that it lives in.
-    context: Context,
-    runtime: Runtime,
-    meter: Rc<Meter>,
-    watch: Rc<Watch>,
-}
-
-impl Warm {
-    /// Makes an engine ready.
-    pub(super) fn up() -> Result<Self, String> {
-        let (meter, watch) = (Meter::new(), Rc::new(Watch::default()));
-        watch.begin(LOAD_CPU_MAX_MS);
-        let text = |e: rquickjs::Error| format!("the engine refused: {e}");
-        let runtime = Runtime::new_with_alloc(Metered(Rc::clone(&meter))).map_err(text)?;
-        let (ours, metered) = (Rc::clone(&watch), Rc::clone(&meter));
-        runtime.set_interrupt_handler(Some(Box::new(move || metered.refused() || ours.over())));
-        runtime.set_host_promise_rejection_tracker(Some(Box::new(track_rejection)));
-        let none = Modules::new(Vec::new(), "");
-        runtime.set_loader(ByTable(Rc::clone(&none)), FromPinned(none));
-        let context = Context::full(&runtime).map_err(text)?;
-        context.with(|ctx| declare_prelude(&ctx)).map_err(text)?;
-        Ok(Self { context, runtime, meter, watch })
-    }
-}
-
-/// A loaded process.
+/// An engine with a process in it.
 pub(super) struct Instance {
+    // The context goes before the runtime that it lives in.
     context: Context,
     _runtime: Runtime,
     meter: Rc<Meter>,
     watch: Rc<Watch>,
     shared: Rc<Shared>,
+    modules: Rc<Modules>,
     limits: HostLimits,
 }
 
@@ -88,39 +62,62 @@ enum Stop {
 type Step<T> = Result<T, Stop>;
 
 impl Instance {
-    /// Loads the code. The first message to the runtime comes back either way; the instance only
-    /// when it can run turns.
-    pub(super) fn start(warm: Warm, start: Start) -> (Option<Self>, FromHost) {
-        match Self::load(warm, start) {
-            Ok((instance, started)) => (Some(instance), started),
-            Err(Stop::Limit(message)) => (None, *message),
-            Err(Stop::Load(failure)) => (None, FromHost::LoadFailed(failure)),
-        }
+    /// An engine for this start, with nothing loaded. Takes the modules out of it.
+    pub(super) fn new(prelude: &Rc<Prelude>, start: &mut Start) -> rquickjs::Result<Self> {
+        let limits = start.limits.clone();
+        let (meter, watch) = (Meter::new(), Rc::new(Watch::default()));
+        let runtime = Runtime::new_with_alloc(Metered(Rc::clone(&meter)))?;
+        let (ours, metered) = (Rc::clone(&watch), Rc::clone(&meter));
+        watch.begin(limits.load_cpu_max_ms);
+        runtime.set_interrupt_handler(Some(Box::new(move || metered.refused() || ours.over())));
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(track_rejection)));
+        runtime.set_max_stack_size(usize::try_from(limits.stack_bytes_max).unwrap_or(0));
+        let modules = Modules::new(std::mem::take(&mut start.modules), &start.entry);
+        let loader = FromPinned(Rc::clone(&modules), Rc::clone(prelude));
+        runtime.set_loader(ByTable(Rc::clone(&modules)), loader);
+        let context = Context::full(&runtime)?;
+        // Not before: an engine that is refused memory while it is made may not survive it.
+        meter.limit_to(limits.heap_bytes_max);
+        let shared = Shared::new(start);
+        Ok(Self { context, _runtime: runtime, meter, watch, shared, modules, limits })
     }
 
-    fn load(warm: Warm, mut start: Start) -> Step<(Self, FromHost)> {
-        let Warm { context, runtime, meter, watch } = warm;
-        meter.limit_to(start.limits.heap_bytes_max);
-        watch.begin(start.limits.load_cpu_max_ms);
-        runtime.set_max_stack_size(usize::try_from(start.limits.stack_bytes_max).unwrap_or(0));
-        let modules = Modules::new(std::mem::take(&mut start.modules), &start.entry);
-        runtime.set_loader(ByTable(Rc::clone(&modules)), FromPinned(Rc::clone(&modules)));
-        let shared = Shared::new(&start);
-        let limits = start.limits.clone();
-        // What failed to load is left to the end of the process: an engine without memory may not
-        // survive being taken down.
-        let instance = Self { context, _runtime: runtime, meter, watch, shared, limits };
-        let instance = ManuallyDrop::new(instance);
-        instance.context.with(|ctx| {
-            native::install(&ctx, &instance.shared, &start).map_err(broken)?;
-            instance.load_prelude(&ctx)?;
-            instance.load_entry(&ctx, &start, &modules)
-        })?;
-        let done = instance.shared.take();
-        Ok((
-            ManuallyDrop::into_inner(instance),
-            FromHost::Started { warnings: done.warnings, logs: done.logs },
-        ))
+    /// Bytes in use.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.meter.used_bytes()
+    }
+
+    /// What it may use.
+    pub(super) fn limits(&self) -> &HostLimits {
+        &self.limits
+    }
+
+    /// Takes the instance down, and says how many bytes stay behind. An engine that was refused
+    /// memory may not survive that: it is left as it is to the end of the process.
+    pub(super) fn end(self) -> u64 {
+        let meter = Rc::clone(&self.meter);
+        if meter.refused() {
+            std::mem::forget(self);
+        } else {
+            drop(self);
+        }
+        meter.used_bytes()
+    }
+
+    /// Loads the code. Only after [`FromHost::Started`] can the instance run turns.
+    pub(super) fn load(&self, start: &Start) -> FromHost {
+        self.watch.begin(self.limits.load_cpu_max_ms);
+        let loaded = self.context.with(|ctx| {
+            native::install(&ctx, &self.shared, start).map_err(broken)?;
+            self.load_prelude(&ctx)?;
+            self.load_entry(&ctx, start)
+        });
+        let done = self.shared.take();
+        match loaded {
+            Ok(()) => FromHost::Started { warnings: done.warnings, logs: done.logs },
+            Err(Stop::Limit(message)) => *message,
+            Err(Stop::Load(failure)) => self.limit().unwrap_or(FromHost::LoadFailed(failure)),
+        }
     }
 
     fn load_prelude(&self, ctx: &Ctx<'_>) -> Step<()> {
@@ -140,12 +137,12 @@ impl Instance {
         }
     }
 
-    fn load_entry(&self, ctx: &Ctx<'_>, start: &Start, modules: &Modules) -> Step<()> {
+    fn load_entry(&self, ctx: &Ctx<'_>, start: &Start) -> Step<()> {
         let Ok(promise) = Module::import(ctx, start.entry.as_str()) else {
-            return Err(self.load_failure(ctx, modules));
+            return Err(self.load_failure(ctx));
         };
         self.drain(ctx)?;
-        let namespace = self.settled(ctx, &promise, modules)?;
+        let namespace = self.settled(ctx, &promise)?;
         let find: Function<'_> = prelude(ctx).get("findEntry").map_err(broken)?;
         let wanted = start.export_name.clone();
         let name = wanted.map_or_else(
@@ -169,12 +166,7 @@ impl Instance {
         })
     }
 
-    fn settled<'js>(
-        &self,
-        ctx: &Ctx<'js>,
-        promise: &Promise<'js>,
-        modules: &Modules,
-    ) -> Step<Object<'js>> {
+    fn settled<'js>(&self, ctx: &Ctx<'js>, promise: &Promise<'js>) -> Step<Object<'js>> {
         if promise.state() == PromiseState::Pending {
             return Err(Stop::Load(LoadFailure {
                 code: "E_MODULE_ERROR".to_owned(),
@@ -184,12 +176,12 @@ impl Instance {
         }
         match promise.result::<Object<'js>>() {
             Some(Ok(namespace)) => Ok(namespace),
-            _ => Err(self.load_failure(ctx, modules)),
+            _ => Err(self.load_failure(ctx)),
         }
     }
 
     /// What went wrong while loading; the exception is pending.
-    fn load_failure(&self, ctx: &Ctx<'_>, modules: &Modules) -> Stop {
+    fn load_failure(&self, ctx: &Ctx<'_>) -> Stop {
         let thrown = ctx.catch();
         if let Some(limit) = self.limit() {
             return Stop::Limit(Box::new(limit));
@@ -197,7 +189,7 @@ impl Instance {
         let (text, stack) = describe(ctx, &thrown);
         // Authors know the built-in module by another name.
         let text = text.replace("'dormouse:sdk'", "'dormouse'");
-        let known = modules.failure.take().filter(|(code, _)| text.contains(code));
+        let known = self.modules.failure.take().filter(|(code, _)| text.contains(code));
         let (code, message) = known.map_or_else(
             || ("E_MODULE_ERROR".to_owned(), text),
             |(code, message)| (code.to_owned(), message),

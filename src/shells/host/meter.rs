@@ -28,6 +28,11 @@ impl Meter {
         self.limit.set(usize::try_from(bytes).unwrap_or(usize::MAX));
     }
 
+    /// Bytes in use.
+    pub(super) fn used_bytes(&self) -> u64 {
+        self.used.get() as u64
+    }
+
     /// Whether an allocation was ever refused.
     pub(super) fn refused(&self) -> bool {
         self.refused.get()

@@ -5,13 +5,23 @@
 
 pub mod protocol;
 
+pub mod process;
+
+mod frames;
+
 pub mod parent;
+
+pub mod pool;
+
+mod lane;
 
 pub mod child;
 
 mod instance;
 
 mod modules;
+
+mod prelude;
 
 mod native;
 

@@ -3,6 +3,7 @@
 //! May not touch files. Invariant: a specifier of an author's module resolves through the table
 //! that was pinned with it, or to the built-in module, or not at all.
 
+use super::prelude::{PRELUDE, Prelude};
 use super::protocol::Module as Pinned;
 use crate::codecs::json::{Surrogates, gate};
 use crate::codecs::source::{ModuleKind, strip_types};
@@ -16,53 +17,6 @@ use std::rc::Rc;
 
 /// Names under which authors import the built-in module.
 const BUILT_IN: [&str; 3] = ["dormouse", "@a5c-ai/babysitter-sdk", "@a5c-ai/babysitter"];
-
-/// What names of prelude modules begin with.
-const PRELUDE: &str = "dormouse:";
-
-/// The prelude, one file per intrinsic.
-const PRELUDE_FILES: &[(&str, &str)] = &[
-    ("native", include_str!("js/native.js")),
-    ("errors", include_str!("js/errors.js")),
-    ("state", include_str!("js/state.js")),
-    ("json", include_str!("js/json.js")),
-    ("options", include_str!("js/options.js")),
-    ("call", include_str!("js/call.js")),
-    ("define_task", include_str!("js/define_task.js")),
-    ("task_ctx", include_str!("js/task_ctx.js")),
-    ("builders", include_str!("js/builders.js")),
-    ("task", include_str!("js/task.js")),
-    ("breakpoint", include_str!("js/breakpoint.js")),
-    ("sleep", include_str!("js/sleep.js")),
-    ("orchestrator_task", include_str!("js/orchestrator_task.js")),
-    ("hook", include_str!("js/hook.js")),
-    ("run", include_str!("js/run.js")),
-    ("signal", include_str!("js/signal.js")),
-    ("parallel", include_str!("js/parallel.js")),
-    ("control", include_str!("js/control.js")),
-    ("values", include_str!("js/values.js")),
-    ("log", include_str!("js/log.js")),
-    ("timers", include_str!("js/timers.js")),
-    ("web", include_str!("js/web.js")),
-    ("sandbox", include_str!("js/sandbox.js")),
-    ("ctx", include_str!("js/ctx.js")),
-    ("sdk", include_str!("js/sdk.js")),
-    ("json_module", include_str!("js/json_module.js")),
-    ("main", include_str!("js/main.js")),
-];
-
-/// Name of the prelude module that the host imports first.
-pub(super) const PRELUDE_MAIN: &str = "dormouse:main";
-
-/// Compiles the prelude: its main module, and through it all others.
-pub(super) fn declare_prelude(ctx: &Ctx<'_>) -> Result<()> {
-    Module::declare(ctx.clone(), PRELUDE_MAIN, prelude_source(PRELUDE_MAIN)?).map(drop)
-}
-
-fn prelude_source(name: &str) -> Result<&'static str> {
-    let file = PRELUDE_FILES.iter().find(|(file, _)| name.strip_prefix(PRELUDE) == Some(file));
-    file.map(|(_, source)| *source).ok_or_else(|| Error::new_loading(name))
-}
 
 /// The pinned modules of a run, by path.
 pub(super) struct Modules {
@@ -154,8 +108,8 @@ impl Resolver for ByTable {
     }
 }
 
-/// The loader half of [`Modules`].
-pub(super) struct FromPinned(pub(super) Rc<Modules>);
+/// The loader half of [`Modules`], with the prelude beside it.
+pub(super) struct FromPinned(pub(super) Rc<Modules>, pub(super) Rc<Prelude>);
 
 impl Loader for FromPinned {
     fn load<'js>(
@@ -165,7 +119,7 @@ impl Loader for FromPinned {
         _attributes: Option<ImportAttributes<'js>>,
     ) -> Result<Module<'js, Declared>> {
         if name.starts_with(PRELUDE) {
-            return Module::declare(ctx.clone(), name, prelude_source(name)?);
+            return self.1.load(ctx, name);
         }
         let Some(module) = self.0.by_path.get(name) else {
             let why = format!("{name} is not among the pinned modules of this run");
