@@ -6,6 +6,7 @@
 //! only repair touches what is there already.
 
 pub mod audit;
+pub mod commit;
 pub mod indexer;
 pub mod manager;
 pub mod repair;

@@ -4,6 +4,7 @@
 //! process, [`host`] runs it in a child process, [`store`] is the index. May not know which command is being served.
 //! Invariant: files are touched only through [`crate::ports::disk`].
 
+pub mod commit_log;
 pub mod host;
 pub mod journal;
 pub mod pin;

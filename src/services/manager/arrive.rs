@@ -62,7 +62,7 @@ impl Manager {
         self.seat_queued();
     }
 
-    fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
+    pub(super) fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
         let trouble = why.trouble();
         tracing::warn!(run = %id, code = trouble.code, "the run cannot be opened: {}", trouble.what);
         self.timers.set(id, None);

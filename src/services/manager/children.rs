@@ -62,9 +62,11 @@ impl Manager {
             self.look_at_child(id, effect, child);
             return Ok(());
         }
-        let Some((created, graph)) = here.run.child_to_make(effect, &child)? else {
-            return Ok(());
+        let made = match self.seats.get(id) {
+            Some(Seat::Here(here)) => here.run.child_to_make(effect, &child)?,
+            _ => None,
         };
+        let Some((created, graph)) = made else { return Ok(()) };
         // Its code is stored elsewhere: that takes time.
         let origin = Origin::Parent { run: id.clone(), effect };
         let (runs, inbox) = (self.runs.clone(), self.inbox.clone());
@@ -103,7 +105,7 @@ impl Manager {
     pub(super) fn tell_parent(&mut self, id: &RunId) {
         let Some(Seat::Here(here)) = self.seats.get(id) else { return };
         let Some(parent) = here.run.state().parent.clone() else { return };
-        match here.run.look().outcome() {
+        match here.run.look().how_it_ended() {
             Ok(Some(outcome)) => {
                 self.tell(&parent.run_id, parent.effect_id, id.clone(), News::Ended(outcome));
             }
@@ -183,6 +185,6 @@ fn news_of(
     if detached {
         return Some(News::Detached);
     }
-    let outcome: std::result::Result<_, Error> = look.outcome();
+    let outcome: std::result::Result<_, Error> = look.how_it_ended();
     outcome.ok().flatten().map(News::Ended)
 }

@@ -5,11 +5,11 @@
 
 use crate::ground::id::{RunId, Seq};
 use crate::services::commit::{Committed, WriterState};
-use crate::services::indexer::{Batch, Change};
 use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
 use crate::shells::commit_log::Unit;
 use crate::shells::journal::shared::Lines;
+use crate::shells::store::{Batch, Change};
 
 use super::Manager;
 use super::handle::Flow;
@@ -26,8 +26,8 @@ impl Manager {
             return;
         }
         here.row_rests = rests;
-        let change = Change::of(here.run.state(), rests);
         let seq = here.run.written().seq;
+        let change = here.change(rests);
         here.changes.push_back((seq, change));
         self.outbox.extend(lines.into_iter().map(|lines| unit(id, lines, Flow::Outcome)));
         self.pump();
@@ -68,7 +68,7 @@ impl Manager {
             }
         }
         batch.frame = self.frame;
-        self.parts.indexer.apply(batch);
+        self.indexer.apply(batch);
         self.pump();
     }
 
@@ -104,7 +104,7 @@ impl Manager {
             }
         }
         if !batch.changes.is_empty() {
-            self.parts.indexer.apply(batch);
+            self.indexer.apply(batch);
         }
     }
 

@@ -3,24 +3,26 @@
 //! May not pin or load code: that was done before. Invariant: an id is given to one run; whoever
 //! asks again under the same key gets the same run.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::codecs::event::ProcessRef;
 use crate::codecs::event::Record;
 use crate::ground::id::{EffectId, RunId, Seq};
+use crate::machines::replay::facts::Update;
 use crate::machines::replay::state::RunState;
 use crate::services::commit::WriterState;
-use crate::services::indexer::Change;
+use crate::services::runs::Result;
 use crate::services::runs::create::{PreparedRun, same_request};
 use crate::services::runs::view::Look;
-use crate::services::runs::Result;
 use crate::shells::journal::shared::SharedWriter;
+use crate::shells::store::Change;
 
+use super::Manager;
 use super::asks::disk_full;
 use super::commit::unit;
 use super::handle::{self, Flow};
 use super::seat::{Answer, Ask, Coming, Fresh, Seat};
-use super::Manager;
 
 /// A run that was created, or existed already under the same key.
 #[derive(Debug, Clone)]
@@ -84,7 +86,8 @@ impl Manager {
             (_, Some(why), Origin::Client(reply)) | (Err(why), _, Origin::Client(reply)) => {
                 reply(Err(why));
             }
-            (_, Some(why), Origin::Parent { run, .. }) | (Err(why), _, Origin::Parent { run, .. }) => {
+            (_, Some(why), Origin::Parent { run, .. })
+            | (Err(why), _, Origin::Parent { run, .. }) => {
                 self.broke(&run, &why);
             }
             (Ok((record, writer)), None, origin) => self.enter(id, run, record, writer, origin),
@@ -108,7 +111,9 @@ impl Manager {
         origin: Origin,
     ) {
         let path = self.runs.root.join(id.as_str());
-        let change = RunState::first(&record).ok().map(|state| Change::of(&state, false));
+        let change = RunState::first(&record).ok().map(|state| {
+            Change::Put(Box::new(Update::since(&state, false, Seq(0), &BTreeSet::new())))
+        });
         let flow = match &origin {
             Origin::Client(_) => Flow::Inflow,
             Origin::Parent { .. } => Flow::Outcome,
@@ -130,9 +135,9 @@ impl Manager {
             }
         };
         let lines = writer.take_lines();
-        let fresh = Fresh { record, writer, answers: vec![answer], change, durable: false, made: false };
-        let coming =
-            Coming { plays: true, begun: true, fresh: Some(fresh), ..Coming::default() };
+        let fresh =
+            Fresh { record, writer, answers: vec![answer], change, durable: false, made: false };
+        let coming = Coming { plays: true, begun: true, fresh: Some(fresh), ..Coming::default() };
         self.seats.insert(id.clone(), Seat::Coming(coming));
         self.outbox.extend(lines.into_iter().map(|lines| unit(&id, lines, flow)));
         self.pump();
@@ -191,4 +196,3 @@ impl Manager {
         }
     }
 }
-

@@ -11,10 +11,12 @@ use super::{Manager, Message};
 impl Manager {
     /// Lets go what was not used longest until what is left fits.
     pub(super) fn make_room(&mut self) {
-        while self.parts.pool.bytes() > self.limits.hosts_bytes_max
+        let mut wanted = self.starved.len();
+        while (wanted > 0 || self.parts.pool.bytes() > self.limits.hosts_bytes_max)
             && let Some((_, id)) = self.warm.pop_first()
         {
             self.drop_instance(&id);
+            wanted = wanted.saturating_sub(1);
         }
         let crowded = |manager: &Self| {
             manager.seats.len() > manager.limits.loaded_max

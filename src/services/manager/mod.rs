@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::ground::clock::Timestamp;
+use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::Unit;
@@ -86,14 +86,14 @@ pub struct Options {
     pub awake: Vec<RunId>,
     /// What time will wake.
     pub timers: Timers,
+    /// Keeps the index.
+    pub indexer: Indexer,
 }
 
 /// What a manager works through.
 pub struct Parts {
     /// Makes records durable.
     pub committer: Committer,
-    /// Keeps the index.
-    pub indexer: Indexer,
     /// Runs processes.
     pub pool: Pool,
 }
@@ -103,6 +103,7 @@ struct Manager {
     runs: Runs,
     view: RootView,
     parts: Parts,
+    indexer: Indexer,
     workers: Workers,
     inbox: mpsc::Sender<Message>,
     followers: Followers,
@@ -118,6 +119,8 @@ struct Manager {
     gathering: BTreeSet<RunId>,
     /// Lines that the log has not taken yet.
     outbox: VecDeque<Unit>,
+    /// Runs that wait for room for an instance.
+    starved: VecDeque<RunId>,
     /// Runs that wait for a seat.
     queue: VecDeque<RunId>,
     arriving: usize,
@@ -194,7 +197,7 @@ pub fn start(
     let followers = Followers::default();
     let (ready, started) = mpsc::sync_channel(1);
     let (to_self, theirs) = (sender.clone(), Arc::clone(&followers));
-    let runs = options.runs.clone();
+    let (runs, indexer) = (options.runs.clone(), options.indexer.clone());
     let run = move || {
         let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
         match manager {
@@ -211,7 +214,7 @@ pub fn start(
     let spawned = std::thread::Builder::new().name("manager".into()).spawn(run);
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
-    let handle = Handle::new(sender.clone(), followers, runs);
+    let handle = Handle::new(sender.clone(), followers, runs, indexer);
     Ok(Running { handle, thread, inbox: sender })
 }
 
@@ -250,6 +253,7 @@ impl Manager {
             view: options.runs.view_root()?,
             runs: options.runs,
             parts,
+            indexer: options.indexer,
             workers: Workers::start()?,
             inbox,
             followers,
@@ -261,6 +265,7 @@ impl Manager {
             warm: BTreeMap::new(),
             gathering: BTreeSet::new(),
             outbox: VecDeque::new(),
+            starved: VecDeque::new(),
             queue: options.awake.into(),
             arriving: 0,
             loaded_bytes: 0,
@@ -316,13 +321,16 @@ impl Manager {
     /// What time alone brings: due timers, late hosts, seats that are needed elsewhere.
     fn tick(&mut self) {
         let now = self.runs.clock.now();
-        self.parts.pool.tick();
+        self.parts.pool.tick(monotonic_micros());
         while !self.stopping
             && let Some((run, _)) = self.timers.pop_due(now)
         {
             self.wake(&run);
         }
         self.make_room();
+        if let Some(run) = self.starved.pop_front() {
+            self.play(&run);
+        }
         self.seat_queued();
     }
 

@@ -6,11 +6,12 @@
 use crate::codecs::turn::FromHost;
 use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
+use crate::machines::effect::plain_error;
 use crate::machines::replay::engine::{Input, Rest, StartPlan, TurnPlan};
 use crate::services::runs::drive::Step;
-use crate::services::runs::{Error, Result};
-use crate::shells::host::pool::{HostEvent, InstanceId, Pool};
 use crate::services::runs::hosts::Silence;
+use crate::services::runs::{Error, Result};
+use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
 use super::Manager;
 use super::seat::{Awaiting, Here, Seat};
@@ -21,6 +22,8 @@ enum Went {
     Busy,
     /// Nothing to do.
     Rests(Rest),
+    /// It needs an instance, and there is no room for one.
+    Starved,
 }
 
 impl Manager {
@@ -31,6 +34,7 @@ impl Manager {
             return;
         }
         self.idle.remove(&here.used);
+        self.warm.remove(&here.used);
         self.drive(id, Input::Poll);
     }
 
@@ -49,6 +53,7 @@ impl Manager {
                 self.gathering.insert(id.clone());
             }
             Ok(Went::Rests(rest)) => self.rested(id, rest),
+            Ok(Went::Starved) => self.starved.push_back(id.clone()),
             Err(e) => self.broke(id, &e),
         }
     }
@@ -63,6 +68,9 @@ impl Manager {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.used = used;
         self.idle.insert(used, id.clone());
+        if here.instance.is_some() {
+            self.warm.insert(used, id.clone());
+        }
         self.timers.set(id, here.run.wake_at());
         let ended = matches!(rest, Rest::Ended(_));
         here.rest = Some(rest);
@@ -102,7 +110,7 @@ impl Manager {
 
     /// A run cannot go on as it is. What it has made so far stands; it is opened anew the next
     /// time somebody wants something of it.
-    fn broke(&mut self, id: &RunId, why: &Error) {
+    pub(super) fn broke(&mut self, id: &RunId, why: &Error) {
         let trouble = why.trouble();
         tracing::warn!(run = %id, code = trouble.code, "the run cannot go on: {}", trouble.what);
         self.drop_instance(id);
@@ -168,7 +176,6 @@ impl Manager {
     fn lost(&mut self, instance: InstanceId, guilty: Option<Silence>) {
         let Some(id) = self.instances.remove(&instance) else { return };
         let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
-        self.warm.remove(&here.used);
         here.instance = None;
         let worked = here.is_in_turn();
         here.awaiting = Awaiting::Nothing;
@@ -213,8 +220,9 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
         }
         match here.run.step(input)? {
             Step::Start(plan) => match start(here, &plan, pool)? {
-                Some(failed) => input = failed,
-                None => return Ok(Went::Busy),
+                Begun::Busy => return Ok(Went::Busy),
+                Begun::Not(failed) => input = failed,
+                Begun::Starved => return Ok(Went::Starved),
             },
             Step::Turn(plan) => {
                 turn(here, &plan, pool)?;
@@ -230,17 +238,38 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
     }
 }
 
-/// Starts an instance, or gives what the engine is to be told instead.
-fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool) -> Result<Option<Input>> {
+/// What became of starting an instance.
+enum Begun {
+    /// A host is at it.
+    Busy,
+    /// The engine is to be told this instead.
+    Not(Input),
+    /// There is no room for it now.
+    Starved,
+}
+
+fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool) -> Result<Begun> {
     let graph = match here.stage.code(plan)? {
         Ok(graph) => graph,
-        Err(input) => return Ok(Some(input)),
+        Err(input) => return Ok(Begun::Not(input)),
     };
     let message = here.stage.start(plan, &graph, &plan.process)?;
     here.instance.take().map(|gone| pool.drop_instance(gone));
-    here.instance = Some(pool.start(message)?);
-    here.awaiting = Awaiting::Start;
-    Ok(None)
+    match pool.start(message) {
+        Ok(instance) => {
+            here.instance = Some(instance);
+            here.awaiting = Awaiting::Start;
+            Ok(Begun::Busy)
+        }
+        Err(e @ StartError::TooLong(_)) => {
+            Ok(Begun::Not(Input::LoadFailed(plain_error("LoadError", e.to_string()))))
+        }
+        Err(StartError::Full { .. } | StartError::Absent(_)) => {
+            // The engine believes that an instance is being started.
+            here.stale = true;
+            Ok(Begun::Starved)
+        }
+    }
 }
 
 fn turn(here: &mut Here, plan: &TurnPlan, pool: &mut Pool) -> Result<()> {

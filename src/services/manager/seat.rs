@@ -11,13 +11,14 @@ use crate::codecs::event::Record;
 use crate::codecs::turn::TurnInput;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::replay::engine::Rest;
-use crate::services::indexer::Change;
+use crate::machines::replay::facts::Update;
 use crate::services::runs::drive::Stage;
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
 use crate::shells::host::pool::InstanceId;
 use crate::shells::journal::shared::SharedWriter;
+use crate::shells::store::Change;
 
 use super::handle::Flow;
 
@@ -146,7 +147,9 @@ pub(super) struct Here {
     pub(super) rest: Option<Rest>,
     /// Its child runs that were started.
     pub(super) children: BTreeMap<EffectId, RunId>,
-    /// What the index last heard of it.
+    /// The record up to which the index was told, and whether it was told that the run rests.
+    pub(super) row: Seq,
+    /// The other half of [`Here::row`].
     pub(super) row_rests: bool,
     /// Hosts that died under it in a row.
     pub(super) failures: u32,
@@ -173,12 +176,22 @@ impl Here {
             resters: Vec::new(),
             rest: None,
             children: BTreeMap::new(),
+            row: durable,
             row_rests: false,
             failures: 0,
             broken: false,
             used: 0,
             bytes: 0,
         }
+    }
+
+    /// What the index is to know of what was made since it was last told.
+    pub(super) fn change(&mut self, rests: bool) -> Change {
+        let base = std::mem::replace(&mut self.row, self.run.written().seq);
+        let from = usize::try_from(base.0).unwrap_or(usize::MAX).min(self.run.records().len());
+        let news = &self.run.records()[from..];
+        let touched = news.iter().filter_map(|record| record.event.effect_id()).collect();
+        Change::Put(Box::new(Update::since(self.run.state(), rests, base, &touched)))
     }
 
     /// Whether a host is at work for it.

@@ -199,7 +199,7 @@ impl OpenRun {
         let went = opened.go_on();
         let taken = match &went {
             Ok(Progress { rest: Rest::Ended(_), .. }) => {
-                opened.look().outcome().and_then(|outcome| match outcome {
+                opened.look().how_it_ended().and_then(|outcome| match outcome {
                     Some(outcome) => self.take_outcome(id, &child_id, &outcome),
                     None => Ok(()),
                 })

@@ -3,11 +3,13 @@
 //! May not run a turn. Invariant: a run that exists can be loaded; a run that cannot be loaded was
 //! not created.
 
-use std::path::PathBuf;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::codecs::event::{Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated};
+use crate::codecs::event::{
+    Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
+};
 use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
 use crate::ground::digest::Digest;

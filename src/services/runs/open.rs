@@ -301,7 +301,9 @@ impl OpenRun {
         error
     }
 
-    pub(super) fn journal_bytes(&self) -> u64 {
+    /// Size of the whole journal.
+    #[must_use]
+    pub fn journal_bytes(&self) -> u64 {
         match &self.writer {
             Ink::Direct(writer) => writer.journal_bytes(),
             Ink::Shared(writer) => writer.journal_bytes(),

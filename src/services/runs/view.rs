@@ -35,7 +35,7 @@ pub struct Look<'a> {
 
 impl Look<'_> {
     /// How the run ended, for its parent; nothing while it is open.
-    pub fn outcome(&self) -> Result<Option<Outcome>> {
+    pub fn how_it_ended(&self) -> Result<Option<Outcome>> {
         let Some((end, _)) = self.state.end else { return Ok(None) };
         let error = self.records.iter().rev().find_map(|r| match &r.event {
             Event::RunFailed(failed) => Some(failed.error.clone()),

@@ -5,6 +5,7 @@
 //! directory are single path components, opened one by one, never through a symbolic link.
 
 pub mod blob;
+pub mod code;
 pub mod dir;
 pub mod lock;
 pub mod root;
