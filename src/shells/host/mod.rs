@@ -23,6 +23,8 @@ mod modules;
 
 mod prelude;
 
+mod freeze;
+
 mod native;
 
 mod meter;

@@ -3,6 +3,7 @@
 //! May not know turns or limits of time. Invariant: every function is a function of its arguments
 //! and of what the run was started with.
 
+use super::freeze::freeze_reachable;
 use super::protocol::{LogLine, Output, Request, Start, TaskBlob, TurnDone};
 use crate::codecs::event::{ErrorInfo, Profile};
 use crate::codecs::json::{Json, Surrogates, gate};
@@ -109,6 +110,7 @@ pub(super) fn install(ctx: &Ctx<'_>, shared: &Rc<Shared>, start: &Start) -> Resu
     randomness(ctx, &native, shared)?;
     texts(ctx, &native)?;
     urls(ctx, &native)?;
+    native.set("freeze", Function::new(ctx.clone(), freeze_reachable)?)?;
     ctx.globals().set("__dormouse_native", native)
 }
 

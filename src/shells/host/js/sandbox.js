@@ -225,6 +225,7 @@ const SETTABLE = [
 ];
 
 function makeSettable(prototype) {
+  if (typeof prototype.constructor !== "function") return;
   for (const key of SETTABLE) {
     const own = Object.getOwnPropertyDescriptor(prototype, key);
     if (own === undefined || !("value" in own) || !own.configurable) continue;
@@ -241,32 +242,6 @@ function makeSettable(prototype) {
       },
       enumerable: false, configurable: true,
     });
-  }
-}
-
-function freezeAll(roots) {
-  const seen = new Set();
-  const queue = [...roots];
-  while (queue.length > 0) {
-    const value = queue.pop();
-    if (value === null || (typeof value !== "object" && typeof value !== "function")) continue;
-    if (seen.has(value) || value === globalThis) continue;
-    seen.add(value);
-    if (typeof value === "object" && typeof value.constructor === "function") {
-      makeSettable(value);
-    }
-    const keys = Reflect.ownKeys(value);
-    if (typeof value === "function" && keys.length === 2) {
-      // Its length and name, as of most functions: nothing to look into.
-      Object.freeze(value);
-      continue;
-    }
-    for (const key of keys) {
-      const own = Object.getOwnPropertyDescriptor(value, key);
-      queue.push(own.value, own.get, own.set);
-    }
-    queue.push(prototypeOf(value));
-    Object.freeze(value);
   }
 }
 
@@ -290,7 +265,7 @@ export function freeze() {
       prototypeOf("".matchAll(/x/g)), prototypeOf(Uint8Array),
     ];
     const values = names.map((name) => Object.getOwnPropertyDescriptor(globalThis, name).value);
-    freezeAll([...values, ...hidden]);
+    native.freeze([...values, ...hidden], makeSettable);
     lock(names);
   } else {
     const host = [...Object.keys(added), "Date", "crypto", "Function", "eval"];
