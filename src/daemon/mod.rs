@@ -3,19 +3,33 @@
 //! Wires services together, says when they are ready, stops them in order. May not know doors.
 //! Invariant: what it acknowledged is durable, however it ends.
 
+pub mod metrics;
+
+use std::sync::Arc;
+
 use crate::services::manager::{self, Handle, Running};
 use crate::services::runs::{Result, Runs};
+use metrics::Exposition;
 
 /// A daemon that runs.
 pub struct Daemon {
     manager: Running,
+    exposition: Arc<Exposition>,
 }
 
 impl Daemon {
     /// Takes the root, recovers it, and begins to work.
     pub fn start(runs: Runs) -> Result<Self> {
         runs.open_root(true)?;
-        Ok(Self { manager: manager::start(runs)? })
+        let metrics = Arc::clone(&runs.telemetry.metrics);
+        let exposition = Arc::new(Exposition::new(metrics, &*runs.clock, Vec::new()));
+        Ok(Self { manager: manager::start(runs)?, exposition })
+    }
+
+    /// The numbers, for doors that show them.
+    #[must_use]
+    pub fn exposition(&self) -> Arc<Exposition> {
+        Arc::clone(&self.exposition)
     }
 
     /// For doors.

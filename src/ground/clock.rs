@@ -104,6 +104,30 @@ impl FromStr for Timestamp {
 
 crate::ground::id::serde_as_text!(Timestamp);
 
+/// Measures how long something takes, on a clock that nobody sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(i64);
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(Self::nanos())
+    }
+
+    /// Seconds since then.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "exact for 104 days")]
+    pub fn seconds(self) -> f64 {
+        (Self::nanos() - self.0) as f64 / 1e9
+    }
+
+    fn nanos() -> i64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+    }
+}
+
 /// Where the present comes from. Implemented by [`SystemClock`] and, for tests, [`ManualClock`].
 pub trait Clock: Send + Sync {
     /// The wall clock now.

@@ -66,10 +66,32 @@ pub const TURN_LOG_BYTES_MAX: usize = 1024 * 1024;
 /// Longest invocation key; a longer one is cut and completed by a digest.
 pub const KEY_BYTES_MAX: usize = 512;
 
+/// Most values of one label of a metric; further ones count as `other`: bounds what a scrape costs.
+pub const LABEL_VALUES_MAX: usize = 64;
+/// Longest value of a label.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// Spans that may wait for the collector; further ones are dropped and counted.
+pub const SPAN_QUEUE_MAX: usize = 8_192;
+/// Most spans of one export.
+pub const SPAN_BATCH_MAX: usize = 512;
+/// Longest file of the inbox: a value of the largest size and its envelope.
+pub const INBOX_FILE_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Most names of the inbox that one pass looks at.
+pub const INBOX_PASS_FILES_MAX: usize = 1_024;
+/// Files of the inbox that are posted at the same time, and in memory.
+pub const INBOX_CONCURRENT_MAX: usize = 32;
+/// Time between two passes over the inbox when nothing hints at a new file.
+pub const INBOX_SCAN_EVERY_MS: u64 = 5_000;
+/// How long files that were dealt with are kept.
+pub const INBOX_KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+
 const _: () = {
     assert!(INLINE_BYTES_MAX < JOURNAL_RECORD_BYTES_MAX);
     assert!((JOURNAL_RECORD_BYTES_MAX as u64) <= JOURNAL_SEGMENT_BYTES);
     assert!(ERROR_BYTES_MAX + 3 * INLINE_BYTES_MAX <= JOURNAL_RECORD_BYTES_MAX);
     assert!(INLINE_BYTES_MAX <= VALUE_BYTES_MAX);
     assert!(JSON_DEPTH_MAX < 128);
+    assert!(INBOX_FILE_BYTES_MAX > VALUE_BYTES_MAX);
+    assert!(INBOX_CONCURRENT_MAX <= INBOX_PASS_FILES_MAX);
+    assert!(SPAN_BATCH_MAX <= SPAN_QUEUE_MAX);
 };

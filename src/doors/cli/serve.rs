@@ -44,7 +44,7 @@ pub(super) fn run(_args: &Args, context: &Context) -> Result<Exit, Failure> {
             let stop = async move {
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             };
-            http::serve(handle, socket, stop).await
+            http::serve(handle, daemon.exposition(), socket, stop).await
         })
         .map_err(unusable)?;
     daemon.stop()?;

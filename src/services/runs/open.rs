@@ -190,6 +190,7 @@ impl OpenRun {
         let record = Arc::new(record);
         self.records.push(Arc::clone(&record));
         derived::after_append(self, &record);
+        self.runs.telemetry.committed(self.state(), &record);
         Ok(record)
     }
 
