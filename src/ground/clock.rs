@@ -104,6 +104,14 @@ impl FromStr for Timestamp {
 
 crate::ground::id::serde_as_text!(Timestamp);
 
+/// The standard library's view of the instant; what lies before 1970 becomes its beginning.
+impl From<Timestamp> for std::time::SystemTime {
+    fn from(at: Timestamp) -> Self {
+        let micros = u64::try_from(at.micros()).unwrap_or(0);
+        Self::UNIX_EPOCH + std::time::Duration::from_micros(micros)
+    }
+}
+
 /// Measures how long something takes, on a clock that nobody sets.
 #[derive(Debug, Clone, Copy)]
 pub struct Stopwatch(i64);

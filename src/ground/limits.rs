@@ -79,10 +79,12 @@ pub const INBOX_FILE_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// Most names of the inbox that one pass looks at.
 pub const INBOX_PASS_FILES_MAX: usize = 1_024;
 /// Files of the inbox that are posted at the same time, and in memory.
-pub const INBOX_CONCURRENT_MAX: usize = 32;
+pub const INBOX_CONCURRENT_MAX: usize = 16;
 /// Time between two passes over the inbox when nothing hints at a new file.
 pub const INBOX_SCAN_EVERY_MS: u64 = 5_000;
-/// How long files that were dealt with are kept.
+/// Time between two removals of old files from the inbox.
+pub const INBOX_CLEAN_EVERY_MS: i64 = 60 * 60 * 1000;
+/// How long files of the inbox that were dealt with are kept.
 pub const INBOX_KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 const _: () = {

@@ -30,10 +30,33 @@ impl Telemetry {
     /// A record is durable; `run` is the fold with it.
     pub fn committed(&self, run: &RunState, record: &Record) {
         count(&self.metrics, run, record);
+        say(run, record);
         if let Some(tracer) = &self.tracer {
             tracer.committed(run, record);
         }
     }
+}
+
+/// One line: which run, which effect, what kind of record. Never what it carries.
+fn say(run: &RunState, record: &Record) {
+    let (id, seq, event) = (&run.run_id, record.seq.0, record.event.name());
+    let effect = match &record.event {
+        Event::RunHeld(held) => {
+            tracing::warn!(run = %id, seq, event, code = held.reason, "a run is held");
+            return;
+        }
+        Event::EffectRequested(e) => e.effect_id,
+        Event::EffectStarted(e) => e.effect_id,
+        Event::EffectAttemptFailed(e) => e.effect_id,
+        Event::EffectUncertain(e) => e.effect_id,
+        Event::EffectResolved(e) => e.effect_id,
+        Event::EffectCancelled(e) => e.effect_id,
+        _ => {
+            tracing::info!(run = %id, seq, event, "committed");
+            return;
+        }
+    };
+    tracing::debug!(run = %id, %effect, seq, event, "committed");
 }
 
 fn count(metrics: &Metrics, run: &RunState, record: &Record) {

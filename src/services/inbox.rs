@@ -1,1 +1,0 @@
-//! x. Invariant: x
