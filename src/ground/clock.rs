@@ -114,25 +114,20 @@ impl From<Timestamp> for std::time::SystemTime {
 
 /// Measures how long something takes, on a clock that nobody sets.
 #[derive(Debug, Clone, Copy)]
-pub struct Stopwatch(i64);
+pub struct Stopwatch(u64);
 
 impl Stopwatch {
     /// Begins to measure.
     #[must_use]
     pub fn start() -> Self {
-        Self(Self::nanos())
+        Self(monotonic_micros())
     }
 
     /// Seconds since then.
     #[must_use]
-    #[allow(clippy::cast_precision_loss, reason = "exact for 104 days")]
+    #[allow(clippy::cast_precision_loss, reason = "exact for 285 years")]
     pub fn seconds(self) -> f64 {
-        (Self::nanos() - self.0) as f64 / 1e9
-    }
-
-    fn nanos() -> i64 {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+        monotonic_micros().saturating_sub(self.0) as f64 / 1e6
     }
 }
 
