@@ -282,14 +282,20 @@ fn a_hint_is_enough_when_scans_are_far_apart() {
     let yard = Yard::new();
     let manager = yard.manager();
     let handle = manager.handle();
-    let run = yard.run(&handle, "r", ONE_TASK, &json!({}));
-    let mut head = handle.follow(&run);
+    let first = yard.run(&handle, "first", ONE_TASK, &json!({}));
+    let second = yard.run(&handle, "second", ONE_TASK, &json!({}));
+    let (mut one, mut two) = (handle.follow(&first), handle.follow(&second));
+    // Making this folder later would be a hint of its own.
+    fs::create_dir_all(yard.inbox().join("done")).unwrap();
+    yard.drop_in("a.json", ok(&first, "e0001", &json!(1)));
     let options = Options { scan_every_ms: 86_400_000, ..Options::default() };
     let running = Inbox::start(handle.clone(), options).unwrap();
-    yard.drop_in("a.json", ok(&run, "e0001", &json!(1)));
-    yard.wait(head.changed()).unwrap();
+    // The only scan for a day has listed the folder before this answers.
+    yard.wait(one.changed()).unwrap();
+    yard.drop_in("b.json", ok(&second, "e0001", &json!(1)));
+    yard.wait(two.changed()).unwrap();
     running.stop();
-    assert_eq!(yard.names("done"), ["a.json"]);
+    assert_eq!(yard.names("done"), ["a.json", "b.json"]);
     manager.stop().unwrap();
 }
 
