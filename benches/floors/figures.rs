@@ -8,6 +8,7 @@ use dormouse::ports::disk::std::StdDisk;
 use dormouse::services::runs::Runs;
 use dormouse::services::runs::create::{NewRun, Source, host_limits};
 use dormouse::services::runs::hosts::{ChildHosts, Hosts};
+use dormouse::services::telemetry::Telemetry;
 use dormouse::shells::pin::EntrySpec;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -119,6 +120,7 @@ impl Bench {
             limits: host_limits(),
             turn_wall_max_ms: 60_000,
             by: "operator:bench".into(),
+            telemetry: Telemetry::default(),
         }
     }
 

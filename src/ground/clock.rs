@@ -104,6 +104,33 @@ impl FromStr for Timestamp {
 
 crate::ground::id::serde_as_text!(Timestamp);
 
+/// The standard library's view of the instant; what lies before 1970 becomes its beginning.
+impl From<Timestamp> for std::time::SystemTime {
+    fn from(at: Timestamp) -> Self {
+        let micros = u64::try_from(at.micros()).unwrap_or(0);
+        Self::UNIX_EPOCH + std::time::Duration::from_micros(micros)
+    }
+}
+
+/// Measures how long something takes, on a clock that nobody sets.
+#[derive(Debug, Clone, Copy)]
+pub struct Stopwatch(u64);
+
+impl Stopwatch {
+    /// Begins to measure.
+    #[must_use]
+    pub fn start() -> Self {
+        Self(monotonic_micros())
+    }
+
+    /// Seconds since then.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "exact for 285 years")]
+    pub fn seconds(self) -> f64 {
+        monotonic_micros().saturating_sub(self.0) as f64 / 1e6
+    }
+}
+
 /// Where the present comes from. Implemented by [`SystemClock`] and, for tests, [`ManualClock`].
 pub trait Clock: Send + Sync {
     /// The wall clock now.

@@ -128,6 +128,26 @@ pub const INDEX_QUEUE_CHANGES_MAX: usize = 200_000;
 pub const INDEX_BATCH_CHANGES_MAX: usize = 4_096;
 /// Most queries that wait for the index.
 pub const INDEX_QUEUE_QUERIES_MAX: usize = 1_024;
+/// Most values of one label of a metric; further ones count as `other`: bounds what a scrape costs.
+pub const LABEL_VALUES_MAX: usize = 64;
+/// Longest value of a label.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// Spans that may wait for the collector; further ones are dropped and counted.
+pub const SPAN_QUEUE_MAX: usize = 8_192;
+/// Most spans of one export.
+pub const SPAN_BATCH_MAX: usize = 512;
+/// Longest file of the inbox: a value of the largest size and its envelope.
+pub const INBOX_FILE_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Most names of the inbox that one pass looks at.
+pub const INBOX_PASS_FILES_MAX: usize = 1_024;
+/// Files of the inbox that are posted at the same time, and in memory.
+pub const INBOX_CONCURRENT_MAX: usize = 16;
+/// Time between two passes over the inbox when nothing hints at a new file.
+pub const INBOX_SCAN_EVERY_MS: u64 = 5_000;
+/// Time between two removals of old files from the inbox.
+pub const INBOX_CLEAN_EVERY_MS: i64 = 60 * 60 * 1000;
+/// How long files of the inbox that were dealt with are kept.
+pub const INBOX_KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
@@ -142,4 +162,7 @@ const _: () = {
     assert!((LOG_FRAME_BYTES_MAX as u64) <= LOG_SEGMENT_BYTES);
     assert!(JOURNAL_RECORD_BYTES_MAX < LOG_BATCH_BYTES_MAX);
     assert!(VALUE_BYTES_MAX < HOST_BACKLOG_BYTES_MAX);
+    assert!(INBOX_FILE_BYTES_MAX > VALUE_BYTES_MAX);
+    assert!(INBOX_CONCURRENT_MAX <= INBOX_PASS_FILES_MAX);
+    assert!(SPAN_BATCH_MAX <= SPAN_QUEUE_MAX);
 };

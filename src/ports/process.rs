@@ -1,4 +1,4 @@
-//! What the operating system knows about a process that is not ours to ask directly.
+//! What the operating system knows about a process: a child, or this one.
 //!
 //! May not know what the process does. Invariant: reads only.
 
@@ -16,6 +16,24 @@ pub fn cpu_millis(pid: u32) -> Option<u64> {
     Some((user + system) * 1000 / ticks_per_second)
 }
 
+/// Memory of this process that is in RAM, in bytes.
+#[must_use]
+pub fn resident_bytes() -> Option<u64> {
+    #[allow(clippy::disallowed_methods)] // Not a file on a disk: the kernel's view of a process.
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(pages * u64::try_from(rustix::param::page_size()).unwrap_or(4096))
+}
+
+/// File descriptors that this process has open.
+#[must_use]
+pub fn open_fds() -> Option<u64> {
+    #[allow(clippy::disallowed_methods)] // Not a directory on a disk either.
+    let listed = std::fs::read_dir("/proc/self/fd").ok()?;
+    // The listing itself is one of them.
+    Some(u64::try_from(listed.count()).unwrap_or(u64::MAX).saturating_sub(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -24,5 +42,13 @@ mod tests {
     fn our_own_cpu_time_is_readable_and_a_missing_process_has_none() {
         assert!(cpu_millis(std::process::id()).is_some());
         assert_eq!(cpu_millis(u32::MAX), None);
+    }
+
+    #[test]
+    fn our_own_memory_and_descriptors_are_known() {
+        assert!(resident_bytes().is_some_and(|bytes| bytes > 4096));
+        let before = open_fds();
+        let more = std::os::unix::net::UnixStream::pair();
+        assert!(more.is_ok() && before.is_some() && open_fds() > before);
     }
 }

@@ -7,6 +7,7 @@ use dormouse::services::runs::Runs;
 use dormouse::services::runs::create::{NewRun, Source, host_limits};
 use dormouse::services::runs::hosts::ChildHosts;
 use dormouse::services::runs::post::Posting;
+use dormouse::services::telemetry::Telemetry;
 use dormouse::shells::pin::EntrySpec;
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,6 +41,7 @@ impl Actor {
             limits: host_limits(),
             turn_wall_max_ms: 60_000,
             by: "operator:ann".into(),
+            telemetry: Telemetry::default(),
         };
         let from = top().join(example);
         let inputs = fs::read_to_string(from.join("inputs.json")).unwrap();

@@ -20,6 +20,7 @@ use dormouse::services::runs::open::SeenRun;
 use dormouse::services::runs::post::Posting;
 use dormouse::services::runs::steer::{FinalStatus, Signal};
 use dormouse::services::runs::{Error, Runs};
+use dormouse::services::telemetry::Telemetry;
 use dormouse::shells::pin::EntrySpec;
 use dormouse::shells::run_dir::root::{Options, Root};
 use serde_json::{Value, json};
@@ -92,6 +93,7 @@ fn service(clock: &Arc<ManualClock>) -> (MemoryDisk, Runs) {
         limits: host_limits(),
         turn_wall_max_ms: 30_000,
         by: "operator:test".into(),
+        telemetry: Telemetry::default(),
     };
     (disk, runs)
 }

@@ -11,6 +11,7 @@ use crate::ports::disk::std::StdDisk;
 use crate::services::runs::Runs;
 use crate::services::runs::create::host_limits;
 use crate::services::runs::hosts::ChildHosts;
+use crate::services::telemetry::Telemetry;
 
 use super::failure::Failure;
 use super::input;
@@ -92,6 +93,7 @@ impl Context {
                 limits,
                 turn_wall_max_ms: wall,
                 by: format!("operator:{}", name.filter(|n| !n.is_empty()).unwrap_or("cli".into())),
+                telemetry: Telemetry::default(),
             },
             json: global.json,
         })

@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
-use crate::daemon::Daemon;
+use crate::daemon::logging::{self, FILTER_DEFAULT, Format};
+use crate::daemon::{Daemon, Options};
 use crate::doors::http;
 
 /// Serve a runs root: own its runs and let them go on.
@@ -18,10 +19,33 @@ use crate::doors::http;
 /// Example:
 ///   dormouse serve
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// What is logged, such as dormouse=debug
+    #[arg(long, env = "DORMOUSE_LOG", value_name = "FILTER", default_value = FILTER_DEFAULT)]
+    log: String,
+    /// What a log line looks like
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// Send traces to this collector, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
+}
 
-pub(super) fn run(_args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let daemon = Daemon::start(context.runs.clone())?;
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let format = match args.log_format {
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    logging::init(format, &args.log)
+        .map_err(|e| Failure::usage(&e.to_string(), "give --log dormouse=info"))?;
+    let options = Options { otlp_endpoint: args.otlp_endpoint.clone(), ..Options::default() };
+    let daemon = Daemon::start(context.runs.clone(), options)?;
     let place = context.runs.root.join(".dormouse/socket");
     let unusable = |e: std::io::Error| {
         Failure::usage(&format!("cannot serve on {}: {e}", place.display()), "")
@@ -44,7 +68,7 @@ pub(super) fn run(_args: &Args, context: &Context) -> Result<Exit, Failure> {
             let stop = async move {
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             };
-            http::serve(handle, socket, stop).await
+            http::serve(handle, daemon.exposition(), socket, stop).await
         })
         .map_err(unusable)?;
     daemon.stop()?;

@@ -9,6 +9,7 @@ use super::{
     Dir, Disk, Error, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename, Result, Stat,
     is_component,
 };
+use crate::ground::clock::Timestamp;
 use rustix::io::Errno;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -281,7 +282,10 @@ impl State {
             Body::Dir { now, .. } => now.values().filter(|to| **to == node).count() as u64,
             _ => 0,
         });
-        Some(Stat { kind, bytes, links: links.sum(), uid: it.uid, mode: it.mode, inode: node })
+        // This disk has no clock: nothing on it grows old.
+        let changed = Timestamp::from_micros(i64::MAX);
+        let (uid, mode) = (it.uid, it.mode);
+        Some(Stat { kind, bytes, links: links.sum(), uid, mode, inode: node, changed })
     }
 
     fn walk(&mut self, path: &Path) -> Option<u64> {

@@ -14,6 +14,8 @@ use ::std::path::{Path, PathBuf};
 use ::std::sync::Arc;
 use ::std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::ground::clock::Timestamp;
+
 /// What a caller can do about a failed operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -130,6 +132,8 @@ pub struct Stat {
     pub mode: u32,
     /// Its number, unique on its filesystem at a time.
     pub inode: u64,
+    /// When its content, owner or name changed last.
+    pub changed: Timestamp,
 }
 
 /// How a file is opened.

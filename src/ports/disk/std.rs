@@ -7,6 +7,7 @@ use super::{
     Dir, Disk, Error, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename, Result, Stat,
     is_component,
 };
+use crate::ground::clock::Timestamp;
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -169,7 +170,16 @@ fn stat_of(stat: &rustix::fs::Stat) -> Stat {
         uid: stat.st_uid,
         mode: stat.st_mode & 0o7777,
         inode: stat.st_ino,
+        changed: changed(stat),
     }
+}
+
+// The widths of these fields depend on the platform.
+#[allow(clippy::useless_conversion, clippy::unnecessary_cast, clippy::cast_possible_wrap)]
+fn changed(stat: &rustix::fs::Stat) -> Timestamp {
+    let seconds = stat.st_ctime as i64;
+    let nanos = stat.st_ctime_nsec as i64;
+    Timestamp::from_micros(seconds.saturating_mul(1_000_000).saturating_add(nanos / 1000))
 }
 
 impl Dir for StdDir {

@@ -28,6 +28,7 @@ use crate::codecs::turn::HostLimits;
 use crate::ground::clock::Clock;
 use crate::ground::id::RunId;
 use crate::ports::disk::Disk;
+use crate::services::telemetry::Telemetry;
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::root::{self, Options, Root, RootView};
 use hosts::Hosts;
@@ -54,6 +55,8 @@ pub struct Runs {
     pub turn_wall_max_ms: u64,
     /// Who acts, as it stands in records: `operator:<name>`.
     pub by: String,
+    /// Who is told about the work.
+    pub telemetry: Telemetry,
 }
 
 impl Runs {

@@ -229,6 +229,7 @@ impl OpenRun {
         self.records.push(Arc::clone(&record));
         if matches!(self.writer, Ink::Direct(_)) {
             derived::after_append(self, &record);
+            self.runs.telemetry.committed(self.state(), &record);
         }
         Ok(record)
     }

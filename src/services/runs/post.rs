@@ -185,6 +185,7 @@ impl OpenRun {
         let end = state.end.map(|(end, _)| end.name());
         let verdict = judge(effect, id, end, &post, enforced)
             .and_then(|verdict| answers_suffice(effect.map(|e| &e.wait), id, &post, verdict));
+        self.runs.telemetry.metrics.posts.with([word(&verdict)]).one();
         match verdict {
             Err(refusal) => Err(self.refused(&posting, refusal)),
             Ok(Verdict::Repeat { seq }) => Ok(self.repeat(id, seq)),
@@ -311,6 +312,18 @@ impl OpenRun {
             started_at: text(resolved.and_then(|r| r.started_at.as_ref())),
             finished_at: text(resolved.and_then(|r| r.finished_at.as_ref())),
         }
+    }
+}
+
+/// What became of a post, in one word for counting.
+fn word(verdict: &std::result::Result<Verdict, Refusal>) -> &'static str {
+    match verdict {
+        Ok(Verdict::Accept { .. }) => "accepted",
+        Ok(Verdict::Repeat { .. }) => "repeat",
+        Err(Refusal::StaleLease { .. }) => "stale",
+        Err(Refusal::AttemptClosed { .. }) => "closed",
+        Err(Refusal::ValueInvalid { .. }) => "invalid",
+        Err(_) => "conflict",
     }
 }
 
