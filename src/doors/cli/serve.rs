@@ -3,8 +3,6 @@
 //! May not serve requests itself. Invariant: exit 0 means that every run directory is complete by
 //! itself.
 
-use std::os::unix::net::UnixListener;
-
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::Context;
@@ -12,6 +10,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
 use crate::doors::http;
+use crate::ports::disk::socket::listen_for_owner;
 
 /// Serve a runs root: own its runs and let them go on.
 ///
@@ -30,7 +29,7 @@ pub(super) fn run(_args: &Args, context: &Context) -> Result<Exit, Failure> {
         // Whoever left it is gone: the root is ours.
         let _ = dir.unlink("socket");
     });
-    let socket = UnixListener::bind(&place).map_err(unusable)?;
+    let socket = listen_for_owner(&place).map_err(unusable)?;
     output::remark(&format!("runs     {}", context.runs.root.display()));
     output::remark(&format!("socket   {}", place.display()));
     output::remark("next: dormouse run create --entry FILE");
@@ -44,7 +43,7 @@ pub(super) fn run(_args: &Args, context: &Context) -> Result<Exit, Failure> {
             let stop = async move {
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             };
-            http::serve(handle, socket, stop).await
+            http::serve(http::Options::new(handle, socket), stop).await
         })
         .map_err(unusable)?;
     daemon.stop()?;
