@@ -148,6 +148,40 @@ pub const INBOX_SCAN_EVERY_MS: u64 = 5_000;
 pub const INBOX_CLEAN_EVERY_MS: i64 = 60 * 60 * 1000;
 /// How long files of the inbox that were dealt with are kept.
 pub const INBOX_KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// Largest body of a request: a value of `VALUE_BYTES_MAX` and its envelope.
+pub const HTTP_BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// How long a body may take to arrive.
+pub const HTTP_BODY_WAIT_MS: u64 = 60_000;
+/// How long the head of a request may take to arrive.
+pub const HTTP_HEADERS_WAIT_MS: u64 = 5_000;
+/// How long a peer may read nothing of what is sent to it.
+pub const HTTP_WRITE_WAIT_MS: u64 = 60_000;
+/// How long requests may take to finish once the daemon stops.
+pub const HTTP_DRAIN_MS: u64 = 30_000;
+/// Most connections of one listener at a time; more wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 512;
+/// Most header fields of a request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Longest head of a request, and most bytes that are read ahead of a connection.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most clients that follow runs at a time: each keeps a connection.
+pub const SSE_FOLLOWERS_MAX: usize = 256;
+/// How often a follower hears that the daemon lives, when nothing else happens.
+pub const SSE_COMMENT_MS: u64 = 15_000;
+/// Most records that are read at a time for one follower, and most in a page of events.
+pub const EVENTS_PAGE_MAX: usize = 1_000;
+/// Most bytes of records that are read at a time for one follower.
+pub const EVENTS_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Most entries of one page of a list.
+pub const PAGE_SIZE_MAX: usize = 1_000;
+/// Entries of one page of a list unless told otherwise.
+pub const PAGE_SIZE_DEFAULT: usize = 200;
+/// Most bytes of the file of tokens.
+pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest name of a token.
+pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// Longest name that an operator gives themselves.
+pub const OPERATOR_NAME_BYTES_MAX: usize = 64;
 
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
@@ -165,4 +199,6 @@ const _: () = {
     assert!(INBOX_FILE_BYTES_MAX > VALUE_BYTES_MAX);
     assert!(INBOX_CONCURRENT_MAX <= INBOX_PASS_FILES_MAX);
     assert!(SPAN_BATCH_MAX <= SPAN_QUEUE_MAX);
+    assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+    assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

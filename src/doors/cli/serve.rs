@@ -3,8 +3,6 @@
 //! May not serve requests itself. Invariant: exit 0 means that every run directory is complete by
 //! itself.
 
-use std::os::unix::net::UnixListener;
-
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::Context;
@@ -13,6 +11,7 @@ use super::output;
 use crate::daemon::logging::{self, FILTER_DEFAULT, Format};
 use crate::daemon::{Daemon, Options};
 use crate::doors::http;
+use crate::ports::disk::socket::listen_for_owner;
 
 /// Serve a runs root: own its runs and let them go on.
 ///
@@ -54,7 +53,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         // Whoever left it is gone: the root is ours.
         let _ = dir.unlink("socket");
     });
-    let socket = UnixListener::bind(&place).map_err(unusable)?;
+    let socket = listen_for_owner(&place).map_err(unusable)?;
     output::remark(&format!("runs     {}", context.runs.root.display()));
     output::remark(&format!("socket   {}", place.display()));
     output::remark("next: dormouse run create --entry FILE");
@@ -68,7 +67,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             let stop = async move {
                 tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
             };
-            http::serve(handle, daemon.exposition(), socket, stop).await
+            http::serve(http::Options::new(handle, daemon.exposition(), socket), stop).await
         })
         .map_err(unusable)?;
     daemon.stop()?;

@@ -10,6 +10,7 @@ mod asks;
 mod children;
 mod commit;
 mod create;
+mod code;
 mod handle;
 mod leave;
 mod play;
@@ -38,6 +39,7 @@ use super::runs::trouble::Trouble;
 use super::runs::{Error, Result, Runs};
 
 pub use create::Made;
+pub use code::Assignment;
 pub use handle::{Flow, Handle};
 
 use create::Prepared;
