@@ -3,6 +3,8 @@
 //! Wires services together, says when they are ready, stops them in order. May not know doors.
 //! Invariant: what it acknowledged is durable, however it ends.
 
+pub mod config;
+
 use crate::services::manager::{self, Handle, Running};
 use crate::services::runs::{Result, Runs};
 

@@ -19,6 +19,51 @@ pub const JSON_DEPTH_MAX: usize = 100;
 /// How long a command waits for a lock unless told otherwise.
 pub const LOCK_WAIT_MS_DEFAULT: u64 = 5_000;
 
+/// Size of a segment of the commit log: making its zeros takes about 17 ms, in the background.
+pub const LOG_SEGMENT_BYTES: u64 = 16 * 1024 * 1024;
+/// Smallest segment that may be configured, for tests.
+pub const LOG_SEGMENT_BYTES_MIN: u64 = 256 * 1024;
+/// Most bytes of one batch of the log: bounds how long a record waits.
+pub const LOG_BATCH_BYTES_MAX: u64 = 1024 * 1024;
+/// Most records of one batch: bounds the fan-out to journals.
+pub const LOG_BATCH_RECORDS_MAX: u64 = 4_096;
+/// Most records that may wait for the log.
+pub const LOG_QUEUE_RECORDS_MAX: u64 = 65_536;
+/// Most bytes that may wait for the log.
+pub const LOG_QUEUE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Quiet time after which the log says that its last batch was acknowledged.
+pub const LOG_MARK_AFTER_MS: u64 = 100;
+/// Most bytes of the log that journals do not hold durably yet: bounds recovery.
+pub const LOG_UNSETTLED_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Room in the log that is kept for outcomes when the disk is full.
+pub const LOG_RESERVE_BYTES: u64 = 1024 * 1024;
+/// Quiet time after which the log is emptied.
+pub const LOG_IDLE_ROTATE_MS: u64 = 30_000;
+/// Quiet time of a run after which its journal is settled.
+pub const SETTLE_IDLE_MS: u64 = 2_000;
+/// Longest time a record may stay unsettled.
+pub const SETTLE_MAX_AGE_MS: u64 = 30_000;
+/// Journals that are synced at a time: more gains little.
+pub const SETTLE_THREADS: u64 = 8;
+/// Free space below which new work is refused: stop before the kernel does.
+pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
+/// Largest HTTP request: a value and its envelope.
+pub const HTTP_BODY_BYTES_MAX: u64 = 17 * 1024 * 1024;
+/// How long a daemon that stops may take to finish and settle.
+pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
+/// Child processes that run processes.
+pub const HOST_CHILDREN: u64 = 4;
+/// Memory of all instances that are kept warm.
+pub const HOST_MEMORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Runs that a daemon keeps in memory at a time.
+pub const RUNS_LOADED_MAX: u64 = 10_000;
+/// Memory that those may take.
+pub const RUNS_LOADED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Runs a second that are audited: slow enough to cost nothing.
+pub const AUDIT_RATE: u64 = 100;
+/// Time between two passes over the inbox when nothing hints at a new file.
+pub const INBOX_SCAN_EVERY_MS: u64 = 5_000;
+
 /// Largest JSON value that crosses the boundary (arguments, results, outputs).
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest error text kept in a record; a longer one is cut and marked.
@@ -72,4 +117,9 @@ const _: () = {
     assert!(ERROR_BYTES_MAX + 3 * INLINE_BYTES_MAX <= JOURNAL_RECORD_BYTES_MAX);
     assert!(INLINE_BYTES_MAX <= VALUE_BYTES_MAX);
     assert!(JSON_DEPTH_MAX < 128);
+    assert!(LOG_BATCH_BYTES_MAX <= LOG_SEGMENT_BYTES);
+    assert!(LOG_BATCH_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
+    assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
+    assert!(SETTLE_IDLE_MS <= SETTLE_MAX_AGE_MS);
+    assert!((VALUE_BYTES_MAX as u64) < HTTP_BODY_BYTES_MAX);
 };
