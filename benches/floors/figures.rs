@@ -119,6 +119,7 @@ impl Bench {
             limits: host_limits(),
             turn_wall_max_ms: 60_000,
             by: "operator:bench".into(),
+            owned: None,
         }
     }
 

@@ -7,6 +7,7 @@ pub mod config;
 
 use crate::services::manager::{self, Handle, Running};
 use crate::services::runs::{Result, Runs};
+use config::Config;
 
 /// A daemon that runs.
 pub struct Daemon {
@@ -14,9 +15,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Takes the root, recovers it, and begins to work.
-    pub fn start(runs: Runs) -> Result<Self> {
-        runs.open_root(true)?;
+    /// Takes the root alone, recovers it, and begins to work.
+    pub fn start(runs: &Runs, config: &Config) -> Result<Self> {
+        let mut runs = runs.owning_root()?;
+        runs.limits.heap_bytes_max = config.hosts.heap_bytes_max;
+        runs.limits.turn_cpu_max_ms = config.hosts.turn_cpu_max_ms;
         Ok(Self { manager: manager::start(runs)? })
     }
 

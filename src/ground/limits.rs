@@ -48,7 +48,7 @@ pub const SETTLE_THREADS: u64 = 8;
 /// Free space below which new work is refused: stop before the kernel does.
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// Largest HTTP request: a value and its envelope.
-pub const HTTP_BODY_BYTES_MAX: u64 = 17 * 1024 * 1024;
+pub const HTTP_BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// How long a daemon that stops may take to finish and settle.
 pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
 /// Child processes that run processes.
@@ -121,5 +121,5 @@ const _: () = {
     assert!(LOG_BATCH_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
     assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
     assert!(SETTLE_IDLE_MS <= SETTLE_MAX_AGE_MS);
-    assert!((VALUE_BYTES_MAX as u64) < HTTP_BODY_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
 };

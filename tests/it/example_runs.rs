@@ -40,6 +40,7 @@ impl Actor {
             limits: host_limits(),
             turn_wall_max_ms: 60_000,
             by: "operator:ann".into(),
+            owned: None,
         };
         let from = top().join(example);
         let inputs = fs::read_to_string(from.join("inputs.json")).unwrap();

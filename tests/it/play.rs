@@ -92,6 +92,7 @@ fn service(clock: &Arc<ManualClock>) -> (MemoryDisk, Runs) {
         limits: host_limits(),
         turn_wall_max_ms: 30_000,
         by: "operator:test".into(),
+        owned: None,
     };
     (disk, runs)
 }
@@ -160,7 +161,7 @@ impl Play {
         let last = &trace[count - 1];
         let clock = Arc::new(ManualClock::at(last.at));
         let (disk, runs) = service(&clock);
-        let options = Options { create: true, wait_ms: 0, allow_fs: None };
+        let options = Options { create: true, wait_ms: 0, allow_fs: None, alone: false };
         let root = Root::open(&as_disk(&disk), Path::new("/runs"), &options, &*clock).unwrap();
         let id: RunId = whole.id.parse().unwrap();
         let mut staged = root.stage(&id).unwrap();

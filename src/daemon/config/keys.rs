@@ -35,8 +35,8 @@ pub enum Kind {
     Path,
     /// A list of texts.
     Words,
-    /// A list of addresses of this machine itself.
-    Addresses,
+    /// An address of this machine itself; none if empty.
+    Address,
 }
 
 /// A value, as its kind has it.
@@ -68,11 +68,11 @@ const fn key(name: &'static str, kind: Kind) -> Key {
 pub const KEYS: &[Key] = &[
     key("runs_root", Kind::Path),
     key("drain_timeout", Kind::Millis(0, HOUR)),
-    key("http.listen", Kind::Addresses),
+    key("http.listen", Kind::Address),
     key("http.allowed_hosts", Kind::Words),
     key("http.allowed_origins", Kind::Words),
     key("http.tokens_file", Kind::Path),
-    key("http.body_bytes_max", Kind::Bytes(64 * KIB, limits::HTTP_BODY_BYTES_MAX)),
+    key("http.body_bytes_max", Kind::Bytes(64 * KIB, limits::HTTP_BODY_BYTES_MAX as u64)),
     key(
         "log.segment_bytes",
         Kind::Bytes(limits::LOG_SEGMENT_BYTES_MIN, limits::LOG_SEGMENT_BYTES),
@@ -151,22 +151,14 @@ impl Kind {
                 let fixed = text.is_empty() || text.starts_with('/') || text.starts_with("~/");
                 fixed.then(|| Value::Text(text.to_owned()))
             }
-            Self::Words | Self::Addresses => {
-                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                self.list(words.map(str::to_owned).collect())
+            Self::Address => {
+                let local = text.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback());
+                (text.is_empty() || local).then(|| Value::Text(text.to_owned()))
             }
-        }
-    }
-
-    /// Takes a list; nothing if this kind does not have it.
-    #[must_use]
-    pub fn list(&self, words: Vec<String>) -> Option<Value> {
-        let local =
-            |word: &String| word.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback());
-        match self {
-            Self::Words => Some(Value::Words(words)),
-            Self::Addresses if words.iter().all(local) => Some(Value::Words(words)),
-            _ => None,
+            Self::Words => {
+                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+                Some(Value::Words(words.map(str::to_owned).collect()))
+            }
         }
     }
 
@@ -186,8 +178,8 @@ impl Kind {
             Self::Text => "a text".to_owned(),
             Self::Path => "a path that begins with / or ~/".to_owned(),
             Self::Words => "a list of texts".to_owned(),
-            Self::Addresses => {
-                "a list of addresses of this machine itself, such as \"127.0.0.1:8080\"".to_owned()
+            Self::Address => {
+                "an address of this machine itself, such as \"127.0.0.1:8080\"".to_owned()
             }
         }
     }
@@ -241,10 +233,15 @@ mod tests {
         assert_eq!(span.print(&Value::Number(90_000)), "\"1m 30s\"");
         assert_eq!(span.read("2h"), None);
         assert_eq!(Kind::Path.read("runs"), None);
-        let local = Kind::Addresses.read("127.0.0.1:0, [::1]:80");
-        assert_eq!(local, Some(Value::Words(vec!["127.0.0.1:0".into(), "[::1]:80".into()])));
-        for text in ["0.0.0.0:80", "localhost:80", "127.0.0.1"] {
-            assert_eq!(Kind::Addresses.read(text), None, "{text}");
+        for (text, fits) in [
+            ("127.0.0.1:0", true),
+            ("[::1]:80", true),
+            ("", true),
+            ("0.0.0.0:80", false),
+            ("localhost:80", false),
+            ("127.0.0.1", false),
+        ] {
+            assert_eq!(Kind::Address.read(text).is_some(), fits, "{text}");
         }
     }
 

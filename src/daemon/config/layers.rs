@@ -111,7 +111,8 @@ impl Settings {
         &mut self,
         variable: &dyn Fn(&str) -> Option<String>,
     ) -> Result<(), Error> {
-        for key in KEYS {
+        // The root's variable is the option's: there it may be relative.
+        for key in KEYS.iter().filter(|key| key.name != "runs_root") {
             let name = key.variable();
             if let Some(text) = variable(&name) {
                 self.take(key, &text, Origin::Variable(name))?;
@@ -198,11 +199,11 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             kind.read(n.as_str())
         }
         (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
-        (Kind::Words | Kind::Addresses, DeValue::Array(items)) => {
+        (Kind::Words, DeValue::Array(items)) => {
             let words = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-            kind.list(words.collect::<Option<_>>()?)
+            words.collect::<Option<_>>().map(Value::Words)
         }
-        (Kind::Count(..) | Kind::Switch | Kind::Words | Kind::Addresses, _) => None,
+        (Kind::Count(..) | Kind::Switch | Kind::Words, _) => None,
         (kind, DeValue::String(text)) => kind.read(text),
         _ => None,
     }

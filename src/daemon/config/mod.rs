@@ -47,8 +47,8 @@ pub struct Config {
 /// `[http]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    /// TCP addresses besides the Unix socket.
-    pub listen: Vec<SocketAddr>,
+    /// A TCP address besides the Unix socket.
+    pub listen: Option<SocketAddr>,
     /// Names that requests over TCP may use for this machine.
     pub allowed_hosts: Vec<String>,
     /// Web pages whose scripts may ask.
@@ -56,7 +56,7 @@ pub struct Http {
     /// Where tokens are kept, if not in the root.
     pub tokens_file: Option<PathBuf>,
     /// Largest request.
-    pub body_bytes_max: u64,
+    pub body_bytes_max: usize,
 }
 
 /// `[log]`.
@@ -145,9 +145,15 @@ pub struct Given<'a> {
     pub options: Vec<(&'static str, String, &'static str)>,
 }
 
+impl Default for Settings {
+    fn default() -> Self {
+        Self::defaults(DEFAULT)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
-        Self::of(&Settings::defaults(DEFAULT), None)
+        Self::of(&Settings::default(), None)
     }
 }
 
@@ -156,7 +162,7 @@ impl Config {
     pub fn load(disk: &dyn Disk, given: &Given<'_>) -> Result<(Self, Settings), Error> {
         let set = |name: &str| (given.variable)(name).filter(|value| !value.is_empty());
         let home = set("HOME").map(PathBuf::from);
-        let mut settings = Settings::defaults(DEFAULT);
+        let mut settings = Settings::default();
         if let Some(named) = &given.file {
             settings.take_file(disk, named)?;
         } else {
@@ -194,11 +200,11 @@ impl Config {
             runs_root: path("runs_root"),
             drain_timeout_ms: bytes("drain_timeout"),
             http: Http {
-                listen: words("http.listen").iter().filter_map(|a| a.parse().ok()).collect(),
+                listen: text("http.listen").and_then(|address| address.parse().ok()),
                 allowed_hosts: words("http.allowed_hosts"),
                 allowed_origins: words("http.allowed_origins"),
                 tokens_file: path("http.tokens_file"),
-                body_bytes_max: bytes("http.body_bytes_max"),
+                body_bytes_max: count("http.body_bytes_max"),
             },
             log: log(settings),
             settle: Settle {
@@ -284,12 +290,12 @@ mod tests {
 
     #[test]
     fn the_default_file_has_every_key_and_the_limits() {
-        let settings = Settings::defaults(DEFAULT);
+        let settings = Settings::default();
         let rows = settings.rows();
         assert_eq!(rows.len(), KEYS.len(), "every key stands in the file");
         let limits: &[(&str, &str, u64)] = &[
             ("drain_timeout", "DRAIN_TIMEOUT_MS", limits::DRAIN_TIMEOUT_MS),
-            ("http.body_bytes_max", "HTTP_BODY_BYTES_MAX", limits::HTTP_BODY_BYTES_MAX),
+            ("http.body_bytes_max", "HTTP_BODY_BYTES_MAX", limits::HTTP_BODY_BYTES_MAX as u64),
             ("log.segment_bytes", "LOG_SEGMENT_BYTES", limits::LOG_SEGMENT_BYTES),
             ("log.batch_bytes_max", "LOG_BATCH_BYTES_MAX", limits::LOG_BATCH_BYTES_MAX),
             ("log.batch_records_max", "LOG_BATCH_RECORDS_MAX", limits::LOG_BATCH_RECORDS_MAX),
@@ -347,7 +353,8 @@ mod tests {
             ("nonsense = 1", "/c.toml:1: there is no key nonsense"),
             ("\n[nonsense]", "/c.toml:2: there is no key nonsense"),
             ("runs_root = \"runs\"", "runs_root = \"runs\" is not allowed; it is a path that"),
-            ("[http]\nlisten = [\"0.0.0.0:1\"]", "http.listen = [\"0.0.0.0:1\"] is not allowed"),
+            ("[http]\nlisten = \"0.0.0.0:1\"", "http.listen = \"0.0.0.0:1\" is not allowed"),
+            ("[http]\nallowed_hosts = [1]", "http.allowed_hosts = [1] is not allowed"),
             ("[log]\nsegment_bytes = \"1TiB\"", "from 256KiB to 16MiB"),
             ("[settle]\n\nthreads = \"two\"", "/c.toml:3: settle.threads = \"two\" is not allowed"),
             ("[settle]\nidle = 5", "settle.idle = 5 is not allowed; it is a time span"),

@@ -3,50 +3,201 @@
 //! May not serve requests itself. Invariant: exit 0 means that every run directory is complete by
 //! itself.
 
+use std::io;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use serde_json::json;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
-use super::context::Context;
+use super::context::{Context, Extra};
 use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
 use crate::doors::http;
+use crate::shells::run_dir::root::{META, SOCKET};
 
-/// Serve a runs root: own its runs and let them go on.
+/// Serve a runs root: own its runs, let them go on, and answer over a Unix socket.
+///
+/// Needs no configuration. SIGTERM and SIGINT finish what was begun, make every run directory
+/// complete and end; a second signal leaves at once, and the next start recovers.
 ///
 /// Example:
 ///   dormouse serve
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Serve on this TCP address of this machine as well, such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// For trying out: serve on 127.0.0.1:8080 and log more, as text. Tokens are needed all the same
+    #[arg(long)]
+    dev: bool,
+}
 
-pub(super) fn run(_args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let daemon = Daemon::start(context.runs.clone())?;
-    let place = context.runs.root.join(".dormouse/socket");
-    let unusable = |e: std::io::Error| {
-        Failure::usage(&format!("cannot serve on {}: {e}", place.display()), "")
-    };
-    let _ = context.runs.disk.open_dir(&context.runs.root.join(".dormouse")).map(|dir| {
-        // Whoever left it is gone: the root is ours.
-        let _ = dir.unlink("socket");
-    });
-    let socket = UnixListener::bind(&place).map_err(unusable)?;
-    output::remark(&format!("runs     {}", context.runs.root.display()));
-    output::remark(&format!("socket   {}", place.display()));
-    output::remark("next: dormouse run create --entry FILE");
+/// Where `--dev` serves.
+const DEV_ADDRESS: &str = "127.0.0.1:8080";
+
+impl Args {
+    /// What these options set in the configuration.
+    pub(super) fn settings(&self) -> Extra {
+        let mut extra = Extra::new();
+        if self.dev {
+            extra.push(("http.listen", DEV_ADDRESS.to_owned(), "--dev"));
+            extra.push(("telemetry.log_format", "text".to_owned(), "--dev"));
+            extra.push(("telemetry.log_filter", "debug".to_owned(), "--dev"));
+        }
+        extra.extend(self.listen.clone().map(|address| ("http.listen", address, "--listen")));
+        extra
+    }
+}
+
+pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
+    raise_descriptors();
+    if context.runs.disk.effective_uid() == 0 {
+        output::remark("warning: running as root; whoever may ask this daemon acts as root");
+    }
+    let failed = |e: io::Error| Failure::usage(&format!("the daemon cannot begin: {e}"), "");
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(unusable)?;
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    // Before anything is opened: a signal that comes early is a stop like any.
+    let stop = listen_to_signals(&runtime).map_err(failed)?;
+    let done = serve(context, &runtime, stop);
+    // Whatever still runs there is bounded by nothing; the process ends.
+    runtime.shutdown_background();
+    done.map(|()| Exit::Done)
+}
+
+fn serve(
+    context: &Context,
+    runtime: &Runtime,
+    stop: oneshot::Receiver<()>,
+) -> Result<(), Failure> {
+    let daemon = Daemon::start(&context.runs, &context.config)?;
+    let place = context.runs.root.join(META).join(SOCKET);
+    remove_socket(context);
+    let socket = UnixListener::bind(&place).map_err(|e| unusable(&place, &e))?;
+    announce(context, &place);
+    // Nobody may be listening.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    watchdog(runtime);
     let handle = daemon.handle();
-    runtime
-        .block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let stop = async move {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    let stopped = async {
+        // A sender that is gone has nothing more to say.
+        let _ = stop.await;
+    };
+    let drain = Duration::from_millis(context.config.drain_timeout_ms);
+    let (first, draining) = oneshot::channel();
+    let stopping = async move {
+        stopped.await;
+        let _ = first.send(());
+    };
+    runtime.block_on(async {
+        let serving = http::serve(handle, socket, stopping);
+        let finish = async {
+            serving.await.map_err(|e| unusable(&place, &e))?;
+            remove_socket(context);
+            let settled = tokio::task::spawn_blocking(move || daemon.stop()).await;
+            settled.map_err(|e| unusable(&place, &io::Error::other(e)))??;
+            Ok(())
+        };
+        let late = async {
+            let _ = draining.await;
+            tokio::time::sleep(drain).await;
+        };
+        tokio::select! { done = finish => done, () = late => Err(drained(drain)) }
+    })
+}
+
+/// Whoever left a socket there is gone: the root is ours. A client that finds none knows that no
+/// daemon answers.
+fn remove_socket(context: &Context) {
+    let meta = context.runs.disk.open_dir(&context.runs.root.join(META));
+    let _ = meta.and_then(|meta| meta.unlink(SOCKET));
+}
+
+fn unusable(place: &Path, error: &io::Error) -> Failure {
+    let what = format!("cannot serve on {}: {error}", place.display());
+    let next = match error.kind() {
+        io::ErrorKind::InvalidInput => "the path of a socket is short; give a shorter --runs-root",
+        _ => "see that the directory may be written and has room",
+    };
+    let next = vec![next.to_owned()];
+    Failure { exit: Exit::Storage, code: "socket_unusable".into(), what, next }
+}
+
+fn drained(drain: Duration) -> Failure {
+    let drain = humantime::format_duration(drain);
+    let what = format!("what was begun was not finished within {drain} (drain_timeout)");
+    let next = vec!["nothing acknowledged is lost; the next start recovers".to_owned()];
+    Failure { exit: Exit::No, code: "drain_timeout".into(), what, next }
+}
+
+fn announce(context: &Context, socket: &PathBuf) {
+    let root = &context.runs.root;
+    let pid = std::process::id();
+    if context.json {
+        return output::json(&json!({
+            "ready": true, "pid": pid, "version": env!("CARGO_PKG_VERSION"),
+            "runsRoot": root, "socket": socket, "listen": context.config.http.listen,
+        }));
+    }
+    output::remark(&format!("dormouse {} serves, pid {pid}", env!("CARGO_PKG_VERSION")));
+    output::remark(&format!("  runs    {}", root.display()));
+    output::remark(&format!("  socket  {}", socket.display()));
+    if let Some(address) = context.config.http.listen {
+        output::remark(&format!("  http    http://{address}, with a token"));
+        output::remark("next: dormouse token create NAME");
+    }
+    output::remark("next: dormouse run create --entry FILE");
+    output::remark("ready");
+}
+
+/// The first signal asks for an orderly end; a second one leaves at once.
+fn listen_to_signals(runtime: &Runtime) -> io::Result<oneshot::Receiver<()>> {
+    let _inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // With a handler, a file beyond its limit is an error of the write instead of the end.
+    let beyond_limit = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
+    let (send, stop) = oneshot::channel();
+    runtime.spawn(async move {
+        let _kept = beyond_limit;
+        let mut send = Some(send);
+        loop {
+            let code = tokio::select! {
+                _ = terminate.recv() => 128 + Signal::TERM.as_raw(),
+                _ = interrupt.recv() => 128 + Signal::INT.as_raw(),
             };
-            http::serve(handle, socket, stop).await
-        })
-        .map_err(unusable)?;
-    daemon.stop()?;
-    Ok(Exit::Done)
+            let Some(send) = send.take() else { std::process::exit(code) };
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+            output::remark("stopping: finishing what was begun; a second signal leaves at once");
+            // Whoever is gone has stopped already.
+            let _ = send.send(());
+        }
+    });
+    Ok(stop)
+}
+
+/// Tells the service manager that this process lives, if it wants to know.
+fn watchdog(runtime: &Runtime) {
+    let Some(every) = sd_notify::watchdog_enabled() else { return };
+    runtime.spawn(async move {
+        let mut tick = tokio::time::interval((every / 2).max(Duration::from_millis(1)));
+        loop {
+            tick.tick().await;
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    });
+}
+
+/// Many runs keep many files open.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // As many as there were is enough to begin with.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
