@@ -2,5 +2,7 @@
 //!
 //! May not decide anything about a run. Invariant: only doors turn errors into text and exit codes.
 
+mod answers;
 pub mod cli;
-mod http;
+pub mod http;
+mod shapes;

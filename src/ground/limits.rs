@@ -47,8 +47,6 @@ pub const SETTLE_MAX_AGE_MS: u64 = 30_000;
 pub const SETTLE_THREADS: u64 = 8;
 /// Free space below which new work is refused: stop before the kernel does.
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
-/// Largest HTTP request: a value and its envelope.
-pub const HTTP_BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// How long a daemon that stops may take to finish and settle.
 pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
 /// Child processes that run processes.
@@ -111,6 +109,41 @@ pub const TURN_LOG_BYTES_MAX: usize = 1024 * 1024;
 /// Longest invocation key; a longer one is cut and completed by a digest.
 pub const KEY_BYTES_MAX: usize = 512;
 
+/// Largest body of a request: a value of `VALUE_BYTES_MAX` and its envelope.
+pub const HTTP_BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// How long a body may take to arrive.
+pub const HTTP_BODY_WAIT_MS: u64 = 60_000;
+/// How long the head of a request may take to arrive.
+pub const HTTP_HEADERS_WAIT_MS: u64 = 5_000;
+/// How long a peer may read nothing of what is sent to it.
+pub const HTTP_WRITE_WAIT_MS: u64 = 60_000;
+/// How long requests may take to finish once the daemon stops.
+pub const HTTP_DRAIN_MS: u64 = 30_000;
+/// Most connections of one listener at a time; more wait to be accepted.
+pub const HTTP_CONNECTIONS_MAX: usize = 512;
+/// Most header fields of a request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Longest head of a request, and most bytes that are read ahead of a connection.
+pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Most clients that follow runs at a time: each keeps a connection.
+pub const SSE_FOLLOWERS_MAX: usize = 256;
+/// How often a follower hears that the daemon lives, when nothing else happens.
+pub const SSE_COMMENT_MS: u64 = 15_000;
+/// Most records that are read at a time for one follower, and most in a page of events.
+pub const EVENTS_PAGE_MAX: usize = 1_000;
+/// Most bytes of records that are read at a time for one follower.
+pub const EVENTS_PAGE_BYTES_MAX: usize = 1024 * 1024;
+/// Most entries of one page of a list.
+pub const PAGE_SIZE_MAX: usize = 1_000;
+/// Entries of one page of a list unless told otherwise.
+pub const PAGE_SIZE_DEFAULT: usize = 200;
+/// Most bytes of the file of tokens.
+pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Longest name of a token.
+pub const TOKEN_NAME_BYTES_MAX: usize = 64;
+/// Longest name that an operator gives themselves.
+pub const OPERATOR_NAME_BYTES_MAX: usize = 64;
+
 const _: () = {
     assert!(INLINE_BYTES_MAX < JOURNAL_RECORD_BYTES_MAX);
     assert!((JOURNAL_RECORD_BYTES_MAX as u64) <= JOURNAL_SEGMENT_BYTES);
@@ -122,4 +155,5 @@ const _: () = {
     assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
     assert!(SETTLE_IDLE_MS <= SETTLE_MAX_AGE_MS);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+    assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

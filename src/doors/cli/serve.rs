@@ -4,8 +4,7 @@
 //! itself.
 
 use std::io;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -19,8 +18,10 @@ use super::context::{Context, Extra};
 use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
-use crate::doors::http;
-use crate::shells::run_dir::root::{META, SOCKET};
+use crate::doors::http::{self, tokens};
+use crate::ports::disk::socket::listen_for_owner;
+use crate::services::manager::Handle;
+use crate::shells::run_dir::root::SOCKET;
 
 /// Serve a runs root: own its runs, let them go on, and answer over a Unix socket.
 ///
@@ -78,26 +79,23 @@ fn serve(
     stop: oneshot::Receiver<()>,
 ) -> Result<(), Failure> {
     let daemon = Daemon::start(&context.runs, &context.config)?;
-    let place = context.runs.root.join(META).join(SOCKET);
+    let place = context.meta().join(SOCKET);
     remove_socket(context);
-    let socket = UnixListener::bind(&place).map_err(|e| unusable(&place, &e))?;
-    announce(context, &place);
+    let socket = listen_for_owner(&place).map_err(|e| unusable(&place, &e))?;
+    let options = door(context, daemon.handle(), socket)?;
+    announce(context, &place, options.tcp.as_ref());
     // Nobody may be listening.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     watchdog(runtime);
-    let handle = daemon.handle();
-    let stopped = async {
-        // A sender that is gone has nothing more to say.
-        let _ = stop.await;
-    };
     let drain = Duration::from_millis(context.config.drain_timeout_ms);
     let (first, draining) = oneshot::channel();
     let stopping = async move {
-        stopped.await;
+        // Whether a signal came or its listener is gone: this ends.
+        let _ = stop.await;
         let _ = first.send(());
     };
     runtime.block_on(async {
-        let serving = http::serve(handle, socket, stopping);
+        let serving = http::serve(options, stopping);
         let finish = async {
             serving.await.map_err(|e| unusable(&place, &e))?;
             remove_socket(context);
@@ -113,10 +111,34 @@ fn serve(
     })
 }
 
+/// The HTTP door, as it is configured.
+fn door(
+    context: &Context,
+    handle: Handle,
+    socket: std::os::unix::net::UnixListener,
+) -> Result<http::Options, Failure> {
+    let (runs, asked) = (&context.runs, &context.config.http);
+    let listen = |address| {
+        http::listen(address, false).map_err(|e| {
+            let what = format!("cannot listen on {address}: {e}");
+            let next = vec!["give --listen another address; port 0 takes a free one".to_owned()];
+            Failure { exit: Exit::Conflict, code: "address_unusable".into(), what, next }
+        })
+    };
+    Ok(http::Options {
+        tcp: asked.listen.map(listen).transpose()?,
+        tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
+        allowed_hosts: asked.allowed_hosts.clone(),
+        allowed_origins: asked.allowed_origins.clone(),
+        body_bytes_max: asked.body_bytes_max,
+        ..http::Options::new(handle, socket)
+    })
+}
+
 /// Whoever left a socket there is gone: the root is ours. A client that finds none knows that no
 /// daemon answers.
 fn remove_socket(context: &Context) {
-    let meta = context.runs.disk.open_dir(&context.runs.root.join(META));
+    let meta = context.runs.disk.open_dir(&context.meta());
     let _ = meta.and_then(|meta| meta.unlink(SOCKET));
 }
 
@@ -137,19 +159,20 @@ fn drained(drain: Duration) -> Failure {
     Failure { exit: Exit::No, code: "drain_timeout".into(), what, next }
 }
 
-fn announce(context: &Context, socket: &PathBuf) {
+fn announce(context: &Context, socket: &Path, tcp: Option<&std::net::TcpListener>) {
     let root = &context.runs.root;
     let pid = std::process::id();
+    let address = tcp.and_then(|tcp| tcp.local_addr().ok());
     if context.json {
         return output::json(&json!({
             "ready": true, "pid": pid, "version": env!("CARGO_PKG_VERSION"),
-            "runsRoot": root, "socket": socket, "listen": context.config.http.listen,
+            "runsRoot": root, "socket": socket, "listen": address,
         }));
     }
     output::remark(&format!("dormouse {} serves, pid {pid}", env!("CARGO_PKG_VERSION")));
     output::remark(&format!("  runs    {}", root.display()));
     output::remark(&format!("  socket  {}", socket.display()));
-    if let Some(address) = context.config.http.listen {
+    if let Some(address) = address {
         output::remark(&format!("  http    http://{address}, with a token"));
         output::remark("next: dormouse token create NAME");
     }

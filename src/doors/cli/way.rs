@@ -116,6 +116,12 @@ impl Context {
         self.runs.root.join(META)
     }
 
+    /// Where the tokens of the root are.
+    pub(super) fn tokens_file(&self) -> PathBuf {
+        let configured = self.config.http.tokens_file.clone();
+        configured.unwrap_or_else(|| self.meta().join("tokens.json"))
+    }
+
     /// Whether somebody has the root for themselves.
     fn is_held(&self, meta: &Path) -> bool {
         use crate::ports::disk::{Lock, Open};

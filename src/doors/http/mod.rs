@@ -2,35 +2,164 @@
 //!
 //! May not decide anything about a run. Invariant: an answer leaves after what it says is durable.
 
+mod auth;
+mod body;
+mod breakpoints;
+mod code;
+mod effects;
+mod events;
+mod follow;
+mod guard;
 mod health;
+mod openapi;
+mod problem;
+mod runs;
+mod signals;
+mod steer;
+pub mod tokens;
+mod wire;
 
 use std::io;
-use std::os::unix::net::UnixListener;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
+use tokio::sync::{Semaphore, watch};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
 
+use crate::ground::limits::{HTTP_BODY_BYTES_MAX, SSE_FOLLOWERS_MAX};
 use crate::services::manager::Handle;
+
+pub use auth::Scope;
+pub use wire::listen;
+
+/// What the door is opened with.
+pub struct Options {
+    /// The runs.
+    pub handle: Handle,
+    /// The Unix socket.
+    pub socket: std::os::unix::net::UnixListener,
+    /// Where to listen besides.
+    pub tcp: Option<std::net::TcpListener>,
+    /// Who may come in over TCP.
+    pub tokens: tokens::Tokens,
+    /// Names of this daemon besides those of the loopback interface, with or without a port.
+    pub allowed_hosts: Vec<String>,
+    /// Origins of web pages that may ask.
+    pub allowed_origins: Vec<String>,
+    /// Largest body.
+    pub body_bytes_max: usize,
+}
+
+impl Options {
+    /// A door with a Unix socket alone.
+    #[must_use]
+    pub fn new(handle: Handle, socket: std::os::unix::net::UnixListener) -> Self {
+        Self {
+            handle,
+            socket,
+            tcp: None,
+            tokens: tokens::Tokens::default(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+            body_bytes_max: HTTP_BODY_BYTES_MAX,
+        }
+    }
+}
 
 /// What every route gets.
 #[derive(Clone)]
-pub(crate) struct Door {
-    /// The runs.
-    pub(crate) handle: Handle,
+struct Door(Arc<Inside>);
+
+/// The state of the door.
+struct Inside {
+    handle: Handle,
+    tokens: tokens::Tokens,
+    allowed_hosts: Vec<String>,
+    allowed_origins: Vec<String>,
+    body_bytes_max: usize,
+    rights: guard::Rights,
+    contract: String,
+    followers: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
 }
 
-/// All routes.
-fn router(door: Door) -> Router {
-    Router::new().merge(health::routes()).with_state(door)
+impl Deref for Door {
+    type Target = Inside;
+
+    fn deref(&self) -> &Inside {
+        &self.0
+    }
+}
+
+/// All routes, each with its part of the contract.
+fn routes() -> OpenApiRouter<Door> {
+    OpenApiRouter::with_openapi(openapi::frame())
+        .merge(runs::routes())
+        .merge(steer::routes())
+        .merge(code::routes())
+        .merge(signals::routes())
+        .merge(events::routes())
+        .merge(effects::routes())
+        .merge(breakpoints::routes())
+        .merge(health::routes())
+        .merge(openapi::routes())
+}
+
+/// The contract, as it is served and as it is frozen in `fixtures/openapi.json`.
+#[must_use]
+pub fn contract() -> String {
+    openapi::finish(routes().into_openapi())
 }
 
 /// Serves until `stop` is done, then finishes the requests that are under way.
-pub(crate) async fn serve(
-    handle: Handle,
-    socket: UnixListener,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
-    let socket = tokio::net::UnixListener::from_std(socket)?;
-    let router = router(Door { handle });
-    axum::serve(socket, router).with_graceful_shutdown(stop).await
+pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Result<()> {
+    let (stopping, stopped) = watch::channel(false);
+    let ours = options.handle.runs().disk.effective_uid();
+    options.socket.set_nonblocking(true)?;
+    let mut listeners =
+        vec![wire::Listener::Socket(tokio::net::UnixListener::from_std(options.socket)?, ours)];
+    if let Some(tcp) = options.tcp {
+        tcp.set_nonblocking(true)?;
+        listeners.push(wire::Listener::Tcp(tokio::net::TcpListener::from_std(tcp)?));
+    }
+    let (router, api) = routes().split_for_parts();
+    let contract = openapi::finish(api);
+    let door = Door(Arc::new(Inside {
+        handle: options.handle,
+        tokens: options.tokens,
+        allowed_hosts: options.allowed_hosts,
+        allowed_origins: options.allowed_origins,
+        body_bytes_max: options.body_bytes_max,
+        rights: guard::Rights::of(&serde_json::from_str(&contract)?),
+        contract,
+        followers: Arc::new(Semaphore::new(SSE_FOLLOWERS_MAX)),
+        stop: stopped.clone(),
+    }));
+    let router = finish(router, door);
+    let serving: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::spawn(wire::serve(listener, router.clone(), stopped.clone())))
+        .collect();
+    stop.await;
+    // Whoever listens to this is counted above.
+    let _ = stopping.send(true);
+    for serving in serving {
+        serving.await.map_err(io::Error::other)?;
+    }
+    Ok(())
+}
+
+/// The routes behind the guard.
+fn finish(router: Router<Door>, door: Door) -> Router {
+    router
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            axum::response::IntoResponse::into_response(body::gave_up())
+        }))
+        .layer(from_fn_with_state(door.clone(), guard::pass))
+        .with_state(door)
 }

@@ -5,6 +5,7 @@
 //! named by single path components and never reached through a symbolic link.
 
 pub mod memory;
+pub mod socket;
 pub mod std;
 
 use ::std::any::Any;

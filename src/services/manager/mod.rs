@@ -5,6 +5,7 @@
 //! is durable.
 
 mod asks;
+mod code;
 mod handle;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use crate::ground::id::{RunId, Seq};
 use super::runs::{Error, Result, Runs};
 
 pub use asks::Made;
+pub use code::Assignment;
 pub use handle::{Flow, Handle};
 
 /// What arrives at the manager.

@@ -129,7 +129,7 @@ impl Runs {
     }
 
     /// Pins a process from its source files.
-    pub(super) fn pin(&self, source: &Source) -> Result<(PinnedGraph, Vec<String>)> {
+    pub fn pin(&self, source: &Source) -> Result<(PinnedGraph, Vec<String>)> {
         let request = PinRequest {
             entry: source.entry.clone(),
             root: source.root.clone(),

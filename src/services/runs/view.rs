@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::codecs::event::{Event, Payload, Record};
+use crate::codecs::event::{ErrorInfo, Event, Payload, Record, Status};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
+use crate::ground::id::{EffectId, Seq};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::replay::check::Divergence;
@@ -178,28 +180,36 @@ impl Look<'_> {
 
     /// The outcome of an effect.
     #[must_use]
-    pub fn outcome(&self, effect: &Effect) -> Option<Value> {
+    pub fn outcome(&self, effect: &Effect) -> Option<Outcome> {
         let seq = effect.ended.as_ref()?.seq;
         match &record_at(self.records, seq)?.event {
             Event::EffectResolved(done) => {
                 let payload = Payload::join(done.value.as_ref(), done.value_blob.as_ref())
                     .or_else(|| self.signal_payload(done.signal_seq?));
-                let value = payload.and_then(|p| value_of(self.dir, &p).ok());
-                Some(json!({
-                    "effectId": effect.id, "status": done.status, "value": value,
-                    "error": done.error, "startedAt": done.started_at,
-                    "finishedAt": done.finished_at, "by": done.by, "seq": seq,
-                }))
+                Some(Outcome::Resolved {
+                    effect_id: effect.id,
+                    status: done.status,
+                    value: payload.and_then(|p| value_of(self.dir, &p).ok()),
+                    error: done.error.clone(),
+                    started_at: done.started_at.clone(),
+                    finished_at: done.finished_at.clone(),
+                    by: done.by.clone(),
+                    seq,
+                })
             }
-            Event::EffectCancelled(gone) => Some(json!({
-                "effectId": effect.id, "status": "cancelled", "reason": gone.reason,
-                "outcome": gone.outcome, "by": gone.by, "seq": seq,
-            })),
+            Event::EffectCancelled(gone) => Some(Outcome::Cancelled {
+                effect_id: effect.id,
+                status: "cancelled",
+                reason: gone.reason.clone(),
+                outcome: json!(gone.outcome),
+                by: gone.by.clone(),
+                seq,
+            }),
             _ => None,
         }
     }
 
-    fn signal_payload(&self, seq: crate::ground::id::Seq) -> Option<Payload> {
+    fn signal_payload(&self, seq: Seq) -> Option<Payload> {
         match &record_at(self.records, seq)?.event {
             Event::SignalReceived(s) => Payload::join(s.payload.as_ref(), s.payload_blob.as_ref()),
             _ => None,
@@ -273,6 +283,46 @@ impl Look<'_> {
             "title": effect.title,
         })
     }
+}
+
+/// How an effect ended. The value keeps its text.
+#[derive(Debug, Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum Outcome {
+    /// By somebody's post.
+    Resolved {
+        /// The effect.
+        effect_id: EffectId,
+        /// How.
+        status: Status,
+        /// The value.
+        value: Option<Json>,
+        /// The error.
+        error: Option<ErrorInfo>,
+        /// When the work began, in the poster's words.
+        started_at: Option<String>,
+        /// When it ended.
+        finished_at: Option<String>,
+        /// Who posted it.
+        by: String,
+        /// The record.
+        seq: Seq,
+    },
+    /// It was given up.
+    Cancelled {
+        /// The effect.
+        effect_id: EffectId,
+        /// `cancelled`.
+        status: &'static str,
+        /// Why.
+        reason: String,
+        /// What is known of the outside.
+        outcome: Value,
+        /// Who gave it up.
+        by: String,
+        /// The record.
+        seq: Seq,
+    },
 }
 
 /// One record, for lists of events.

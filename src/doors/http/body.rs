@@ -1,0 +1,169 @@
+//! Reading a request: its body, its query, the names in its path.
+//!
+//! May not know routes. Invariant: a body passes the JSON gate before anything looks into it; what
+//! a request says and no route knows is refused, not skipped.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use super::Door;
+use super::problem::Problem;
+use crate::codecs::json::{Json, Surrogates, gate};
+use crate::ground::id::{self, EffectId, RunId};
+use crate::ground::limits::{HTTP_BODY_WAIT_MS, INLINE_BYTES_MAX, JSON_DEPTH_MAX};
+
+/// A body: one JSON object whose members are all known. An empty body counts as `{}`.
+pub(super) struct Strict<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for Strict<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, door: &Door) -> Result<Self, Problem> {
+        let is_json = speaks_json(request.headers());
+        let bytes = bytes(request, door.body_bytes_max).await?;
+        match is_json {
+            Some(true) => {}
+            None if bytes.is_empty() => {}
+            _ => return Err(unsupported("send application/json")),
+        }
+        if bytes.len() <= INLINE_BYTES_MAX {
+            return parse(&bytes).map(Self);
+        }
+        // Reading a long text would keep other requests of this thread waiting.
+        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+        parsed.unwrap_or_else(|_| Err(gave_up())).map(Self)
+    }
+}
+
+/// A refusal of the form that a body comes in.
+pub(super) fn unsupported(what: &str) -> Problem {
+    Problem::new("unsupported_media", StatusCode::UNSUPPORTED_MEDIA_TYPE, what)
+}
+
+/// Something of ours panicked.
+pub(super) fn gave_up() -> Problem {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Problem::new("bug", status, "the request could not be finished")
+}
+
+/// Whether the body says that it is JSON; nothing if it says nothing.
+fn speaks_json(headers: &HeaderMap) -> Option<bool> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().unwrap_or("");
+    let essence = kind.split(';').next().unwrap_or("").trim();
+    Some(essence.eq_ignore_ascii_case("application/json"))
+}
+
+/// The whole body, refused before it is read where its length is known to be too large.
+async fn bytes(request: Request, max: usize) -> Result<Vec<u8>, Problem> {
+    let too_large = || {
+        let detail = format!("a body has at most {max} bytes (http.body_max)");
+        Problem::new("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if length.is_some_and(|length| length > max as u64) {
+        return Err(too_large());
+    }
+    let reading = Limited::new(request.into_body(), max).collect();
+    match tokio::time::timeout(Duration::from_millis(HTTP_BODY_WAIT_MS), reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes().into()),
+        Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(e)) => Err(Problem::bad_request(format!("the body cannot be read: {e}"))),
+        Err(_) => {
+            let detail = format!("the body did not come within {HTTP_BODY_WAIT_MS} ms");
+            Err(Problem::new("body_timeout", StatusCode::REQUEST_TIMEOUT, detail))
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    let json = gate(bytes, JSON_DEPTH_MAX, Surrogates::Paired)
+        .map_err(|e| Problem::bad_request(format!("the body is not JSON: {e}")))?;
+    if !json.as_str().starts_with('{') {
+        return Err(Problem::bad_request("the body is not a JSON object"));
+    }
+    serde_json::from_str(json.as_str()).map_err(|e| misfit("the body", &e.to_string()))
+}
+
+/// The problem of members that are unknown, missing or of another shape.
+fn misfit(place: &str, why: &str) -> Problem {
+    if why.contains("unknown field") {
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        return Problem::new("unknown_field", status, format!("{place}: {why}"));
+    }
+    Problem::bad_request(format!("{place}: {why}"))
+}
+
+/// A member that is there: `null` is a value, only a missing one is none.
+pub(super) fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Json>, D::Error> {
+    <Json as serde::Deserialize>::deserialize(d).map(Some)
+}
+
+/// A query whose members are all known.
+pub(super) struct Query<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let read = axum::extract::Query::<T>::try_from_uri(&parts.uri);
+        read.map(|query| Self(query.0)).map_err(|e| misfit("the query", &reason(&e)))
+    }
+}
+
+/// An error's innermost reason.
+fn reason(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), reason)
+}
+
+/// The run that a path names: an id, or the beginning of one id only. Never a path of files.
+pub(super) struct Run(pub(super) RunId);
+
+/// The effect that a path names, with its run.
+pub(super) struct Effect(pub(super) RunId, pub(super) EffectId);
+
+async fn names<T: DeserializeOwned + Send>(parts: &mut Parts) -> Result<T, Problem> {
+    let named = Path::<T>::from_request_parts(parts, &()).await;
+    named.map(|path| path.0).map_err(|e| Problem::bad_request(e.body_text()))
+}
+
+async fn run_named(door: &Door, text: &str) -> Result<RunId, Problem> {
+    let invalid = |e: id::Error| {
+        Problem::new("run_id_invalid", StatusCode::BAD_REQUEST, e.to_string())
+            .next("dormouse run list")
+    };
+    let reference: RunId = text.parse().map_err(invalid)?;
+    let found = door.handle.find(reference.as_str()).await;
+    found.map_err(|e| Problem::from(e).of_run(text))
+}
+
+impl FromRequestParts<Door> for Run {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let run: String = names(parts).await?;
+        run_named(door, &run).await.map(Self)
+    }
+}
+
+impl FromRequestParts<Door> for Effect {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
+        let (run, effect): (String, String) = names(parts).await?;
+        let run = run_named(door, &run).await?;
+        let invalid = |e: id::Error| {
+            let next = format!("dormouse task list {run}");
+            Problem::new("effect_id_invalid", StatusCode::BAD_REQUEST, e.to_string()).next(next)
+        };
+        let effect = EffectId::from_str(&effect).map_err(invalid)?;
+        Ok(Self(run, effect))
+    }
+}

@@ -1,0 +1,146 @@
+//! `/v1/breakpoints`: what waits for a person, and their answers.
+//!
+//! May not decide for a person. Invariant: an answer is a post like any other, and names who gave
+//! it.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Door;
+use super::auth::Caller;
+use super::body::{self, Query, Strict};
+use super::effects::open_runs;
+use super::problem::{Answer, Problem};
+use crate::codecs::json::Json as Text;
+use crate::doors::answers::{Breakpoint, PostDone, breakpoints, effect_of};
+use crate::services::manager::Flow;
+use crate::services::runs::open::OpenRun;
+use crate::services::runs::post::{Posted, Posting};
+use crate::services::runs::trouble::Trouble;
+use crate::services::runs::{Error, Result};
+
+pub(super) fn routes() -> OpenApiRouter<Door> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(approve)).routes(routes!(reject))
+}
+
+/// Which breakpoints
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Wanted {
+    /// Only of this run
+    run: Option<String>,
+}
+
+/// Breakpoints that wait
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Breakpoints {
+    /// The breakpoints, by run
+    breakpoints: Vec<Breakpoint>,
+}
+
+/// List what waits for a person
+#[utoipa::path(
+    get, path = "/v1/breakpoints", tag = "breakpoints", security(("token" = ["run.read"])),
+    params(Wanted),
+    responses((status = 200, description = "What waits", body = Breakpoints)),
+)]
+async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<Json<Breakpoints>> {
+    let mut found = Vec::new();
+    for run in open_runs(&door.handle, wanted.run.as_deref()).await? {
+        found.extend(door.handle.read(&run, |look| Ok(breakpoints(look))).await?);
+    }
+    Ok(Json(Breakpoints { breakpoints: found }))
+}
+
+/// What an answer says besides yes or no
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Words {
+    /// Words for the process
+    #[schema(nullable = false)]
+    response: Option<String>,
+    /// What should change
+    #[schema(nullable = false)]
+    feedback: Option<String>,
+    /// One of the options that were offered
+    #[schema(nullable = false)]
+    option: Option<String>,
+}
+
+/// Approve
+#[utoipa::path(
+    post, path = "/v1/runs/{run}/breakpoints/{effect}/approve", tag = "breakpoints",
+    security(("token" = ["approval.decide"])),
+    params(
+        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
+    ),
+    request_body = Option<Words>,
+    responses((status = 200, description = "The answer stands", body = PostDone)),
+)]
+async fn approve(
+    State(door): State<Door>,
+    caller: Caller,
+    effect: body::Effect,
+    Strict(words): Strict<Words>,
+) -> Answer<Json<PostDone>> {
+    answer(&door, caller, effect, words, true).await
+}
+
+/// Reject
+#[utoipa::path(
+    post, path = "/v1/runs/{run}/breakpoints/{effect}/reject", tag = "breakpoints",
+    security(("token" = ["approval.decide"])),
+    params(
+        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
+    ),
+    request_body = Option<Words>,
+    responses((status = 200, description = "The answer stands", body = PostDone)),
+)]
+async fn reject(
+    State(door): State<Door>,
+    caller: Caller,
+    effect: body::Effect,
+    Strict(words): Strict<Words>,
+) -> Answer<Json<PostDone>> {
+    answer(&door, caller, effect, words, false).await
+}
+
+async fn answer(
+    door: &Door,
+    caller: Caller,
+    body::Effect(run, effect): body::Effect,
+    words: Words,
+    approved: bool,
+) -> Answer<Json<PostDone>> {
+    let mut value = json!({ "approved": approved });
+    for (name, given) in
+        [("response", words.response), ("feedback", words.feedback), ("option", words.option)]
+    {
+        if let Some(text) = given {
+            value[name] = json!(text);
+        }
+    }
+    value["respondedBy"] = json!(caller.name());
+    let act = move |open: &mut OpenRun| -> Result<Posted> {
+        let kind = effect_of(open.look(), effect)?.kind.clone();
+        if kind != "breakpoint" {
+            let what = format!("effect {effect} is of kind {kind}, not a breakpoint");
+            let next = format!("dormouse task post {} {effect} --status ok", open.dir.id());
+            return Err(Error::Invalid(Trouble::new("not_a_breakpoint", what).next(next)));
+        }
+        open.post(Posting::ok(effect, Text::of(&value)))
+    };
+    let posted = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
+    let of_effect = |e| Problem::from(e).of_run(run.as_str()).of_effect(&effect.to_string());
+    let posted = posted.map_err(of_effect)?;
+    Ok(Json(PostDone::of(effect, posted)))
+}

@@ -1,0 +1,429 @@
+//! `/v1/tasks` and `/v1/runs/{run}/tasks`: what runs ask of the outside, and what became of it.
+//! `/v1/effects` and `/v1/runs/{run}/effects` are the same under another name.
+//!
+//! May not decide whether a post is accepted. Invariant: an answered post is durable.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Door;
+use super::auth::{Caller, Scope};
+use super::body::{self, Query, Run, Strict, gave_up, present};
+use super::problem::{Answer, Problem};
+use super::runs::{page, page_size};
+use crate::codecs::event::{ErrorInfo, Status};
+use crate::codecs::json::Json as Text;
+use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
+use crate::doors::shapes;
+use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::services::manager::{Flow, Handle};
+use crate::services::runs::open::OpenRun;
+use crate::services::runs::post::{Output, Posted, Posting};
+use crate::services::runs::trouble::Trouble;
+use crate::services::runs::view::Look;
+use crate::services::runs::{Error, Result};
+
+pub(super) fn routes() -> OpenApiRouter<Door> {
+    OpenApiRouter::new()
+        .routes(routes!(pending))
+        .routes(routes!(pending_effects))
+        .routes(routes!(of_run))
+        .routes(routes!(show))
+        .routes(routes!(result))
+        .routes(routes!(effect_result))
+        .routes(routes!(cancel))
+}
+
+/// Which effects of a run
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct OfRun {
+    /// Only effects without an outcome
+    #[serde(default)]
+    pending: bool,
+    /// Only effects of this kind
+    kind: Option<String>,
+}
+
+/// Effects
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Tasks {
+    /// The effects, in order of request
+    #[schema(value_type = Vec<shapes::Task>)]
+    tasks: Vec<Value>,
+    /// Where the next page begins, if there is one
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_page_token: Option<String>,
+}
+
+fn tasks_of(look: Look<'_>, pending: bool, kind: Option<&str>) -> Vec<Value> {
+    let effects = look.state.effects.values().filter(|e| {
+        (!pending || e.status.is_open()) && kind.is_none_or(|k| k.eq_ignore_ascii_case(&e.kind))
+    });
+    effects.map(|e| look.task(e)).collect()
+}
+
+/// List the effects of a run
+#[utoipa::path(
+    get, path = "/v1/runs/{run}/tasks", tag = "tasks", security(("token" = ["run.read"])),
+    params(
+        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"), OfRun,
+    ),
+    responses((status = 200, description = "Its effects", body = Tasks)),
+)]
+async fn of_run(
+    State(door): State<Door>,
+    Run(run): Run,
+    Query(wanted): Query<OfRun>,
+) -> Answer<Json<Tasks>> {
+    let look = move |look: Look<'_>| Ok(tasks_of(look, wanted.pending, wanted.kind.as_deref()));
+    let tasks = door.handle.read(&run, look).await;
+    let tasks = tasks.map_err(|e| Problem::from(e).of_run(run.as_str()))?;
+    Ok(Json(Tasks { tasks, next_page_token: None }))
+}
+
+/// Which pending effects, and which page of them
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Pending {
+    /// Only effects of this run
+    run: Option<String>,
+    /// Only effects of this kind
+    kind: Option<String>,
+    /// Effects of a page
+    #[param(minimum = 1, maximum = 1000)]
+    page_size: Option<usize>,
+    /// Where the page begins, from `nextPageToken`
+    #[param(min_length = 1)]
+    page_token: Option<String>,
+}
+
+/// List what open runs wait for
+#[utoipa::path(
+    get, path = "/v1/tasks", tag = "tasks", security(("token" = ["run.read"])), params(Pending),
+    responses((status = 200, description = "One page", body = Tasks)),
+)]
+async fn pending(State(door): State<Door>, Query(wanted): Query<Pending>) -> Answer<Json<Tasks>> {
+    list_pending(&door.handle, wanted).await.map(Json)
+}
+
+/// List what open runs wait for, under another name
+#[utoipa::path(
+    get, path = "/v1/effects", tag = "tasks", security(("token" = ["run.read"])), params(Pending),
+    responses((status = 200, description = "One page", body = Tasks)),
+)]
+async fn pending_effects(
+    State(door): State<Door>,
+    Query(wanted): Query<Pending>,
+) -> Answer<Json<Tasks>> {
+    list_pending(&door.handle, wanted).await.map(Json)
+}
+
+/// The open runs, or the one that is named. Runs that cannot be read are left out.
+pub(super) async fn open_runs(handle: &Handle, named: Option<&str>) -> Answer<Vec<RunId>> {
+    if let Some(named) = named {
+        let id: RunId = named.parse().map_err(|e: crate::ground::id::Error| {
+            let status = axum::http::StatusCode::BAD_REQUEST;
+            Problem::new("run_id_invalid", status, e.to_string())
+        })?;
+        return Ok(vec![handle.find(id.as_str()).await?]);
+    }
+    let runs = handle.runs().clone();
+    let listed =
+        tokio::task::spawn_blocking(move || runs.list()).await.map_err(|_| gave_up())??;
+    let open = listed.into_iter().filter(|run| run.problem.is_none() && run.pending > 0);
+    Ok(open.map(|run| run.run_id).collect())
+}
+
+async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
+    let size = page_size(wanted.page_size)?;
+    let mut found = Vec::new();
+    for run in open_runs(handle, wanted.run.as_deref()).await? {
+        let (kind, id) = (wanted.kind.clone(), run.clone());
+        let look = move |look: Look<'_>| {
+            let open = look.state.is_open();
+            let tasks = if open { tasks_of(look, true, kind.as_deref()) } else { Vec::new() };
+            Ok(tasks.into_iter().map(|task| named(&id, task)).collect::<Vec<_>>())
+        };
+        found.extend(handle.read(&run, look).await?);
+        if found.len() > size && wanted.page_token.is_none() {
+            break;
+        }
+    }
+    let name = |task: &Value| {
+        let part = |name: &str| task[name].as_str().unwrap_or("").to_owned();
+        format!("{}/{}", part("runId"), part("effectId"))
+    };
+    let (tasks, next_page_token) =
+        page(found.into_iter(), size, wanted.page_token.as_deref(), name);
+    Ok(Tasks { tasks, next_page_token })
+}
+
+/// A task of a list over several runs: the run's id stands first.
+fn named(run: &RunId, task: Value) -> Value {
+    let mut whole = json!({ "runId": run });
+    if let (Value::Object(whole), Value::Object(task)) = (&mut whole, task) {
+        whole.extend(task);
+    }
+    whole
+}
+
+/// Show one effect with its definition, arguments and outcome
+#[utoipa::path(
+    get, path = "/v1/runs/{run}/tasks/{effect}", tag = "tasks",
+    security(("token" = ["run.read"])),
+    params(
+        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
+    ),
+    responses((status = 200, description = "The effect", body = ShownTask)),
+)]
+async fn show(
+    State(door): State<Door>,
+    body::Effect(run, effect): body::Effect,
+) -> Answer<Json<ShownTask>> {
+    let shown = door.handle.read(&run, move |look| ShownTask::of(look, effect)).await;
+    shown.map(Json).map_err(|e| about(e, &run, effect))
+}
+
+fn about(error: Error, run: &RunId, effect: EffectId) -> Problem {
+    Problem::from(error).of_run(run.as_str()).of_effect(&effect.to_string())
+}
+
+/// How a task ended
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Outcome {
+    /// How
+    status: PostStatus,
+    /// The value, for `ok`, kept byte for byte; if left out the task's output file is read
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Value, required = false)]
+    value: Option<Text>,
+    /// The error, for `error`
+    #[schema(nullable = false)]
+    error: Option<PostError>,
+    /// The start that is answered, by whoever claimed it
+    #[schema(nullable = false)]
+    epoch: Option<u64>,
+    /// Refuse unless the effect has this invocation key
+    #[schema(nullable = false)]
+    invocation_key: Option<String>,
+    /// What the task printed
+    #[schema(nullable = false)]
+    stdout: Option<String>,
+    /// Run-relative file that holds it already
+    #[schema(nullable = false)]
+    stdout_ref: Option<String>,
+    /// What it printed as errors
+    #[schema(nullable = false)]
+    stderr: Option<String>,
+    /// Run-relative file that holds it already
+    #[schema(nullable = false)]
+    stderr_ref: Option<String>,
+    /// When the work began
+    #[schema(nullable = false, format = DateTime)]
+    started_at: Option<String>,
+    /// When it ended
+    #[schema(nullable = false, format = DateTime)]
+    finished_at: Option<String>,
+    /// Anything to keep beside the outcome
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Value, required = false)]
+    metadata: Option<Text>,
+}
+
+/// How a task ended
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum PostStatus {
+    /// Well
+    Ok,
+    /// Badly
+    Error,
+}
+
+/// The error of a task
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct PostError {
+    /// Its name
+    #[serde(default = "task_error")]
+    #[schema(default = "TaskError")]
+    name: String,
+    /// What went wrong
+    #[serde(default = "task_failed")]
+    #[schema(default = "Task failed")]
+    message: String,
+    /// Where
+    #[schema(nullable = false)]
+    stack: Option<String>,
+    /// Anything else
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Value, required = false)]
+    data: Option<Text>,
+}
+
+fn task_error() -> String {
+    "TaskError".into()
+}
+
+fn task_failed() -> String {
+    "Task failed".into()
+}
+
+impl Outcome {
+    fn read(self, effect: EffectId) -> Answer<Posting> {
+        let ok = self.status == PostStatus::Ok;
+        if !ok && self.value.is_some() {
+            return Err(Problem::bad_request("value belongs to status ok"));
+        }
+        if ok && self.error.is_some() {
+            return Err(Problem::bad_request("error belongs to status error"));
+        }
+        for time in [&self.started_at, &self.finished_at].into_iter().flatten() {
+            if time.parse::<jiff::Timestamp>().is_err() {
+                let what = format!("{time:?} is not a time such as 2026-11-20T12:00:00Z");
+                return Err(Problem::bad_request(what));
+            }
+        }
+        let error = self.error.map(|e| ErrorInfo {
+            name: e.name,
+            message: e.message,
+            stack: e.stack,
+            data: e.data,
+        });
+        let plain = || ErrorInfo {
+            name: "Error".into(),
+            message: "Task reported failure".into(),
+            stack: None,
+            data: None,
+        };
+        let printed = |text: Option<String>, file: Option<String>| match (text, file) {
+            (Some(_), Some(_)) => Err(Problem::bad_request("give a text or its file, not both")),
+            (Some(text), None) => Ok(Some(Output::Content(text.into_bytes()))),
+            (None, file) => Ok(file.map(Output::Reference)),
+        };
+        Ok(Posting {
+            effect,
+            status: if ok { Status::Ok } else { Status::Error },
+            value: self.value,
+            error: if ok { None } else { Some(error.unwrap_or_else(plain)) },
+            epoch: self.epoch.map(Epoch),
+            invocation_key: self.invocation_key,
+            stdout: printed(self.stdout, self.stdout_ref)?,
+            stderr: printed(self.stderr, self.stderr_ref)?,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            metadata: self.metadata,
+        })
+    }
+}
+
+/// Post how a task ended
+///
+/// The same outcome twice is one outcome: `repeat` says that it stood there already.
+#[utoipa::path(
+    post, path = "/v1/runs/{run}/tasks/{effect}/result", tag = "tasks",
+    security(("token" = ["task.work"])),
+    params(
+        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
+    ),
+    request_body = Outcome,
+    responses((status = 200, description = "The outcome stands", body = PostDone)),
+)]
+async fn result(
+    State(door): State<Door>,
+    caller: Caller,
+    effect: body::Effect,
+    Strict(asked): Strict<Outcome>,
+) -> Answer<Json<PostDone>> {
+    post(&door, caller, effect, asked).await
+}
+
+/// Post how a task ended, under another name
+#[utoipa::path(
+    post, path = "/v1/runs/{run}/effects/{effect}", tag = "tasks",
+    security(("token" = ["task.work"])),
+    params(
+        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
+    ),
+    request_body = Outcome,
+    responses((status = 200, description = "The outcome stands", body = PostDone)),
+)]
+async fn effect_result(
+    State(door): State<Door>,
+    caller: Caller,
+    effect: body::Effect,
+    Strict(asked): Strict<Outcome>,
+) -> Answer<Json<PostDone>> {
+    post(&door, caller, effect, asked).await
+}
+
+async fn post(
+    door: &Door,
+    caller: Caller,
+    body::Effect(run, effect): body::Effect,
+    asked: Outcome,
+) -> Answer<Json<PostDone>> {
+    let posting = asked.read(effect)?;
+    let may_decide = caller.may(Scope::Decide);
+    let act = move |open: &mut OpenRun| -> Result<Posted> {
+        let is_decision = open.state().effect(effect).is_some_and(|e| e.kind == "breakpoint");
+        if is_decision && !may_decide {
+            let what = "breakpoints are answered with the right approval.decide";
+            return Err(Error::Refused(Trouble::new("forbidden", what)));
+        }
+        open.post(posting)
+    };
+    let posted = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
+    let posted = posted.map_err(|e| about(e, &run, effect))?;
+    Ok(Json(PostDone::of(effect, posted)))
+}
+
+/// Why an effect is given up
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct GiveUp {
+    /// Why, for the process and the journal
+    #[schema(nullable = false)]
+    reason: Option<String>,
+}
+
+/// Give up an effect: the process sees `EffectCancelledError`
+#[utoipa::path(
+    post, path = "/v1/runs/{run}/tasks/{effect}/cancel", tag = "tasks",
+    security(("token" = ["run.write"])),
+    params(
+        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
+    ),
+    request_body = Option<GiveUp>,
+    responses((status = 200, description = "It is given up", body = GivenUp)),
+)]
+async fn cancel(
+    State(door): State<Door>,
+    caller: Caller,
+    body::Effect(run, effect): body::Effect,
+    Strict(asked): Strict<GiveUp>,
+) -> Answer<Json<GivenUp>> {
+    let act = move |open: &mut OpenRun| {
+        // A breakpoint that is given up is not answered; anybody who may steer the run may.
+        effect_of(open.look(), effect)?;
+        open.cancel_effect(effect, asked.reason)
+    };
+    let seq = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
+    let seq = seq.map_err(|e| about(e, &run, effect))?;
+    Ok(Json(GivenUp::of(effect, seq)))
+}
