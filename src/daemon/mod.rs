@@ -3,55 +3,59 @@
 //! Wires services together, says when they are ready, stops them in order. May not know doors.
 //! Invariant: what it acknowledged is durable, however it ends.
 
+pub mod config;
 pub mod logging;
 pub mod metrics;
 pub mod tracing_export;
 
+mod auditor;
+mod wiring;
+
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use crate::services::inbox::{self, Inbox};
-use crate::services::manager::{self, Handle, Running};
+use crate::services::indexer::Indexer;
+use crate::services::manager::{Handle, Running};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
+use auditor::Auditor;
+use config::Config;
 use metrics::Exposition;
 use tracing_export::{Exporter, Sending};
-
-/// What a daemon does besides letting runs go on.
-#[derive(Debug, Clone, Default)]
-pub struct Options {
-    /// How the inbox is looked after.
-    pub inbox: inbox::Options,
-    /// The collector that gets traces, such as `http://127.0.0.1:4318`.
-    pub otlp_endpoint: Option<String>,
-}
 
 /// A daemon that runs.
 pub struct Daemon {
     manager: Running,
+    indexer: Indexer,
+    index: JoinHandle<()>,
+    auditor: Auditor,
     inbox: Option<inbox::Running>,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
 }
 
 impl Daemon {
-    /// Takes the root, recovers it, and begins to work.
-    pub fn start(mut runs: Runs, options: Options) -> Result<Self> {
-        runs.open_root(true)?;
+    /// Takes the root alone, recovers it, and begins to work.
+    pub fn start(runs: &Runs, config: &Config) -> Result<Self> {
+        let mut runs = runs.clone();
+        runs.limits.heap_bytes_max = config.hosts.heap_bytes_max;
+        runs.limits.turn_cpu_max_ms = config.hosts.turn_cpu_max_ms;
+        let traces = trace(&mut runs, config)?;
+        let wired = wiring::wire(runs.clone(), config)?;
+        let auditor = Auditor::start(&runs, &wired.indexer, wired.manager.handle(), config.audit_rate)?;
+        let inbox = letters(wired.manager.handle(), config);
         let metrics = Arc::clone(&runs.telemetry.metrics);
-        let exposition = Exposition::new(Arc::clone(&metrics), &*runs.clock, Vec::new());
-        let mut traces = None;
-        if let Some(endpoint) = &options.otlp_endpoint {
-            let (exporter, sending) = Exporter::start(endpoint, metrics)
-                .map_err(|e| Error::Invalid(Trouble::new("usage", e.to_string())))?;
-            runs.telemetry.tracer = Some(exporter);
-            traces = Some(sending);
-        }
-        let manager = manager::start(runs)?;
-        // The other doors stay open when somebody put something odd in the inbox's place.
-        let inbox = Inbox::start(manager.handle(), options.inbox)
-            .inspect_err(|e| tracing::error!(code = e.trouble().code, "there is no inbox"))
-            .ok();
-        Ok(Self { manager, inbox, traces, exposition: Arc::new(exposition) })
+        let exposition = Exposition::new(metrics, &*runs.clock, wired.refresh);
+        Ok(Self {
+            manager: wired.manager,
+            indexer: wired.indexer,
+            index: wired.index,
+            auditor,
+            inbox,
+            traces,
+            exposition: Arc::new(exposition),
+        })
     }
 
     /// The numbers, for doors that show them.
@@ -71,10 +75,39 @@ impl Daemon {
         if let Some(inbox) = self.inbox {
             inbox.stop();
         }
+        self.auditor.stop();
         let stopped = self.manager.stop();
+        self.indexer.stop();
+        // A panic of the index thread costs the index, which is made anew.
+        let _ = self.index.join();
         if let Some(traces) = self.traces {
             traces.stop();
         }
         stopped
     }
+}
+
+/// Sends traces, if somebody wants them.
+fn trace(runs: &mut Runs, config: &Config) -> Result<Option<Sending>> {
+    let Some(endpoint) = &config.telemetry.otlp_endpoint else { return Ok(None) };
+    let metrics = Arc::clone(&runs.telemetry.metrics);
+    let (exporter, sending) = Exporter::start(endpoint, metrics)
+        .map_err(|e| Error::Invalid(Trouble::new("usage", e.to_string())))?;
+    runs.telemetry.tracer = Some(exporter);
+    Ok(Some(sending))
+}
+
+/// Looks after the inbox. The other doors stay open when somebody put something odd in its place.
+fn letters(handle: Handle, config: &Config) -> Option<inbox::Running> {
+    if !config.inbox.enabled {
+        return None;
+    }
+    let options = inbox::Options {
+        scan_every_ms: config.inbox.scan_every_ms,
+        file_bytes_max: config.http.body_bytes_max as u64,
+        ..inbox::Options::default()
+    };
+    Inbox::start(handle, options)
+        .inspect_err(|e| tracing::error!(code = e.trouble().code, "there is no inbox"))
+        .ok()
 }

@@ -51,6 +51,20 @@ pub const SETTLE_THREADS: usize = 8;
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// Most journal files that the commit log keeps open; unsynced ones are settled first.
 pub const FD_CACHE_MAX: usize = 512;
+/// How long a daemon that stops may take to finish and settle.
+pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
+/// Child processes that run processes.
+pub const HOST_CHILDREN: u64 = 4;
+/// Memory of all instances that are kept warm.
+pub const HOST_MEMORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Runs that a daemon keeps in memory at a time.
+pub const RUNS_LOADED_MAX: u64 = 4_096;
+/// Memory that those may take.
+pub const RUNS_LOADED_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// Runs a second that are audited: slow enough to cost nothing.
+pub const AUDIT_RATE: u64 = 100;
+/// Time between two passes over the inbox when nothing hints at a new file.
+pub const INBOX_SCAN_EVERY_MS: u64 = 5_000;
 
 /// Largest JSON value that crosses the boundary (arguments, results, outputs).
 pub const VALUE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -67,12 +81,6 @@ pub const STALE_FILES_MAX: usize = 16;
 
 /// Most requests that a daemon works on at once: beyond it, callers are told to come back.
 pub const ASKS_MAX: usize = 10_000;
-/// Most runs that a daemon holds in memory at once: each keeps two file descriptors open.
-pub const LOADED_RUNS_MAX: usize = 4_096;
-/// Most journal bytes that a daemon holds in memory.
-pub const LOADED_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Memory that process instances of a daemon may use together.
-pub const HOSTS_BYTES_MAX: u64 = 512 * 1024 * 1024;
 
 /// Heap of one process instance: one run must not take the host.
 pub const HEAP_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -142,8 +150,6 @@ pub const INBOX_FILE_BYTES_MAX: usize = 17 * 1024 * 1024;
 pub const INBOX_PASS_FILES_MAX: usize = 1_024;
 /// Files of the inbox that are posted at the same time, and in memory.
 pub const INBOX_CONCURRENT_MAX: usize = 16;
-/// Time between two passes over the inbox when nothing hints at a new file.
-pub const INBOX_SCAN_EVERY_MS: u64 = 5_000;
 /// Time between two removals of old files from the inbox.
 pub const INBOX_CLEAN_EVERY_MS: i64 = 60 * 60 * 1000;
 /// How long files of the inbox that were dealt with are kept.
@@ -199,6 +205,9 @@ const _: () = {
     assert!(INBOX_FILE_BYTES_MAX > VALUE_BYTES_MAX);
     assert!(INBOX_CONCURRENT_MAX <= INBOX_PASS_FILES_MAX);
     assert!(SPAN_BATCH_MAX <= SPAN_QUEUE_MAX);
+    assert!(LOG_BATCH_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
+    assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
+    assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
     assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

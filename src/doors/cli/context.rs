@@ -1,10 +1,11 @@
 //! What every verb gets: the runs service, wired to the real disk and clock, and how to print.
 //!
-//! May not know verbs. Invariant: flag beats environment beats default.
+//! May not know verbs. Invariant: flag beats environment beats file beats default.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::daemon::config::{Config, Given, Settings};
 use crate::ground::clock::SystemClock;
 use crate::ground::limits::LOCK_WAIT_MS_DEFAULT;
 use crate::ports::disk::std::StdDisk;
@@ -42,6 +43,13 @@ pub(crate) struct Global {
     /// Who acts, as it will stand in the journal
     #[arg(long, global = true, env = "DORMOUSE_OPERATOR", value_name = "NAME")]
     pub(super) operator: Option<String>,
+    /// Configuration file [default: ~/.config/dormouse/config.toml, if it is there]
+    #[arg(long, global = true, env = "DORMOUSE_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Use no daemon: work on the files, and fail if a daemon owns them
+    #[arg(long, global = true, env = "DORMOUSE_OFFLINE")]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    pub(super) offline: bool,
 }
 
 /// The wiring of one command.
@@ -50,17 +58,42 @@ pub(crate) struct Context {
     pub(super) runs: Runs,
     /// Print JSON.
     pub(super) json: bool,
+    /// The configuration.
+    pub(super) config: Config,
+    /// Where each value of it comes from.
+    pub(super) settings: Settings,
+    /// Use no daemon.
+    pub(super) offline: bool,
 }
+
+/// What a verb adds to the options of every command: key, value, name of the option.
+pub(super) type Extra = Vec<(&'static str, String, &'static str)>;
 
 /// Longest wall-clock time of one turn: a host that neither computes nor answers is stuck.
 const TURN_WALL_MAX_MS: u64 = 60_000;
 
 impl Context {
-    pub(super) fn new(global: &Global) -> Result<Self, Failure> {
-        let root = match (&global.runs_root, std::env::var_os("HOME")) {
-            (Some(root), _) => input::absolute(root)?,
-            (None, Some(home)) => PathBuf::from(home).join(".dormouse/runs"),
-            (None, None) => {
+    /// Reads the configuration and wires the services.
+    pub(super) fn new(global: &Global, extra: Extra) -> Result<Self, Failure> {
+        let file = global.config.as_deref().map(input::absolute).transpose()?;
+        let mut options = options(global);
+        options.extend(extra);
+        let given = Given { file, variable: &|name| std::env::var(name).ok(), options };
+        let (config, settings) = Config::load(&StdDisk, &given)?;
+        Self::wired(global, config, settings)
+    }
+
+    /// For verbs that need no configuration: a broken one must not keep anybody from reading about
+    /// it.
+    pub(super) fn unconfigured(global: &Global) -> Result<Self, Failure> {
+        Self::wired(global, Config::default(), Settings::default())
+    }
+
+    fn wired(global: &Global, config: Config, settings: Settings) -> Result<Self, Failure> {
+        let root = match (&global.runs_root, &config.runs_root, std::env::var_os("HOME")) {
+            (Some(root), _, _) | (None, Some(root), _) => input::absolute(root)?,
+            (None, None, Some(home)) => PathBuf::from(home).join(".dormouse/runs"),
+            (None, None, None) => {
                 return Err(Failure::usage(
                     "no runs root: HOME is not set",
                     "give --runs-root DIR",
@@ -72,13 +105,9 @@ impl Context {
         let name = global.operator.clone().or_else(|| std::env::var("USER").ok());
         let wait = global.lock_timeout.map(|d| d.as_millis());
         let mut limits = host_limits();
-        if let Some(cpu) = global.turn_cpu_max {
-            limits.turn_cpu_max_ms = u64::try_from(cpu.as_millis()).unwrap_or(u64::MAX).max(1);
-            limits.load_cpu_max_ms = limits.load_cpu_max_ms.max(limits.turn_cpu_max_ms);
-        }
-        if let Some(mib) = global.heap_max {
-            limits.heap_bytes_max = mib * 1024 * 1024;
-        }
+        limits.turn_cpu_max_ms = config.hosts.turn_cpu_max_ms;
+        limits.load_cpu_max_ms = limits.load_cpu_max_ms.max(limits.turn_cpu_max_ms);
+        limits.heap_bytes_max = config.hosts.heap_bytes_max;
         // A turn that computes without waiting takes as long as its CPU time; give it room.
         let wall = limits.load_cpu_max_ms.saturating_mul(4).max(TURN_WALL_MAX_MS);
         Ok(Self {
@@ -94,8 +123,29 @@ impl Context {
                 turn_wall_max_ms: wall,
                 by: format!("operator:{}", name.filter(|n| !n.is_empty()).unwrap_or("cli".into())),
                 telemetry: Telemetry::default(),
+                owned: None,
             },
             json: global.json,
+            config,
+            settings,
+            offline: global.offline,
         })
     }
+
+    /// The name of who acts, alone.
+    pub(super) fn operator(&self) -> &str {
+        self.runs.by.trim_start_matches("operator:")
+    }
+}
+
+/// The options of every command that are keys of the configuration as well.
+fn options(global: &Global) -> Extra {
+    let root = global.runs_root.as_ref().and_then(|root| input::absolute(root).ok());
+    let root = root.map(|root| ("runs_root", root.display().to_string(), "--runs-root or its variable"));
+    let cpu = global.turn_cpu_max.map(|cpu| {
+        let millis = cpu.as_millis().max(1);
+        ("hosts.turn_cpu_max", format!("{millis}ms"), "--turn-cpu-max or its variable")
+    });
+    let heap = global.heap_max.map(|mib| ("hosts.heap_bytes_max", format!("{mib}MiB"), "--heap-max or its variable"));
+    [root, cpu, heap].into_iter().flatten().collect()
 }

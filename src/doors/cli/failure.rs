@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::daemon::config;
 use crate::services::runs::Error;
 
 /// What became of a command.
@@ -73,6 +74,16 @@ impl From<Error> for Failure {
             what: trouble.what.clone(),
             next: trouble.next.clone(),
         }
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        let mut next = vec!["dormouse config default".to_owned()];
+        if let config::Error::UnknownKey { near: Some(near), .. } = &error {
+            next.insert(0, format!("did you mean {near}?"));
+        }
+        Self { exit: Exit::Usage, code: "config_invalid".into(), what: error.to_string(), next }
     }
 }
 

@@ -5,17 +5,22 @@
 
 mod breakpoint;
 mod completions;
+mod config;
 mod context;
+mod deeds;
 mod demo;
 mod explain;
 mod failure;
 mod input;
 mod journal;
 mod output;
+mod remote;
+mod requests;
 mod run;
 mod serve;
 mod task;
 mod version;
+mod way;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -63,6 +68,9 @@ enum Noun {
     Breakpoint(breakpoint::Verb),
     #[command(about = "Own a runs root and let its runs go on")]
     Serve(serve::Args),
+    #[command(about = "Show the configuration and where it comes from")]
+    #[command(subcommand)]
+    Config(config::Verb),
     #[command(about = "Watch a real run live through a kill -9, in a temporary root")]
     Demo(demo::Args),
     #[command(about = "Say what an error code or a label means")]
@@ -88,11 +96,23 @@ pub fn main() -> ExitCode {
         Err(e) => return failure::usage(&e, wants_json),
     };
     let json = cli.global.json;
-    let exit = guarded(|| Context::new(&cli.global).and_then(|c| dispatch(cli.noun, &c)));
+    let exit = guarded(|| context(&cli).and_then(|context| dispatch(cli.noun, &context)));
     match (exit, output::failure()) {
         (Err(failure), _) => failure.report(json),
         (Ok(_), Some(why)) => Failure::output(&why).report(json),
         (Ok(exit), None) => exit.code(),
+    }
+}
+
+/// What the verb gets. Whoever only reads about dormouse needs no configuration for it.
+fn context(cli: &Cli) -> Result<Context, Failure> {
+    match &cli.noun {
+        Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) => {
+            Context::unconfigured(&cli.global)
+        }
+        Noun::Config(config::Verb::Default(_)) => Context::unconfigured(&cli.global),
+        Noun::Serve(args) => Context::new(&cli.global, args.settings()),
+        _ => Context::new(&cli.global, Vec::new()),
     }
 }
 
@@ -128,6 +148,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Serve(args) => serve::run(&args, context),
+        Noun::Config(verb) => config::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),
         Noun::Explain(args) => explain::run(&args, context),
         Noun::Completions(args) => completions::run(&args, context),
@@ -140,22 +161,66 @@ fn host() -> ExitCode {
     done.map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
-/// `run:create` → `run create`: the first word that is no flag, when its noun is one of ours.
+/// `run:create` → `run create`: the first word that is neither an option nor the value of one, when
+/// its noun is one of ours.
 fn spell_out(args: Vec<OsString>) -> Vec<OsString> {
-    const NOUNS: &[&str] = &["run", "task", "journal", "breakpoint"];
+    let command = command();
+    let is_noun = |word: &str| command.find_subcommand(word).is_some();
     let mut out = Vec::with_capacity(args.len() + 1);
-    let mut done = false;
-    for (place, arg) in args.into_iter().enumerate() {
-        let split = arg.to_str().and_then(|word| word.split_once(':'));
-        if let Some((noun, verb)) =
-            split.filter(|(noun, _)| place > 0 && !done && NOUNS.contains(noun))
-        {
-            out.extend([noun.into(), verb.into()]);
-            done = true;
-        } else {
-            done |= arg.to_str().is_some_and(|word| NOUNS.contains(&word));
+    let mut args = args.into_iter();
+    out.extend(args.next());
+    while let Some(arg) = args.next() {
+        let word = arg.to_str().unwrap_or("");
+        if word.starts_with('-') {
+            let takes_value = takes_value(&command, word);
             out.push(arg);
+            out.extend(takes_value.then(|| args.next()).flatten());
+            continue;
+        }
+        match word.split_once(':').filter(|(noun, _)| is_noun(noun)) {
+            Some((noun, verb)) => out.extend([noun.into(), verb.into()]),
+            None => out.push(arg),
+        }
+        break;
+    }
+    out.extend(args);
+    out
+}
+
+/// Whether the word after this option belongs to it.
+fn takes_value(command: &clap::Command, word: &str) -> bool {
+    let Some(name) = word.strip_prefix("--").filter(|name| !name.contains('=')) else {
+        return false;
+    };
+    let named = |arg: &&clap::Arg| {
+        let aliases = arg.get_all_aliases().unwrap_or_default();
+        arg.get_long() == Some(name) || aliases.contains(&name)
+    };
+    command.get_arguments().find(named).is_some_and(|arg| arg.get_action().takes_values())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_alone_is_spelled_out() {
+        for (line, spelled) in [
+            ("run:create --run-id task:x", "run create --run-id task:x"),
+            ("--operator run:bob task:post r", "--operator run:bob task post r"),
+            ("--operator=run:bob run:list", "--operator=run:bob run list"),
+            ("--runs-dir run:x --json run:list", "--runs-dir run:x --json run list"),
+            ("--json run:list", "--json run list"),
+            ("explain run:create", "explain run:create"),
+            ("task post run:x e1", "task post run:x e1"),
+            ("nothing:x run:create", "nothing:x run:create"),
+            ("--operator", "--operator"),
+            ("", ""),
+        ] {
+            let words = |line: &str| -> Vec<OsString> {
+                ["dormouse"].into_iter().chain(line.split_whitespace()).map(Into::into).collect()
+            };
+            assert_eq!(spell_out(words(line)), words(spelled), "{line}");
         }
     }
-    out
 }

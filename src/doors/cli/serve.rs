@@ -3,73 +3,224 @@
 //! May not serve requests itself. Invariant: exit 0 means that every run directory is complete by
 //! itself.
 
-use tokio::signal::unix::{SignalKind, signal};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
 
-use super::context::Context;
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use sd_notify::NotifyState;
+use serde_json::json;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use super::context::{Context, Extra};
 use super::failure::{Exit, Failure};
 use super::output;
-use crate::daemon::logging::{self, FILTER_DEFAULT, Format};
-use crate::daemon::{Daemon, Options};
-use crate::doors::http;
+use crate::daemon::Daemon;
+use crate::doors::http::{self, tokens};
 use crate::ports::disk::socket::listen_for_owner;
+use crate::services::manager::Handle;
+use crate::shells::run_dir::root::SOCKET;
 
-/// Serve a runs root: own its runs and let them go on.
+/// Serve a runs root: own its runs, let them go on, and answer over a Unix socket.
+///
+/// Needs no configuration. SIGTERM and SIGINT finish what was begun, make every run directory
+/// complete and end; a second signal leaves at once, and the next start recovers.
 ///
 /// Example:
 ///   dormouse serve
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// What is logged, such as dormouse=debug
-    #[arg(long, env = "DORMOUSE_LOG", value_name = "FILTER", default_value = FILTER_DEFAULT)]
-    log: String,
-    /// What a log line looks like
-    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
-    log_format: LogFormat,
-    /// Send traces to this collector, such as http://127.0.0.1:4318
-    #[arg(long, value_name = "URL")]
-    otlp_endpoint: Option<String>,
+    /// Serve on this TCP address of this machine as well, such as 127.0.0.1:8080
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<String>,
+    /// For trying out: serve on 127.0.0.1:8080 and log more, as text. Tokens are needed all the same
+    #[arg(long)]
+    dev: bool,
 }
 
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
-enum LogFormat {
-    Text,
-    Json,
+/// Where `--dev` serves.
+const DEV_ADDRESS: &str = "127.0.0.1:8080";
+
+impl Args {
+    /// What these options set in the configuration.
+    pub(super) fn settings(&self) -> Extra {
+        let mut extra = Extra::new();
+        if self.dev {
+            extra.push(("http.listen", DEV_ADDRESS.to_owned(), "--dev"));
+            extra.push(("telemetry.log_format", "text".to_owned(), "--dev"));
+            extra.push(("telemetry.log_filter", "debug".to_owned(), "--dev"));
+        }
+        extra.extend(self.listen.clone().map(|address| ("http.listen", address, "--listen")));
+        extra
+    }
 }
 
-pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let format = match args.log_format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-    };
-    logging::init(format, &args.log)
-        .map_err(|e| Failure::usage(&e.to_string(), "give --log dormouse=info"))?;
-    let options = Options { otlp_endpoint: args.otlp_endpoint.clone(), ..Options::default() };
-    let daemon = Daemon::start(context.runs.clone(), options)?;
-    let place = context.runs.root.join(".dormouse/socket");
-    let unusable = |e: std::io::Error| {
-        Failure::usage(&format!("cannot serve on {}: {e}", place.display()), "")
-    };
-    let _ = context.runs.disk.open_dir(&context.runs.root.join(".dormouse")).map(|dir| {
-        // Whoever left it is gone: the root is ours.
-        let _ = dir.unlink("socket");
-    });
-    let socket = listen_for_owner(&place).map_err(unusable)?;
-    output::remark(&format!("runs     {}", context.runs.root.display()));
-    output::remark(&format!("socket   {}", place.display()));
-    output::remark("next: dormouse run create --entry FILE");
+pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
+    raise_descriptors();
+    if context.runs.disk.effective_uid() == 0 {
+        output::remark("warning: running as root; whoever may ask this daemon acts as root");
+    }
+    let failed = |e: io::Error| Failure::usage(&format!("the daemon cannot begin: {e}"), "");
     let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(unusable)?;
-    let handle = daemon.handle();
-    runtime
-        .block_on(async {
-            let mut terminate = signal(SignalKind::terminate())?;
-            let mut interrupt = signal(SignalKind::interrupt())?;
-            let stop = async move {
-                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            };
-            http::serve(http::Options::new(handle, daemon.exposition(), socket), stop).await
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    // Before anything is opened: a signal that comes early is a stop like any.
+    let stop = listen_to_signals(&runtime).map_err(failed)?;
+    let done = serve(context, &runtime, stop);
+    // Whatever still runs there is bounded by nothing; the process ends.
+    runtime.shutdown_background();
+    done.map(|()| Exit::Done)
+}
+
+fn serve(
+    context: &Context,
+    runtime: &Runtime,
+    stop: oneshot::Receiver<()>,
+) -> Result<(), Failure> {
+    let daemon = Daemon::start(&context.runs, &context.config)?;
+    let place = context.meta().join(SOCKET);
+    remove_socket(context);
+    let socket = listen_for_owner(&place).map_err(|e| unusable(&place, &e))?;
+    let options = door(context, daemon.handle(), socket)?;
+    announce(context, &place, options.tcp.as_ref());
+    // Nobody may be listening.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+    watchdog(runtime);
+    let drain = Duration::from_millis(context.config.drain_timeout_ms);
+    let (first, draining) = oneshot::channel();
+    let stopping = async move {
+        // Whether a signal came or its listener is gone: this ends.
+        let _ = stop.await;
+        let _ = first.send(());
+    };
+    runtime.block_on(async {
+        let serving = http::serve(options, stopping);
+        let finish = async {
+            serving.await.map_err(|e| unusable(&place, &e))?;
+            remove_socket(context);
+            let settled = tokio::task::spawn_blocking(move || daemon.stop()).await;
+            settled.map_err(|e| unusable(&place, &io::Error::other(e)))??;
+            Ok(())
+        };
+        let late = async {
+            let _ = draining.await;
+            tokio::time::sleep(drain).await;
+        };
+        tokio::select! { done = finish => done, () = late => Err(drained(drain)) }
+    })
+}
+
+/// The HTTP door, as it is configured.
+fn door(
+    context: &Context,
+    handle: Handle,
+    socket: std::os::unix::net::UnixListener,
+) -> Result<http::Options, Failure> {
+    let (runs, asked) = (&context.runs, &context.config.http);
+    let listen = |address| {
+        http::listen(address, false).map_err(|e| {
+            let what = format!("cannot listen on {address}: {e}");
+            let next = vec!["give --listen another address; port 0 takes a free one".to_owned()];
+            Failure { exit: Exit::Conflict, code: "address_unusable".into(), what, next }
         })
-        .map_err(unusable)?;
-    daemon.stop()?;
-    Ok(Exit::Done)
+    };
+    Ok(http::Options {
+        tcp: asked.listen.map(listen).transpose()?,
+        tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
+        allowed_hosts: asked.allowed_hosts.clone(),
+        allowed_origins: asked.allowed_origins.clone(),
+        body_bytes_max: asked.body_bytes_max,
+        ..http::Options::new(handle, socket)
+    })
+}
+
+/// Whoever left a socket there is gone: the root is ours. A client that finds none knows that no
+/// daemon answers.
+fn remove_socket(context: &Context) {
+    let meta = context.runs.disk.open_dir(&context.meta());
+    let _ = meta.and_then(|meta| meta.unlink(SOCKET));
+}
+
+fn unusable(place: &Path, error: &io::Error) -> Failure {
+    let what = format!("cannot serve on {}: {error}", place.display());
+    let next = match error.kind() {
+        io::ErrorKind::InvalidInput => "the path of a socket is short; give a shorter --runs-root",
+        _ => "see that the directory may be written and has room",
+    };
+    let next = vec![next.to_owned()];
+    Failure { exit: Exit::Storage, code: "socket_unusable".into(), what, next }
+}
+
+fn drained(drain: Duration) -> Failure {
+    let drain = humantime::format_duration(drain);
+    let what = format!("what was begun was not finished within {drain} (drain_timeout)");
+    let next = vec!["nothing acknowledged is lost; the next start recovers".to_owned()];
+    Failure { exit: Exit::No, code: "drain_timeout".into(), what, next }
+}
+
+fn announce(context: &Context, socket: &Path, tcp: Option<&std::net::TcpListener>) {
+    let root = &context.runs.root;
+    let pid = std::process::id();
+    let address = tcp.and_then(|tcp| tcp.local_addr().ok());
+    if context.json {
+        return output::json(&json!({
+            "ready": true, "pid": pid, "version": env!("CARGO_PKG_VERSION"),
+            "runsRoot": root, "socket": socket, "listen": address,
+        }));
+    }
+    output::remark(&format!("dormouse {} serves, pid {pid}", env!("CARGO_PKG_VERSION")));
+    output::remark(&format!("  runs    {}", root.display()));
+    output::remark(&format!("  socket  {}", socket.display()));
+    if let Some(address) = address {
+        output::remark(&format!("  http    http://{address}, with a token"));
+        output::remark("next: dormouse token create NAME");
+    }
+    output::remark("next: dormouse run create --entry FILE");
+    output::remark("ready");
+}
+
+/// The first signal asks for an orderly end; a second one leaves at once.
+fn listen_to_signals(runtime: &Runtime) -> io::Result<oneshot::Receiver<()>> {
+    let _inside = runtime.enter();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // With a handler, a file beyond its limit is an error of the write instead of the end.
+    let beyond_limit = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()))?;
+    let (send, stop) = oneshot::channel();
+    runtime.spawn(async move {
+        let _kept = beyond_limit;
+        let mut send = Some(send);
+        loop {
+            let code = tokio::select! {
+                _ = terminate.recv() => 128 + Signal::TERM.as_raw(),
+                _ = interrupt.recv() => 128 + Signal::INT.as_raw(),
+            };
+            let Some(send) = send.take() else { std::process::exit(code) };
+            let _ = sd_notify::notify(&[NotifyState::Stopping]);
+            output::remark("stopping: finishing what was begun; a second signal leaves at once");
+            // Whoever is gone has stopped already.
+            let _ = send.send(());
+        }
+    });
+    Ok(stop)
+}
+
+/// Tells the service manager that this process lives, if it wants to know.
+fn watchdog(runtime: &Runtime) {
+    let Some(every) = sd_notify::watchdog_enabled() else { return };
+    runtime.spawn(async move {
+        let mut tick = tokio::time::interval((every / 2).max(Duration::from_millis(1)));
+        loop {
+            tick.tick().await;
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+    });
+}
+
+/// Many runs keep many files open.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // As many as there were is enough to begin with.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

@@ -225,9 +225,15 @@ struct Outcome {
     /// What the task printed
     #[schema(nullable = false)]
     stdout: Option<String>,
+    /// Run-relative file that holds it already
+    #[schema(nullable = false)]
+    stdout_ref: Option<String>,
     /// What it printed as errors
     #[schema(nullable = false)]
     stderr: Option<String>,
+    /// Run-relative file that holds it already
+    #[schema(nullable = false)]
+    stderr_ref: Option<String>,
     /// When the work began
     #[schema(nullable = false, format = DateTime)]
     started_at: Option<String>,
@@ -306,7 +312,11 @@ impl Outcome {
             stack: None,
             data: None,
         };
-        let printed = |text: String| Output::Content(text.into_bytes());
+        let printed = |text: Option<String>, file: Option<String>| match (text, file) {
+            (Some(_), Some(_)) => Err(Problem::bad_request("give a text or its file, not both")),
+            (Some(text), None) => Ok(Some(Output::Content(text.into_bytes()))),
+            (None, file) => Ok(file.map(Output::Reference)),
+        };
         Ok(Posting {
             effect,
             status: if ok { Status::Ok } else { Status::Error },
@@ -314,8 +324,8 @@ impl Outcome {
             error: if ok { None } else { Some(error.unwrap_or_else(plain)) },
             epoch: self.epoch.map(Epoch),
             invocation_key: self.invocation_key,
-            stdout: self.stdout.map(printed),
-            stderr: self.stderr.map(printed),
+            stdout: printed(self.stdout, self.stdout_ref)?,
+            stderr: printed(self.stderr, self.stderr_ref)?,
             started_at: self.started_at,
             finished_at: self.finished_at,
             metadata: self.metadata,

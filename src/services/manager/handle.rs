@@ -142,6 +142,13 @@ impl Handle {
         answer.await.map_err(|_| gone())
     }
 
+    /// Lets a run go on that the index had forgotten.
+    pub fn wake(&self, run: &RunId) {
+        let run = run.clone();
+        // A manager that is gone wakes nobody, and the next one looks for itself.
+        let _ = self.send(Message::Look(Box::new(move |manager| manager.wake(&run))));
+    }
+
     /// Shows how far the durable journal of a run goes, from now on.
     #[must_use]
     pub fn follow(&self, run: &RunId) -> watch::Receiver<Seq> {

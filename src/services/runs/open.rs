@@ -69,7 +69,7 @@ impl Runs {
     /// The same for a directory that was found already, by a command that may hold the root.
     pub(super) fn open_dir(&self, dir: RunDir, root: Option<Arc<Root>>) -> Result<OpenRun> {
         let root = match root {
-            None if dir.in_root() => Some(Arc::new(self.open_root_of(&dir)?)),
+            None if dir.in_root() => Some(self.open_root_of(&dir)?),
             other => other,
         };
         let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;
@@ -103,10 +103,14 @@ impl Runs {
     }
 
     /// Opens the root that a run directory stands in, shared.
-    fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
+    fn open_root_of(&self, dir: &RunDir) -> Result<Arc<Root>> {
         let mut runs = self.clone();
         // The path may be relative, or end in a dot.
         if let Some(above) = self.disk.canonicalize(dir.path())?.parent() {
+            // Another root than the one that is held is opened like any.
+            if runs.owned.is_some() && self.disk.canonicalize(&self.root)? != above {
+                runs.owned = None;
+            }
             above.clone_into(&mut runs.root);
         }
         runs.open_root(false)

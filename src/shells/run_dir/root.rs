@@ -23,6 +23,8 @@ use std::sync::Arc;
 pub const META: &str = ".dormouse";
 /// Name of the root's lock file.
 pub const ROOT_LOCK: &str = "root.lock";
+/// Name of the socket that a daemon answers on, in the root's own directory.
+pub const SOCKET: &str = "socket";
 
 /// Marks of runs that were written without a daemon, in the root's own directory.
 pub(super) const TOUCHED: &str = "touched";
@@ -126,9 +128,11 @@ pub struct Options {
     pub wait_ms: u64,
     /// A filesystem type that is accepted although its promises are unknown.
     pub allow_fs: Option<String>,
+    /// Hold it alone, as a daemon does.
+    pub alone: bool,
 }
 
-/// A runs root, held together with other direct commands: no daemon runs meanwhile.
+/// A runs root that is held: together with other direct commands, or alone by a daemon.
 #[derive(Debug)]
 pub struct Root {
     view: RootView,
@@ -136,7 +140,7 @@ pub struct Root {
     _lock: Guard,
 }
 
-/// Keeps daemons off a root while it lives.
+/// Keeps daemons off a root while it lives, and everybody else when it is a daemon's own.
 #[derive(Debug)]
 pub struct Guard(#[allow(dead_code, reason = "held, not used")] Held);
 
@@ -144,7 +148,7 @@ pub struct Guard(#[allow(dead_code, reason = "held, not used")] Held);
 /// was opened by its path may be written only while no daemon owns it.
 pub fn guard(run: &RunDir, wait_ms: u64, clock: &dyn Clock) -> Result<Option<Guard>, Error> {
     let Some(meta) = run.root() else { return Ok(None) };
-    let (guard, json) = hold(meta, wait_ms, clock, &**run.disk())?;
+    let (guard, json) = hold(meta, Lock::Shared, wait_ms, clock, &**run.disk())?;
     match json {
         Some(json) if json.state == RootState::Open => {
             Err(Error::NeedsRecovery(meta.path().to_owned()))
@@ -155,11 +159,12 @@ pub fn guard(run: &RunDir, wait_ms: u64, clock: &dyn Clock) -> Result<Option<Gua
 
 fn hold(
     meta: &Arc<dyn Dir>,
+    lock: Lock,
     wait_ms: u64,
     clock: &dyn Clock,
     disk: &dyn Disk,
 ) -> Result<(Guard, Option<RootJson>), Error> {
-    let lock = lock::take(meta, ROOT_LOCK, Lock::Shared, wait_ms, clock, disk)?;
+    let lock = lock::take(meta, ROOT_LOCK, lock, wait_ms, clock, disk)?;
     Ok((Guard(lock), read_root_json(&**meta)?))
 }
 
@@ -306,7 +311,7 @@ fn split(path: &Path) -> Option<(PathBuf, String)> {
 }
 
 impl Root {
-    /// Opens a root for direct commands, making it if asked to.
+    /// Opens a root for direct commands or a daemon, making it if asked to.
     pub fn open(
         disk: &Arc<dyn Disk>,
         path: &Path,
@@ -319,7 +324,8 @@ impl Root {
         let mut view = RootView::open(disk, path)?;
         view.check_place(options)?;
         let meta = view.dir.ensure_dir(META)?;
-        let (lock, json) = hold(&meta, options.wait_ms, clock, &**disk)?;
+        let lock = if options.alone { Lock::Exclusive } else { Lock::Shared };
+        let (lock, json) = hold(&meta, lock, options.wait_ms, clock, &**disk)?;
         view.meta = Some(Arc::clone(&meta));
         let json = match json {
             Some(json) => json,

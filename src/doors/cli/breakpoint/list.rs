@@ -1,6 +1,7 @@
 //! `breakpoint list`: what waits for a person, in one run or in all.
 //!
-//! May not lock or write. Invariant: only open breakpoints of open runs are listed.
+//! May not lock or write. Invariant: only open breakpoints of open runs are listed; a run that
+//! cannot be read hides no other.
 
 use serde_json::{Value, json};
 
@@ -23,7 +24,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         collect(&context.runs.look(run)?, &mut found);
     } else {
         for entry in context.runs.list()?.into_iter().filter(|e| e.problem.is_none()) {
-            collect(&context.runs.look(entry.run_id.as_str())?, &mut found);
+            // It could be read a moment ago; `run list` says what is wrong with it now.
+            match context.runs.look(entry.run_id.as_str()) {
+                Ok(seen) => collect(&seen, &mut found),
+                Err(e) => output::remark(&format!("run {} is left out: {e}", entry.run_id)),
+            }
         }
     }
     if context.json {

@@ -62,7 +62,6 @@ fn answer(args: &AnswerArgs, approved: bool, context: &Context) -> Result<Exit, 
         let run = seen.dir.id();
         return Err(Failure::usage(&what, &format!("dormouse task post {run} {id} --status ok")));
     }
-    let by = context.runs.by.trim_start_matches("operator:").to_owned();
     let mut value = json!({ "approved": approved });
     for (name, given) in
         [("response", &args.response), ("feedback", &args.feedback), ("option", &args.option)]
@@ -71,10 +70,10 @@ fn answer(args: &AnswerArgs, approved: bool, context: &Context) -> Result<Exit, 
             value[name] = json!(text);
         }
     }
-    value["respondedBy"] = json!(by);
+    value["respondedBy"] = json!(context.operator());
     let posting = Posting::ok(id, Json::of(&value));
-    let posted = context.runs.post(&args.target.run, posting)?;
-    super::task::post::report(context, &id.to_string(), &posted);
+    let posted = context.post(&args.target.run, &posting)?;
+    super::task::post::report(context, &posted);
     if !context.json {
         super::output::remark(&format!("next: dormouse run drive {}", args.target.run));
     }

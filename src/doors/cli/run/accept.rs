@@ -71,15 +71,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }
         return Ok(Exit::No);
     }
-    let reason = args.reason.clone();
-    let (seq, process) = context.runs.accept(&args.run.run, &source, &plan, reason)?;
+    let reason = args.reason.as_deref();
+    let done =
+        context.accept(&args.run.run, &source, plan, on_change, on_removed, reason)?;
     if context.json {
-        output::json(&json!({
-            "accepted": true, "seq": seq, "process": process, "decisions": plan.decisions,
-            "planDigest": plan.digest, "check": check::value(&plan.checked),
-        }));
+        output::json(&done);
     } else {
-        output::line(&format!("accepted as record {seq}; code {}", process.digest));
+        let digest = done["process"]["digest"].as_str().unwrap_or("-");
+        output::line(&format!("accepted as record {}; code {digest}", done["seq"]));
         output::remark(&format!("next: dormouse run drive {}", args.run.run));
     }
     Ok(Exit::Done)

@@ -4,8 +4,6 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
-
 use super::RunArg;
 use super::source::SourceArgs;
 use crate::doors::cli::context::Context;
@@ -36,21 +34,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let inputs = args.inputs.as_ref();
     let inputs =
         inputs.map(|path| input::json_file(&context.runs, "--inputs", path)).transpose()?;
-    let reason = args.reason.clone();
-    let (dir, process, previous) =
-        context.runs.assign(&args.run.run, &source, inputs, args.force, reason)?;
+    let reason = args.reason.as_deref();
+    let done = context.assign(&args.run.run, &source, inputs.as_ref(), args.force, reason)?;
     if context.json {
-        output::json(&json!({
-            "runId": dir.id(), "runDir": dir.path(), "entry": source.entry.path,
-            "processId": process.process_id,
-            "previousEntrypoint": previous.map(|p| json!({
-                "importPath": p.entry, "exportName": p.export_name,
-            })),
-            "assigned": true, "digest": process.digest,
-        }));
+        output::json(&done);
         return Ok(Exit::Done);
     }
-    output::line(&format!("run {} has process {}", dir.id(), process.process_id));
-    output::remark(&format!("next: dormouse run drive {}", dir.id()));
+    let text = |name: &str| done[name].as_str().unwrap_or("-").to_owned();
+    let id = text("runId");
+    output::line(&format!("run {id} has process {}", text("processId")));
+    output::remark(&format!("next: dormouse run drive {id}"));
     Ok(Exit::Done)
 }

@@ -21,6 +21,6 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let done = context.runs.cancel(&args.run.run, args.reason.clone(), args.now)?;
-    Ok(report(context, &args.run.run, "cancelling", &done))
+    let done = context.cancel(&args.run.run, args.reason.as_deref(), args.now)?;
+    Ok(report(context, &done))
 }

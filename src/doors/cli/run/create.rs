@@ -62,30 +62,24 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if args.dry_run {
         return dry_run(args, &new, context);
     }
-    let created = context.runs.create(&new)?;
-    output::warnings(&created.warnings);
-    let entry = created.process.as_ref().map_or("bare-run".to_owned(), |process| {
-        let export = process.export_name.as_ref().map_or(String::new(), |e| format!("#{e}"));
-        format!("process/{}{export}", process.entry)
-    });
-    let (id, path) = (created.dir.id(), created.dir.path());
+    let created = context.create(&new)?;
+    let warnings = created["warnings"].as_array().into_iter().flatten();
+    let warnings: Vec<String> = warnings.filter_map(|w| w.as_str().map(str::to_owned)).collect();
+    output::warnings(&warnings);
     if context.json {
-        output::json(&json!({
-            "runId": id, "runDir": path, "entry": entry,
-            "processId": created.process.as_ref().map(|p| &p.process_id),
-            "profile": created.process.as_ref().map(|p| p.api),
-            "digest": created.process.as_ref().map(|p| p.digest),
-            "existed": created.existed, "warnings": created.warnings,
-        }));
+        output::json(&created);
         return Ok(Exit::Done);
     }
-    let word = if created.existed { "exists" } else { "created" };
+    let text = |name: &str| created[name].as_str().unwrap_or("-").to_owned();
+    let id = text("runId");
+    let word = if created["existed"] == true { "exists" } else { "created" };
     output::line(&format!("{word} run {id}"));
-    output::line(&format!("  directory  {}", path.display()));
-    output::line(&format!("  entry      {entry}"));
-    let next = match created.process {
-        Some(_) => format!("dormouse run drive {id}"),
-        None => format!("dormouse run assign-process {id} --entry FILE"),
+    output::line(&format!("  directory  {}", text("runDir")));
+    output::line(&format!("  entry      {}", text("entry")));
+    let next = if created["processId"].is_null() {
+        format!("dormouse run assign-process {id} --entry FILE")
+    } else {
+        format!("dormouse run drive {id}")
     };
     output::remark(&format!("next: {next}"));
     Ok(Exit::Done)

@@ -2,14 +2,13 @@
 //!
 //! May not wait for anybody. Invariant: a second halt says what stands and appends nothing.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::RunArg;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
-use crate::services::runs::steer::{Done, FinalStatus};
-use crate::services::runs::view;
+use crate::services::runs::steer::FinalStatus;
 
 /// End a run from outside: everything pending is given up, the end is final.
 #[derive(Debug, clap::Args)]
@@ -48,35 +47,29 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }));
         return Ok(Exit::Done);
     }
-    let done = context.runs.halt(&args.run.run, &args.reason, as_)?;
-    let seen = context.runs.look(&args.run.run)?;
-    let event = seen.record(done.seq).map(|r| view::event(r));
+    let id = context.target(&args.run.run)?.id;
+    let done = context.halt(&args.run.run, &args.reason, as_)?;
     if context.json {
-        output::json(&json!({
-            "runDir": seen.dir.path(), "halted": true, "finalStatus": name, "reason": args.reason,
-            "completionProof": null,
-            "alreadyTerminal": done.repeat.then(|| event.as_ref().map(|e| e["type"].clone())),
-            "event": event,
-        }));
+        output::json(&done);
         return Ok(Exit::Done);
     }
-    let word = if done.repeat { "had ended already" } else { "halted" };
-    output::line(&format!("run {} {word}", seen.dir.id()));
+    let word = if done["alreadyTerminal"].is_null() { "halted" } else { "had ended already" };
+    output::line(&format!("run {id} {word}"));
     Ok(Exit::Done)
 }
 
 /// What a deed that appends one record prints.
-pub(super) fn report(context: &Context, run: &str, deed: &str, done: &Done) -> Exit {
-    let id = context.runs.find(run).map_or_else(|_| run.to_owned(), |dir| dir.id().to_string());
-    let run = id.as_str();
+pub(super) fn report(context: &Context, done: &Value) -> Exit {
     if context.json {
-        output::json(&json!({
-            "runId": run, "done": deed, "seq": done.seq, "repeat": done.repeat,
-        }));
-    } else if done.repeat {
-        output::line(&format!("run {run} is {deed} already (record {})", done.seq));
+        output::json(done);
+        return Exit::Done;
+    }
+    let text = |name: &str| done[name].as_str().unwrap_or("-");
+    let (run, deed, seq) = (text("runId"), text("done"), &done["seq"]);
+    if done["repeat"] == true {
+        output::line(&format!("run {run} is {deed} already (record {seq})"));
     } else {
-        output::line(&format!("run {run} {deed} (record {})", done.seq));
+        output::line(&format!("run {run} {deed} (record {seq})"));
         if !matches!(deed, "paused") {
             output::remark(&format!("next: dormouse run iterate {run}"));
         }

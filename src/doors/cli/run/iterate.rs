@@ -2,12 +2,20 @@
 //!
 //! May not wait for timers. Invariant: a run that waits is exit 0; one that ended badly is exit 1.
 
+use std::cell::Cell;
+
+use serde_json::{Value, json};
+
 use super::RunArg;
 use super::progress::Report;
 use crate::doors::cli::context::Context;
+use crate::doors::cli::deeds::path;
 use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::remote::Client;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
+use crate::ground::limits::CHILD_DEPTH_MAX;
+use crate::machines::effect::Wait;
 use crate::machines::replay::engine::Rest;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
@@ -33,15 +41,31 @@ pub(super) fn iterate(
     context: &Context,
     reference: &str,
 ) -> Result<(Report, Option<Timestamp>), Failure> {
-    let mut run = match context.runs.open(reference) {
-        Err(error @ Error::Damaged(_)) => return Ok((held(context, reference, error)?, None)),
-        other => other?,
+    let sleeps = Cell::new(None);
+    let direct = || {
+        let (report, until) = go_on(context, reference)?;
+        sleeps.set(until);
+        Ok(report)
     };
-    let progress = match run.go_on() {
-        Err(error @ Error::Damaged(_)) => {
-            run.close()?;
-            return Ok((held(context, reference, error)?, None));
+    let asked = |client: &Client, run: &str| {
+        let report = client.post(&path(run, "iterate"), &json!({}))?;
+        let waiting = report["status"] == "waiting" && report["reason"] != "paused";
+        sleeps.set(if waiting { sleep_of(context, reference, CHILD_DEPTH_MAX) } else { None });
+        Ok(report)
+    };
+    match context.deed(reference, direct, asked) {
+        Ok(value) => Ok((Report::of(value), sleeps.get())),
+        Err(damaged) if damaged.exit == Exit::Damaged => {
+            Ok((held(context, reference, damaged)?, None))
         }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// The same without a daemon.
+fn go_on(context: &Context, reference: &str) -> Result<(Value, Option<Timestamp>), Failure> {
+    let mut run = context.runs.open(reference)?;
+    let progress = match run.go_on() {
         Err(error) => return Err(run.close_failed(error).into()),
         Ok(progress) => progress,
     };
@@ -50,10 +74,21 @@ pub(super) fn iterate(
         run.close()?;
         return Err(bare(&id));
     }
-    let report = Report::of(run.report(&progress.rest)?);
+    let report = run.report(&progress.rest)?;
     run.close()?;
     let waiting = matches!(progress.rest, Rest::Waiting { .. });
     Ok((report, progress.sleeps_until.filter(|_| waiting)))
+}
+
+/// When the first sleep of a run or of its child runs ends, as their files say.
+fn sleep_of(context: &Context, reference: &str, depth: u32) -> Option<Timestamp> {
+    let seen = context.runs.look(reference).ok()?;
+    let sleeps = seen.state.open_effects().filter_map(|effect| match &effect.wait {
+        Wait::Sleep { target } => Some(*target),
+        Wait::Run(_) if depth > 0 => sleep_of(context, effect.target.as_deref()?, depth - 1),
+        _ => None,
+    });
+    sleeps.min()
 }
 
 /// The refusal of a run that has no process yet.
@@ -64,11 +99,11 @@ fn bare(id: &RunId) -> Failure {
 }
 
 /// A run that is damaged is held by that: said as a state, and as an error.
-fn held(context: &Context, reference: &str, error: Error) -> Result<Report, Failure> {
-    let report = Report::damaged(reference, &error);
-    if context.json {
-        Failure::from(error).report(true);
-        return Ok(report);
+fn held(context: &Context, reference: &str, damaged: Failure) -> Result<Report, Failure> {
+    if !context.json {
+        return Err(damaged);
     }
-    Err(error.into())
+    let report = Report::damaged(reference, &damaged);
+    damaged.report(true);
+    Ok(report)
 }

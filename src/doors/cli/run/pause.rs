@@ -15,6 +15,6 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let done = context.runs.pause(&args.run.run)?;
-    Ok(report(context, &args.run.run, "paused", &done))
+    let done = context.pause(&args.run.run)?;
+    Ok(report(context, &done))
 }

@@ -5,9 +5,9 @@
 use serde_json::{Value, json};
 
 use crate::doors::cli::context::Context;
-use crate::doors::cli::failure::Exit;
+use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
-use crate::services::runs::{Error, view};
+use crate::services::runs::view;
 
 /// What `iterate` and `drive` say about a run.
 pub(crate) struct Report {
@@ -25,10 +25,10 @@ impl Report {
     }
 
     /// The report of a run whose files are damaged: it is held by what opening found.
-    pub(crate) fn damaged(run_id: &str, error: &Error) -> Self {
+    pub(crate) fn damaged(run_id: &str, damage: &Failure) -> Self {
         let value = json!({
             "iteration": 0, "iterationCount": 0, "status": "held", "action": "none",
-            "reason": "damaged", "case": error.trouble().code, "why": error.trouble().what,
+            "reason": "damaged", "case": damage.code, "why": damage.what,
             "count": 0, "nextActions": [], "output": null,
             "metadata": { "runId": run_id },
         });

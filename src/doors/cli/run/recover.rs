@@ -29,8 +29,8 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let patch = args.patch_effect.as_deref().map(parse).transpose()?;
-    let done = context.runs.recover(&args.run.run, patch, args.reason.clone())?;
-    Ok(report(context, &args.run.run, "recovered", &done))
+    let done = context.recover(&args.run.run, patch, args.reason.as_deref())?;
+    Ok(report(context, &done))
 }
 
 /// `e0003:a.b=JSON`.

@@ -18,6 +18,6 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let done = context.runs.resume(&args.run.run, args.reason.clone())?;
-    Ok(report(context, &args.run.run, "resumed", &done))
+    let done = context.resume(&args.run.run, args.reason.as_deref())?;
+    Ok(report(context, &done))
 }

@@ -51,6 +51,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         signal_id: args.signal_id.clone(),
         payload,
     };
-    let done = context.runs.signal(&args.run.run, signal)?;
-    Ok(report(context, &args.run.run, "signalled", &done))
+    let done = context.signal(&args.run.run, &signal)?;
+    Ok(report(context, &done))
 }

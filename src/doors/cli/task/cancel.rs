@@ -2,8 +2,6 @@
 //!
 //! May not stop what is being executed. Invariant: a second cancel says what stands.
 
-use serde_json::json;
-
 use super::EffectArg;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
@@ -21,14 +19,11 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let id = args.target.id()?;
-    let seq = context.runs.cancel_effect(&args.target.run, id, args.reason.clone())?;
+    let done = context.cancel_effect(&args.target.run, id, args.reason.as_deref())?;
     if context.json {
-        output::json(&json!({
-            "effectId": id, "status": "cancelled", "resultRef": format!("tasks/{id}/result.json"),
-            "seq": seq,
-        }));
+        output::json(&done);
     } else {
-        output::line(&format!("effect {id} is cancelled (record {seq})"));
+        output::line(&format!("effect {id} is cancelled (record {})", done["seq"]));
     }
     Ok(Exit::Done)
 }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{EffectArg, unknown_effect};
 use crate::codecs::event::{ErrorInfo, Status};
@@ -14,7 +14,7 @@ use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::{input, output};
 use crate::ground::id::Epoch;
 use crate::ground::limits::JSON_DEPTH_MAX;
-use crate::services::runs::post::{Output, Posted, Posting};
+use crate::services::runs::post::{Output, Posting};
 use crate::shells::run_dir::dir::RunDir;
 
 /// Post the outcome of an effect. The run takes it in when it goes on.
@@ -100,39 +100,26 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }));
         return Ok(Exit::Done);
     }
-    let id = posting.effect;
-    let posted = context.runs.post(&args.target.run, posting)?;
-    report(context, &id.to_string(), &posted);
+    let posted = context.post(&args.target.run, &posting)?;
+    report(context, &posted);
     Ok(Exit::Done)
 }
 
 /// What a post prints; shared with the breakpoint verbs.
-pub(in crate::doors::cli) fn report(context: &Context, effect: &str, posted: &Posted) {
-    if !context.json {
-        output::warnings(&posted.warnings);
-        let word = if posted.repeat { "stands already" } else { "is posted" };
-        let status = if posted.status == Status::Ok { "ok" } else { "error" };
-        output::line(&format!(
-            "outcome {status} of effect {effect} {word} (record {})",
-            posted.seq
-        ));
-        if posted.normalised_shell_failure {
-            output::remark("the error of a shell task is stored as a value with success: false");
-        }
-        return;
+pub(in crate::doors::cli) fn report(context: &Context, posted: &Value) {
+    if context.json {
+        return output::json(posted);
     }
-    output::json(&json!({
-        "status": posted.status, "normalizedShellFailure": posted.normalised_shell_failure,
-        "committed": {
-            "resultRef": posted.result_ref, "stdoutRef": posted.stdout_ref,
-            "stderrRef": posted.stderr_ref, "startedAt": posted.started_at,
-            "finishedAt": posted.finished_at,
-        },
-        "stdoutRef": posted.stdout_ref, "stderrRef": posted.stderr_ref,
-        "resultRef": posted.result_ref,
-        "effectId": effect, "repeat": posted.repeat, "seq": posted.seq,
-        "warnings": posted.warnings,
-    }));
+    let warnings = posted["warnings"].as_array().into_iter().flatten();
+    let warnings: Vec<String> = warnings.filter_map(|w| w.as_str().map(str::to_owned)).collect();
+    output::warnings(&warnings);
+    let text = |name: &str| posted[name].as_str().unwrap_or("-");
+    let word = if posted["repeat"] == true { "stands already" } else { "is posted" };
+    let (status, effect, seq) = (text("status"), text("effectId"), &posted["seq"]);
+    output::line(&format!("outcome {status} of effect {effect} {word} (record {seq})"));
+    if posted["normalizedShellFailure"] == true {
+        output::remark("the error of a shell task is stored as a value with success: false");
+    }
 }
 
 fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {

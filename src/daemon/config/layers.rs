@@ -1,0 +1,224 @@
+//! The layers of the configuration: defaults, a file, the environment, options; a later one wins.
+//!
+//! May not know what a key is for. Invariant: every key has one value with one origin; a word that
+//! no key has is an error, never ignored.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{KEYS, Key, Kind, Value};
+use crate::ports::disk::{self, Disk};
+
+/// Largest configuration file.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The compiled-in file.
+    Default,
+    /// A line of a file.
+    File(PathBuf, usize),
+    /// An environment variable.
+    Variable(String),
+    /// An option of the command line.
+    Option(&'static str),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File(path, line) => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "${name}"),
+            Self::Option(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Name another file, or mend its permissions.
+    #[error("the configuration file {} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: disk::Error,
+    },
+    /// Mend the text.
+    #[error("{origin} is not TOML: {why}")]
+    Syntax {
+        /// Where.
+        origin: Origin,
+        /// What is wrong.
+        why: String,
+    },
+    /// Mend the name.
+    #[error("{origin}: there is no key {name}")]
+    UnknownKey {
+        /// Where.
+        origin: Origin,
+        /// The name.
+        name: String,
+        /// The one that was probably meant.
+        near: Option<&'static str>,
+    },
+    /// Mend the value.
+    #[error("{origin}: {name} = {value} is not allowed; it is {allowed}")]
+    Value {
+        /// Where.
+        origin: Origin,
+        /// The key.
+        name: String,
+        /// What it was to be.
+        value: String,
+        /// What it may be.
+        allowed: String,
+    },
+}
+
+/// The value of every key, and where it comes from.
+#[derive(Debug, Clone)]
+pub struct Settings(BTreeMap<&'static str, (Value, Origin)>);
+
+impl Settings {
+    /// What the compiled-in file says.
+    pub(super) fn defaults(text: &str) -> Self {
+        let mut settings = Self(BTreeMap::new());
+        let read = settings.take_text(text, |_| Origin::Default);
+        debug_assert!(read.is_ok(), "{read:?}");
+        settings
+    }
+
+    /// Takes a file over.
+    pub(super) fn take_file(&mut self, disk: &dyn Disk, path: &Path) -> Result<(), Error> {
+        let bytes = disk
+            .read_user_file(path, FILE_BYTES_MAX)
+            .map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+        let origin = |line| Origin::File(path.to_owned(), line);
+        let text = String::from_utf8(bytes)
+            .map_err(|e| Error::Syntax { origin: origin(1), why: e.to_string() })?;
+        self.take_text(&text, origin)
+    }
+
+    /// Takes what the environment has over.
+    pub(super) fn take_variables(
+        &mut self,
+        variable: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<(), Error> {
+        // The root's variable is the option's: there it may be relative.
+        for key in KEYS.iter().filter(|key| key.name != "runs_root") {
+            let name = key.variable();
+            if let Some(text) = variable(&name) {
+                self.take(key, &text, Origin::Variable(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one value over, as a text.
+    pub(super) fn take(&mut self, key: &Key, text: &str, origin: Origin) -> Result<(), Error> {
+        let value = key.kind.read(text).ok_or_else(|| wrong(key, &format!("{text:?}"), &origin))?;
+        self.0.insert(key.name, (value, origin));
+        Ok(())
+    }
+
+    fn take_text(&mut self, text: &str, origin: impl Fn(usize) -> Origin) -> Result<(), Error> {
+        let line = |at: usize| text.get(..at).map_or(1, |before| before.matches('\n').count() + 1);
+        let table = DeTable::parse(text).map_err(|e| Error::Syntax {
+            origin: origin(e.span().map_or(1, |span| line(span.start))),
+            why: e.message().replace('\n', "; "),
+        })?;
+        let at = |spanned: &Spanned<std::borrow::Cow<'_, str>>| origin(line(spanned.span().start));
+        for (name, value) in table.get_ref() {
+            match value.get_ref() {
+                DeValue::Table(section) if Key::named(name.get_ref()).is_none() => {
+                    for (inner, value) in section {
+                        let whole = format!("{}.{}", name.get_ref(), inner.get_ref());
+                        self.take_value(&whole, value.get_ref(), at(inner))?;
+                    }
+                    self.known_section(name.get_ref(), &at(name))?;
+                }
+                value => self.take_value(name.get_ref(), value, at(name))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// An empty section of a wrong name is a mistake as well.
+    fn known_section(&self, name: &str, origin: &Origin) -> Result<(), Error> {
+        let begins = |key: &Key| key.name.strip_prefix(name).is_some_and(|r| r.starts_with('.'));
+        if KEYS.iter().any(begins) {
+            return Ok(());
+        }
+        Err(Error::UnknownKey { origin: origin.clone(), name: name.to_owned(), near: None })
+    }
+
+    fn take_value(&mut self, name: &str, value: &DeValue<'_>, at: Origin) -> Result<(), Error> {
+        let Some(key) = Key::named(name) else {
+            let near = Key::near(name);
+            return Err(Error::UnknownKey { origin: at, name: name.to_owned(), near });
+        };
+        let read = of_toml(&key.kind, value).ok_or_else(|| wrong(key, &shown(value), &at))?;
+        self.0.insert(key.name, (read, at));
+        Ok(())
+    }
+
+    /// The value of a key.
+    pub(super) fn get(&self, name: &str) -> &Value {
+        self.0.get(name).map_or_else(|| unreachable!("{name} has a default"), |(value, _)| value)
+    }
+
+    /// Every key as (name, value as one would write it, origin), in the order of the default file.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, String, &Origin)> {
+        let row = |key: &'static Key| {
+            self.0.get(key.name).map(|(value, at)| (key.name, key.kind.print(value), at))
+        };
+        KEYS.iter().filter_map(row).collect()
+    }
+}
+
+fn wrong(key: &Key, value: &str, origin: &Origin) -> Error {
+    Error::Value {
+        origin: origin.clone(),
+        name: key.name.to_owned(),
+        value: value.to_owned(),
+        allowed: key.kind.allowed(),
+    }
+}
+
+fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
+    match (kind, value) {
+        (Kind::Bytes(..) | Kind::Count(..), DeValue::Integer(n)) if n.radix() == 10 => {
+            kind.read(n.as_str())
+        }
+        (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
+        (Kind::Words, DeValue::Array(items)) => {
+            let words = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
+            words.collect::<Option<_>>().map(Value::Words)
+        }
+        (Kind::Count(..) | Kind::Switch | Kind::Words, _) => None,
+        (kind, DeValue::String(text)) => kind.read(text),
+        _ => None,
+    }
+}
+
+/// A value of a file, for the message about it.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("{text:?}"),
+        DeValue::Integer(n) => n.as_str().to_owned(),
+        DeValue::Boolean(on) => on.to_string(),
+        DeValue::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| shown(item.get_ref())).collect();
+            format!("[{}]", items.join(", "))
+        }
+        other => format!("({})", other.type_str()),
+    }
+}

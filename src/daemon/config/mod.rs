@@ -1,0 +1,382 @@
+//! The configuration: every key with its value, read once, before anything is opened.
+//!
+//! May not know who uses a value. Invariant: a [`Config`] holds values within the bounds of their
+//! keys; whatever is wrong is an error that names where, what, and what is allowed.
+
+mod keys;
+mod layers;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::ports::disk::Disk;
+
+pub use keys::{KEYS, Key, Value};
+pub use layers::{Error, Origin, Settings};
+
+/// The default file: every key with its default and what it is for.
+pub const DEFAULT: &str = include_str!("../default.toml");
+
+/// Everything a daemon can be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where runs are kept, if that is configured.
+    pub runs_root: Option<PathBuf>,
+    /// How long stopping may take.
+    pub drain_timeout_ms: u64,
+    /// The HTTP door.
+    pub http: Http,
+    /// The commit log.
+    pub log: Log,
+    /// Settling.
+    pub settle: Settle,
+    /// Free space below which new work is refused.
+    pub disk_free_bytes_min: u64,
+    /// Process hosts.
+    pub hosts: Hosts,
+    /// Runs kept in memory.
+    pub runs: Loaded,
+    /// Runs a second that are audited.
+    pub audit_rate: u64,
+    /// Logs and traces.
+    pub telemetry: Telemetry,
+    /// The inbox.
+    pub inbox: Inbox,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// A TCP address besides the Unix socket.
+    pub listen: Option<SocketAddr>,
+    /// Names that requests over TCP may use for this machine.
+    pub allowed_hosts: Vec<String>,
+    /// Web pages whose scripts may ask.
+    pub allowed_origins: Vec<String>,
+    /// Where tokens are kept, if not in the root.
+    pub tokens_file: Option<PathBuf>,
+    /// Largest request.
+    pub body_bytes_max: usize,
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Size of a segment.
+    pub segment_bytes: u64,
+    /// Most bytes of a batch.
+    pub batch_bytes_max: u64,
+    /// Most records of a batch.
+    pub batch_records_max: u64,
+    /// Most records that wait.
+    pub queue_records_max: u64,
+    /// Most bytes that wait.
+    pub queue_bytes_max: u64,
+    /// Quiet time before a mark.
+    pub mark_after_ms: u64,
+    /// Most bytes that are not settled.
+    pub unsettled_bytes_max: u64,
+    /// Kept for outcomes.
+    pub reserve_bytes: u64,
+    /// Quiet time before the log is emptied.
+    pub idle_rotate_ms: u64,
+}
+
+/// `[settle]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settle {
+    /// Quiet time of a run before it is settled.
+    pub idle_ms: u64,
+    /// Longest time unsettled.
+    pub max_age_ms: u64,
+    /// Journals synced at a time.
+    pub threads: usize,
+}
+
+/// `[hosts]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts {
+    /// Child processes.
+    pub children: usize,
+    /// Memory of all warm instances.
+    pub memory_bytes_max: u64,
+    /// Memory of one instance.
+    pub heap_bytes_max: u64,
+    /// CPU time of one turn.
+    pub turn_cpu_max_ms: u64,
+}
+
+/// `[runs]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Runs in memory.
+    pub loaded_max: usize,
+    /// What they may take there.
+    pub loaded_bytes_max: u64,
+}
+
+/// `[telemetry]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Telemetry {
+    /// Log lines are JSON.
+    pub log_json: bool,
+    /// Which log lines.
+    pub log_filter: String,
+    /// Where traces go, if anywhere.
+    pub otlp_endpoint: Option<String>,
+}
+
+/// `[inbox]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inbox {
+    /// Files there are taken in.
+    pub enabled: bool,
+    /// How often it is looked through.
+    pub scan_every_ms: u64,
+}
+
+/// What a command was given.
+pub struct Given<'a> {
+    /// The file that was named.
+    pub file: Option<PathBuf>,
+    /// The environment.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Options: key, value, name of the option.
+    pub options: Vec<(&'static str, String, &'static str)>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self::defaults(DEFAULT)
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::of(&Settings::default(), None)
+    }
+}
+
+impl Config {
+    /// Reads the file that counts, the environment and the options.
+    pub fn load(disk: &dyn Disk, given: &Given<'_>) -> Result<(Self, Settings), Error> {
+        let set = |name: &str| (given.variable)(name).filter(|value| !value.is_empty());
+        let home = set("HOME").map(PathBuf::from);
+        let mut settings = Settings::default();
+        if let Some(named) = &given.file {
+            settings.take_file(disk, named)?;
+        } else {
+            let above = set("XDG_CONFIG_HOME").map(PathBuf::from);
+            let above = above.or_else(|| home.as_ref().map(|home| home.join(".config")));
+            let found = above.map(|above| above.join("dormouse/config.toml"));
+            match found.map(|path| settings.take_file(disk, &path)) {
+                Some(Err(Error::Unreadable { source, .. })) if source.is_not_found() => {}
+                Some(other) => other?,
+                None => {}
+            }
+        }
+        settings.take_variables(given.variable)?;
+        for (name, text, option) in &given.options {
+            if let Some(key) = Key::named(name) {
+                settings.take(key, text, Origin::Option(option))?;
+            }
+        }
+        Ok((Self::of(&settings, home.as_ref()), settings))
+    }
+
+    fn of(settings: &Settings, home: Option<&PathBuf>) -> Self {
+        let bytes = |name: &str| number(settings, name);
+        let count = |name: &str| usize::try_from(number(settings, name)).unwrap_or(usize::MAX);
+        let words = |name: &str| match settings.get(name) {
+            Value::Words(words) => words.clone(),
+            _ => Vec::new(),
+        };
+        let text = |name: &str| match settings.get(name) {
+            Value::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            _ => None,
+        };
+        let path = |name: &str| text(name).map(|text| at_home(&text, home));
+        Self {
+            runs_root: path("runs_root"),
+            drain_timeout_ms: bytes("drain_timeout"),
+            http: Http {
+                listen: text("http.listen").and_then(|address| address.parse().ok()),
+                allowed_hosts: words("http.allowed_hosts"),
+                allowed_origins: words("http.allowed_origins"),
+                tokens_file: path("http.tokens_file"),
+                body_bytes_max: count("http.body_bytes_max"),
+            },
+            log: log(settings),
+            settle: Settle {
+                idle_ms: bytes("settle.idle"),
+                max_age_ms: bytes("settle.max_age"),
+                threads: count("settle.threads"),
+            },
+            disk_free_bytes_min: bytes("disk.free_min"),
+            hosts: Hosts {
+                children: count("hosts.children"),
+                memory_bytes_max: bytes("hosts.memory_bytes_max"),
+                heap_bytes_max: bytes("hosts.heap_bytes_max"),
+                turn_cpu_max_ms: bytes("hosts.turn_cpu_max"),
+            },
+            runs: Loaded {
+                loaded_max: count("runs.loaded_max"),
+                loaded_bytes_max: bytes("runs.loaded_bytes_max"),
+            },
+            audit_rate: bytes("audit.rate"),
+            telemetry: Telemetry {
+                log_json: text("telemetry.log_format").is_some_and(|format| format == "json"),
+                log_filter: text("telemetry.log_filter").unwrap_or_default(),
+                otlp_endpoint: text("telemetry.otlp_endpoint"),
+            },
+            inbox: Inbox {
+                enabled: *settings.get("inbox.enabled") == Value::Switch(true),
+                scan_every_ms: bytes("inbox.scan_every"),
+            },
+        }
+    }
+}
+
+fn log(settings: &Settings) -> Log {
+    let of = |name: &str| number(settings, name);
+    // A batch must fit into its segment, whatever the two keys say.
+    let segment_bytes = of("log.segment_bytes");
+    Log {
+        segment_bytes,
+        batch_bytes_max: of("log.batch_bytes_max").min(segment_bytes / 2),
+        batch_records_max: of("log.batch_records_max"),
+        queue_records_max: of("log.queue_records_max"),
+        queue_bytes_max: of("log.queue_bytes_max"),
+        mark_after_ms: of("log.mark_after"),
+        unsettled_bytes_max: of("log.unsettled_max"),
+        reserve_bytes: of("log.reserve_bytes"),
+        idle_rotate_ms: of("log.idle_rotate"),
+    }
+}
+
+fn number(settings: &Settings, name: &str) -> u64 {
+    match settings.get(name) {
+        Value::Number(n) => *n,
+        other => unreachable!("{name} is no number but {other:?}"),
+    }
+}
+
+/// `~/x` below the home directory; without one it stays as it is.
+fn at_home(text: &str, home: Option<&PathBuf>) -> PathBuf {
+    match (text.strip_prefix("~/"), home) {
+        (Some(below), Some(home)) => home.join(below),
+        _ => PathBuf::from(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ground::limits;
+    use crate::ports::disk::memory::MemoryDisk;
+    use std::path::Path;
+
+    fn load(file: Option<&str>, variables: &[(&str, &str)]) -> Result<(Config, Settings), Error> {
+        let disk = MemoryDisk::new(1);
+        if let Some(text) = file {
+            disk.tamper(Path::new("/c.toml"), |bytes| *bytes = text.as_bytes().to_vec());
+        }
+        let variable = |name: &str| {
+            variables.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+        };
+        let file = file.map(|_| PathBuf::from("/c.toml"));
+        Config::load(&disk, &Given { file, variable: &variable, options: Vec::new() })
+    }
+
+    #[test]
+    fn the_default_file_has_every_key_and_the_limits() {
+        let settings = Settings::default();
+        let rows = settings.rows();
+        assert_eq!(rows.len(), KEYS.len(), "every key stands in the file");
+        let limits: &[(&str, &str, u64)] = &[
+            ("drain_timeout", "DRAIN_TIMEOUT_MS", limits::DRAIN_TIMEOUT_MS),
+            ("http.body_bytes_max", "HTTP_BODY_BYTES_MAX", limits::HTTP_BODY_BYTES_MAX as u64),
+            ("log.segment_bytes", "LOG_SEGMENT_BYTES", limits::LOG_SEGMENT_BYTES),
+            ("log.batch_bytes_max", "LOG_BATCH_BYTES_MAX", limits::LOG_BATCH_BYTES_MAX as u64),
+            ("log.batch_records_max", "LOG_BATCH_RECORDS_MAX", limits::LOG_BATCH_RECORDS_MAX as u64),
+            ("log.queue_records_max", "LOG_QUEUE_RECORDS_MAX", limits::LOG_QUEUE_RECORDS_MAX as u64),
+            ("log.queue_bytes_max", "LOG_QUEUE_BYTES_MAX", limits::LOG_QUEUE_BYTES_MAX as u64),
+            ("log.mark_after", "LOG_MARK_AFTER_MS", limits::LOG_MARK_AFTER_MS),
+            ("log.unsettled_max", "LOG_UNSETTLED_BYTES_MAX", limits::LOG_UNSETTLED_BYTES_MAX),
+            ("log.reserve_bytes", "LOG_RESERVE_BYTES", limits::LOG_RESERVE_BYTES),
+            ("log.idle_rotate", "LOG_IDLE_ROTATE_MS", limits::LOG_IDLE_ROTATE_MS),
+            ("settle.idle", "SETTLE_IDLE_MS", limits::SETTLE_IDLE_MS),
+            ("settle.max_age", "SETTLE_AGE_MAX_MS", limits::SETTLE_AGE_MAX_MS),
+            ("settle.threads", "SETTLE_THREADS", limits::SETTLE_THREADS as u64),
+            ("disk.free_min", "DISK_FREE_BYTES_MIN", limits::DISK_FREE_BYTES_MIN),
+            ("hosts.children", "HOST_CHILDREN", limits::HOST_CHILDREN as u64),
+            ("hosts.memory_bytes_max", "HOST_MEMORY_BYTES_MAX", limits::HOST_MEMORY_BYTES_MAX),
+            ("hosts.heap_bytes_max", "HEAP_BYTES_MAX", limits::HEAP_BYTES_MAX),
+            ("hosts.turn_cpu_max", "TURN_CPU_MAX_MS", limits::TURN_CPU_MAX_MS),
+            ("runs.loaded_max", "RUNS_LOADED_MAX", limits::RUNS_LOADED_MAX),
+            ("runs.loaded_bytes_max", "RUNS_LOADED_BYTES_MAX", limits::RUNS_LOADED_BYTES_MAX),
+            ("audit.rate", "AUDIT_RATE", limits::AUDIT_RATE),
+            ("inbox.scan_every", "INBOX_SCAN_EVERY_MS", limits::INBOX_SCAN_EVERY_MS),
+        ];
+        let page = include_str!("../../../docs/limits.md");
+        for (key, constant, limit) in limits {
+            assert_eq!(number(&settings, key), *limit, "{key}");
+            let row = page.lines().find(|line| line.contains(&format!("`{constant}`")));
+            assert!(row.is_some_and(|row| row.contains(&format!("`{key}`"))), "{key}: {row:?}");
+        }
+        let numbers = KEYS.iter().filter(|key| matches!(settings.get(key.name), Value::Number(_)));
+        assert_eq!(numbers.count(), limits.len(), "a number is a limit");
+    }
+
+    #[test]
+    fn later_layers_win_and_say_so() {
+        let file = "drain_timeout = \"5s\"\n[settle]\nidle = \"1s\"\nthreads = 2\n";
+        let (config, settings) =
+            load(Some(file), &[("DORMOUSE_SETTLE_IDLE", "500ms")]).unwrap();
+        assert_eq!((config.drain_timeout_ms, config.settle.threads), (5_000, 2));
+        assert_eq!(config.settle.idle_ms, 500);
+        assert_eq!(config.settle.max_age_ms, limits::SETTLE_AGE_MAX_MS);
+        let origin = |name: &str| {
+            let rows = settings.rows();
+            rows.iter().find(|row| row.0 == name).unwrap().2.to_string()
+        };
+        assert_eq!(origin("drain_timeout"), "/c.toml:1");
+        assert_eq!(origin("settle.threads"), "/c.toml:4");
+        assert_eq!(origin("settle.idle"), "$DORMOUSE_SETTLE_IDLE");
+        assert_eq!(origin("settle.max_age"), "default");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_what_is_allowed() {
+        for (file, said) in [
+            ("[log]\nsegment_byte = 1\n", "/c.toml:2: there is no key log.segment_byte"),
+            ("nonsense = 1", "/c.toml:1: there is no key nonsense"),
+            ("\n[nonsense]", "/c.toml:2: there is no key nonsense"),
+            ("runs_root = \"runs\"", "runs_root = \"runs\" is not allowed; it is a path that"),
+            ("[http]\nlisten = \"0.0.0.0:1\"", "http.listen = \"0.0.0.0:1\" is not allowed"),
+            ("[http]\nallowed_hosts = [1]", "http.allowed_hosts = [1] is not allowed"),
+            ("[log]\nsegment_bytes = \"1TiB\"", "from 256KiB to 16MiB"),
+            ("[settle]\n\nthreads = \"two\"", "/c.toml:3: settle.threads = \"two\" is not allowed"),
+            ("[settle]\nidle = 5", "settle.idle = 5 is not allowed; it is a time span"),
+            ("[inbox]\nenabled = \"yes\"", "it is true or false"),
+            ("[telemetry]\nlog_format = \"xml\"", "it is one of text, json"),
+            ("[log\n", "/c.toml:1 is not TOML"),
+            ("log = 3", "there is no key log"),
+        ] {
+            let error = load(Some(file), &[]).unwrap_err().to_string();
+            assert!(error.contains(said), "{file:?}: {error}");
+        }
+        let variable = [("DORMOUSE_AUDIT_RATE", "0")];
+        let error = load(None, &variable).unwrap_err().to_string();
+        assert!(error.starts_with("$DORMOUSE_AUDIT_RATE: audit.rate = \"0\""), "{error}");
+    }
+
+    #[test]
+    fn a_named_file_must_be_there() {
+        let disk = MemoryDisk::new(1);
+        let file = Some(PathBuf::from("/none.toml"));
+        let given = Given { file, variable: &|_| None, options: Vec::new() };
+        assert!(matches!(Config::load(&disk, &given), Err(Error::Unreadable { .. })));
+        assert_eq!(load(None, &[]).unwrap().0, Config::default());
+    }
+}

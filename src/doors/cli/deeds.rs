@@ -1,0 +1,208 @@
+//! What verbs do to runs: each deed once for the files, once for a daemon, with one answer.
+//!
+//! May not print. Invariant: the answer and the failure of a deed are the same on both ways.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::failure::Failure;
+use super::requests::{Accepting, Assigning, Creating, Patching, Posting, Recovering, Signalling};
+use crate::codecs::json::Json;
+use crate::doors::answers::{Accepted, Assigned, Created, Did, GivenUp, Halted, PostDone};
+use crate::ground::id::EffectId;
+use crate::services::manager::Made;
+use crate::services::runs::accept::{OnChange, OnRemoved, Plan};
+use crate::services::runs::create::{NewRun, Source};
+use crate::services::runs::steer::{Done, FinalStatus, Signal};
+use crate::services::runs::{self, post};
+
+impl Context {
+    /// Creates a run.
+    pub(super) fn create(&self, new: &NewRun) -> Result<Value, Failure> {
+        let direct = || {
+            let created = self.runs.create(new)?;
+            Ok(value(&Created::from(Made {
+                run_id: created.dir.id().clone(),
+                path: created.dir.path().to_owned(),
+                process: created.process,
+                existed: created.existed,
+                warnings: created.warnings,
+            })))
+        };
+        self.root_deed(direct, |client| client.post("/v1/runs", &Creating::of(new)))
+    }
+
+    /// Gives a run its process.
+    pub(super) fn assign(
+        &self,
+        run: &str,
+        source: &Source,
+        inputs: Option<&Json>,
+        force: bool,
+        reason: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let direct = || {
+            let (inputs, why) = (inputs.cloned(), reason.map(str::to_owned));
+            let (dir, process, previous) = self.runs.assign(run, source, inputs, force, why)?;
+            Ok(value(&Assigned {
+                run_id: dir.id().clone(),
+                run_dir: dir.path().display().to_string(),
+                entry: source.entry.path.display().to_string(),
+                process_id: process.process_id,
+                previous_entrypoint: previous.map(Into::into),
+                assigned: true,
+                digest: process.digest,
+            }))
+        };
+        let body = Assigning::of(source, inputs, force, reason);
+        self.deed(run, direct, |client, run| client.post(&path(run, "assign-process"), &body))
+    }
+
+    /// Takes other code over, as it was planned.
+    pub(super) fn accept(
+        &self,
+        run: &str,
+        source: &Source,
+        plan: Plan,
+        on_change: OnChange,
+        on_removed: Option<OnRemoved>,
+        reason: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let direct = || {
+            let done = self.runs.accept(run, source, &plan, reason.map(str::to_owned))?;
+            Ok(value(&Accepted::of(plan, Some(done))))
+        };
+        let body = Accepting::of(source, on_change, on_removed, reason);
+        self.deed(run, direct, |client, run| client.post(&path(run, "accept"), &body))
+    }
+
+    /// Asks a run to stop.
+    pub(super) fn cancel(
+        &self,
+        run: &str,
+        reason: Option<&str>,
+        now: bool,
+    ) -> Result<Value, Failure> {
+        let direct = || self.runs.cancel(run, reason.map(str::to_owned), now);
+        self.steer(run, ("cancelling", "cancel"), &with_reason(json!({ "now": now }), reason), direct)
+    }
+
+    /// Ends a run from outside.
+    pub(super) fn halt(
+        &self,
+        run: &str,
+        reason: &str,
+        as_: FinalStatus,
+    ) -> Result<Value, Failure> {
+        let final_status = if as_ == FinalStatus::Failed { "failed" } else { "completed" };
+        let direct = || {
+            let done = self.runs.halt(run, reason, as_)?;
+            let seen = self.runs.look(run)?;
+            let ended = seen.record(done.seq);
+            Ok(value(&Halted {
+                run_dir: seen.dir.path().display().to_string(),
+                halted: true,
+                final_status,
+                reason: reason.to_owned(),
+                completion_proof: None,
+                already_terminal: ended.filter(|_| done.repeat).map(|r| r.event.name()),
+                event: ended.map(|r| (&**r).into()),
+            }))
+        };
+        let body = json!({ "reason": reason, "finalStatus": final_status });
+        self.deed(run, direct, |client, run| client.post(&path(run, "halt"), &body))
+    }
+
+    /// Keeps a run from going on.
+    pub(super) fn pause(&self, run: &str) -> Result<Value, Failure> {
+        self.steer(run, ("paused", "pause"), &json!({}), || self.runs.pause(run))
+    }
+
+    /// Lets a paused or held run go on.
+    pub(super) fn resume(&self, run: &str, reason: Option<&str>) -> Result<Value, Failure> {
+        let direct = || self.runs.resume(run, reason.map(str::to_owned));
+        self.steer(run, ("resumed", "resume"), &with_reason(json!({}), reason), direct)
+    }
+
+    /// Lets a run go on that an error of its process holds.
+    pub(super) fn recover(
+        &self,
+        run: &str,
+        patch: Option<(EffectId, String, Json)>,
+        reason: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let direct = || self.runs.recover(run, patch.clone(), reason.map(str::to_owned));
+        let patch = patch.as_ref();
+        let patch = patch.map(|(id, path, value)| Patching { effect_id: *id, path, value });
+        self.steer(run, ("recovered", "recover"), &Recovering { patch, reason }, direct)
+    }
+
+    /// Sends a signal.
+    pub(super) fn signal(&self, run: &str, signal: &Signal) -> Result<Value, Failure> {
+        let direct = || self.runs.signal(run, signal.clone());
+        self.steer(run, ("signalled", "signals"), &Signalling::of(signal), direct)
+    }
+
+    /// Posts the outcome of an effect.
+    pub(super) fn post(&self, run: &str, posting: &post::Posting) -> Result<Value, Failure> {
+        let effect = posting.effect;
+        let direct = || {
+            let posted = self.runs.post(run, posting.clone())?;
+            Ok(value(&PostDone::of(effect, posted)))
+        };
+        let asked = |client: &super::remote::Client, run: &str| {
+            let body = Posting::of(posting)?;
+            client.post(&path(run, &format!("tasks/{effect}/result")), &body)
+        };
+        self.deed(run, direct, asked)
+    }
+
+    /// Gives up an effect.
+    pub(super) fn cancel_effect(
+        &self,
+        run: &str,
+        effect: EffectId,
+        reason: Option<&str>,
+    ) -> Result<Value, Failure> {
+        let direct = || {
+            let seq = self.runs.cancel_effect(run, effect, reason.map(str::to_owned))?;
+            Ok(value(&GivenUp::of(effect, seq)))
+        };
+        let body = with_reason(json!({}), reason);
+        self.deed(run, direct, |client, run| {
+            client.post(&path(run, &format!("tasks/{effect}/cancel")), &body)
+        })
+    }
+
+    /// A deed that appends one record.
+    fn steer(
+        &self,
+        run: &str,
+        (word, verb): (&'static str, &str),
+        body: &impl Serialize,
+        direct: impl FnOnce() -> runs::Result<Done>,
+    ) -> Result<Value, Failure> {
+        let direct = || {
+            let done = direct()?;
+            Ok(value(&Did::of(self.runs.find(run)?.id(), word, &done)))
+        };
+        self.deed(run, direct, |client, run| client.post(&path(run, verb), body))
+    }
+}
+
+/// The path of a run's deed.
+pub(super) fn path(run: &str, verb: &str) -> String {
+    format!("/v1/runs/{run}/{verb}")
+}
+
+fn with_reason(mut body: Value, reason: Option<&str>) -> Value {
+    if let Some(reason) = reason {
+        body["reason"] = json!(reason);
+    }
+    body
+}
+
+fn value(answer: &impl Serialize) -> Value {
+    serde_json::to_value(answer).unwrap_or_default()
+}

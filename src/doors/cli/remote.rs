@@ -1,0 +1,180 @@
+//! Asking the daemon that owns a root, over its Unix socket.
+//!
+//! May not know verbs. Invariant: a request that may have reached the daemon is never sent a second
+//! time; what became of it is then said to be unknown.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1;
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+
+use super::failure::{Exit, Failure};
+
+/// A daemon that says nothing for so long is stuck: no turn takes as long.
+const ANSWER_WAIT: Duration = Duration::from_secs(600);
+
+/// A daemon that answers.
+pub(super) struct Client {
+    runtime: Runtime,
+    socket: PathBuf,
+    operator: String,
+}
+
+/// Why there is no answer.
+enum Broken {
+    /// The request did not leave.
+    Unreachable(String),
+    /// It may have arrived.
+    Silent(String),
+}
+
+impl Client {
+    /// The daemon that answers at `socket`, if there is one.
+    pub(super) fn find(socket: &Path, operator: &str) -> Result<Option<Self>, Failure> {
+        if std::os::unix::net::UnixStream::connect(socket).is_err() {
+            return Ok(None);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| {
+            Failure::usage(&format!("cannot ask the daemon: {e}"), "give --offline to do without")
+        })?;
+        let (socket, operator) = (socket.to_owned(), operator.to_owned());
+        Ok(Some(Self { runtime, socket, operator }))
+    }
+
+    /// Asks for a deed.
+    pub(super) fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| Failure::usage(&format!("the request is no JSON: {e}"), ""))?;
+        read(&self.ask(&Method::POST, path, body)?)
+    }
+
+    /// Asks for something to look at.
+    pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
+        read(&self.ask(&Method::GET, path, Vec::new())?)
+    }
+
+    /// The same, for what is no JSON.
+    pub(super) fn text(&self, path: &str) -> Result<String, Failure> {
+        let bytes = self.ask(&Method::GET, path, Vec::new())?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    fn ask(&self, method: &Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
+        let exchange = self.exchange(method, path, body);
+        let answered = self.runtime.block_on(async {
+            tokio::time::timeout(ANSWER_WAIT, exchange).await.unwrap_or_else(|_| {
+                let wait = humantime::format_duration(ANSWER_WAIT);
+                Err(Broken::Silent(format!("no answer within {wait}")))
+            })
+        });
+        match answered {
+            Ok((status, bytes)) if status.is_success() => Ok(bytes),
+            Ok((status, bytes)) => Err(problem(status, &bytes)),
+            Err(Broken::Unreachable(why)) => Err(gone(&why)),
+            Err(Broken::Silent(why)) => Err(unknown(&why)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<(StatusCode, Bytes), Broken> {
+        let unreachable = |e: &dyn std::fmt::Display| Broken::Unreachable(e.to_string());
+        let silent = |e: hyper::Error| Broken::Silent(e.to_string());
+        let stream = UnixStream::connect(&self.socket).await.map_err(|e| unreachable(&e))?;
+        let connected = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = connected.map_err(|e| unreachable(&e))?;
+        tokio::spawn(connection);
+        let operator = HeaderValue::from_bytes(self.operator.as_bytes());
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "localhost")
+            .header(CONTENT_TYPE, "application/json")
+            .header("x-dormouse-operator", operator.map_err(|e| unreachable(&e))?)
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|e| unreachable(&e))?;
+        let answer = sender.send_request(request).await.map_err(silent)?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(silent)?;
+        Ok((status, body.to_bytes()))
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Value, Failure> {
+    serde_json::from_slice(bytes).map_err(|e| unknown(&format!("its answer is not JSON: {e}")))
+}
+
+/// A daemon that ends while it is asked: nothing was done.
+fn gone(why: &str) -> Failure {
+    let what = format!("the daemon is stopping; nothing was done: {why}");
+    let next = vec!["run the command again".to_owned()];
+    Failure { exit: Exit::Storage, code: "shutting_down".into(), what, next }
+}
+
+fn unknown(why: &str) -> Failure {
+    let what = format!("the daemon took the request and did not answer: {why}");
+    let next = vec!["look again with `dormouse run show`: it may or may not be done".to_owned()];
+    Failure { exit: Exit::Storage, code: "unknown_outcome".into(), what, next }
+}
+
+/// A problem as the failure that the same deed would be without a daemon.
+fn problem(status: StatusCode, bytes: &[u8]) -> Failure {
+    let problem: Value = serde_json::from_slice(bytes).unwrap_or_default();
+    let text = |name: &str| problem[name].as_str().map(str::to_owned);
+    let mut code = text("code").unwrap_or_else(|| "unknown_outcome".into());
+    let exit = match status.as_u16() {
+        _ if code == "run_is_bare" => Exit::No,
+        _ if code == "run_damaged" => Exit::Damaged,
+        400 => Exit::Usage,
+        404 => Exit::NotFound,
+        409 => Exit::Conflict,
+        401 | 403 | 413 | 422 | 429 => Exit::Refused,
+        408 | 503 | 507 => Exit::Storage,
+        _ => Exit::Bug,
+    };
+    if exit == Exit::Damaged {
+        code = text("case").unwrap_or(code);
+    }
+    let what = text("detail").unwrap_or_else(|| format!("the daemon answered {status}"));
+    let next = problem["next"].as_array().into_iter().flatten();
+    let next = next.filter_map(|step| step.as_str().map(str::to_owned)).collect();
+    Failure { exit, code, what, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_problem_is_the_failure_it_was_made_of() {
+        for (status, code, case, exit, shown) in [
+            (404, "run_not_found", None, Exit::NotFound, "run_not_found"),
+            (409, "run_damaged", Some("J20"), Exit::Damaged, "J20"),
+            (422, "run_is_bare", None, Exit::No, "run_is_bare"),
+            (422, "value_invalid", None, Exit::Refused, "value_invalid"),
+            (503, "unknown_outcome", None, Exit::Storage, "unknown_outcome"),
+            (500, "bug", None, Exit::Bug, "bug"),
+        ] {
+            let body = json!({ "code": code, "case": case, "detail": "why", "next": ["do"] });
+            let status = StatusCode::from_u16(status).unwrap();
+            let failure = problem(status, body.to_string().as_bytes());
+            assert_eq!((failure.exit, failure.code.as_str()), (exit, shown));
+            assert_eq!((failure.what.as_str(), failure.next.len()), ("why", 1));
+        }
+        assert_eq!(problem(StatusCode::BAD_GATEWAY, b"<html>").exit, Exit::Bug);
+    }
+}
