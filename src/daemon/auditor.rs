@@ -25,12 +25,7 @@ pub(super) struct Auditor {
 
 impl Auditor {
     /// Walks at `rate` runs a second.
-    pub(super) fn start(
-        runs: &Runs,
-        indexer: &Indexer,
-        handle: Handle,
-        rate: u64,
-    ) -> Result<Self> {
+    pub(super) fn start(runs: &Runs, indexer: &Indexer, handle: Handle, rate: u64) -> Result<Self> {
         let (stop, stopped) = mpsc::sync_channel(1);
         let budget = usize::try_from(rate * STEP_MS / 1_000).unwrap_or(usize::MAX).max(1);
         let mut walk = Walk {

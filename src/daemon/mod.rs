@@ -43,7 +43,8 @@ impl Daemon {
         runs.limits.turn_cpu_max_ms = config.hosts.turn_cpu_max_ms;
         let traces = trace(&mut runs, config)?;
         let wired = wiring::wire(runs.clone(), config)?;
-        let auditor = Auditor::start(&runs, &wired.indexer, wired.manager.handle(), config.audit_rate)?;
+        let auditor =
+            Auditor::start(&runs, &wired.indexer, wired.manager.handle(), config.audit_rate)?;
         let inbox = letters(wired.manager.handle(), config);
         let metrics = Arc::clone(&runs.telemetry.metrics);
         let exposition = Exposition::new(metrics, &*runs.clock, wired.refresh);

@@ -32,3 +32,14 @@ pub(super) struct Wired {
     pub(super) index: JoinHandle<()>,
     pub(super) refresh: Vec<Refresh>,
 }
+
+/// Puts a daemon together and lets it work.
+pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
+    let opened = open_log(&runs, config)?;
+    let (index, mut awake) = open_index(&runs, &opened)?;
+    let timers = timers_of(&index).map_err(unusable)?;
+    awake.extend(runnable(&index).map_err(unusable)?);
+    let frame = Arc::new(AtomicU64::new(opened.last_frame));
+    let (indexer, index) = start_indexer(&runs, index, &frame)?;
+    todo!()
+}

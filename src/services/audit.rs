@@ -5,6 +5,7 @@
 //! the next round.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::replay::facts::{EffectFacts, Update};
@@ -38,6 +39,38 @@ pub enum What {
         /// What the journal says.
         journal: String,
     },
+}
+
+impl What {
+    /// A word for it: a label of a metric.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::MissingRow => "missing_row",
+            Self::ExtraRow => "extra_row",
+            Self::EmptyReasons => "empty_reasons",
+            Self::LostTimer => "lost_timer",
+            Self::LostEffect(_) => "lost_effect",
+            Self::ExtraEffect(_) => "extra_effect",
+            Self::Differs { .. } => "differs",
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MissingRow => f.write_str("the run has no row"),
+            Self::ExtraRow => f.write_str("there is no such run"),
+            Self::EmptyReasons => f.write_str("the run is open, and nothing would wake it"),
+            Self::LostTimer => f.write_str("its timer is missing or too late"),
+            Self::LostEffect(id) => write!(f, "effect {id} is open, and the index does not know"),
+            Self::ExtraEffect(id) => write!(f, "effect {id} is not open, and the index thinks so"),
+            Self::Differs { field, index, journal } => {
+                write!(f, "{field} is {index} in the index and {journal} in the journal")
+            }
+        }
+    }
 }
 
 /// One thing that is wrong.

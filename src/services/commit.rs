@@ -1,18 +1,5 @@
 //! STUB
-use crate::ground::id::*;
-use crate::shells::commit_log::Unit;
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum WriterState {
-    Healthy,
-    Full,
-    Failed,
-}
-pub enum Committed {
-    Durable { run: RunId, seq: Seq, frame: u64 },
-    Made { run: RunId },
-    State(WriterState),
-    Settled { run: RunId, seq: Seq },
-}
+use crate::shells::commit_log::*;
 #[derive(Clone)]
 pub struct Committer;
 pub enum Rejected {

@@ -298,8 +298,16 @@ mod tests {
             ("http.body_bytes_max", "HTTP_BODY_BYTES_MAX", limits::HTTP_BODY_BYTES_MAX as u64),
             ("log.segment_bytes", "LOG_SEGMENT_BYTES", limits::LOG_SEGMENT_BYTES),
             ("log.batch_bytes_max", "LOG_BATCH_BYTES_MAX", limits::LOG_BATCH_BYTES_MAX as u64),
-            ("log.batch_records_max", "LOG_BATCH_RECORDS_MAX", limits::LOG_BATCH_RECORDS_MAX as u64),
-            ("log.queue_records_max", "LOG_QUEUE_RECORDS_MAX", limits::LOG_QUEUE_RECORDS_MAX as u64),
+            (
+                "log.batch_records_max",
+                "LOG_BATCH_RECORDS_MAX",
+                limits::LOG_BATCH_RECORDS_MAX as u64,
+            ),
+            (
+                "log.queue_records_max",
+                "LOG_QUEUE_RECORDS_MAX",
+                limits::LOG_QUEUE_RECORDS_MAX as u64,
+            ),
             ("log.queue_bytes_max", "LOG_QUEUE_BYTES_MAX", limits::LOG_QUEUE_BYTES_MAX as u64),
             ("log.mark_after", "LOG_MARK_AFTER_MS", limits::LOG_MARK_AFTER_MS),
             ("log.unsettled_max", "LOG_UNSETTLED_BYTES_MAX", limits::LOG_UNSETTLED_BYTES_MAX),
@@ -331,8 +339,7 @@ mod tests {
     #[test]
     fn later_layers_win_and_say_so() {
         let file = "drain_timeout = \"5s\"\n[settle]\nidle = \"1s\"\nthreads = 2\n";
-        let (config, settings) =
-            load(Some(file), &[("DORMOUSE_SETTLE_IDLE", "500ms")]).unwrap();
+        let (config, settings) = load(Some(file), &[("DORMOUSE_SETTLE_IDLE", "500ms")]).unwrap();
         assert_eq!((config.drain_timeout_ms, config.settle.threads), (5_000, 2));
         assert_eq!(config.settle.idle_ms, 500);
         assert_eq!(config.settle.max_age_ms, limits::SETTLE_AGE_MAX_MS);

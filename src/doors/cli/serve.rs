@@ -20,7 +20,6 @@ use super::output;
 use crate::daemon::Daemon;
 use crate::doors::http::{self, tokens};
 use crate::ports::disk::socket::listen_for_owner;
-use crate::services::manager::Handle;
 use crate::shells::run_dir::root::SOCKET;
 
 /// Serve a runs root: own its runs, let them go on, and answer over a Unix socket.
@@ -73,16 +72,12 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
     done.map(|()| Exit::Done)
 }
 
-fn serve(
-    context: &Context,
-    runtime: &Runtime,
-    stop: oneshot::Receiver<()>,
-) -> Result<(), Failure> {
+fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> Result<(), Failure> {
     let daemon = Daemon::start(&context.runs, &context.config)?;
     let place = context.meta().join(SOCKET);
     remove_socket(context);
     let socket = listen_for_owner(&place).map_err(|e| unusable(&place, &e))?;
-    let options = door(context, daemon.handle(), socket)?;
+    let options = door(context, &daemon, socket)?;
     announce(context, &place, options.tcp.as_ref());
     // Nobody may be listening.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
@@ -114,7 +109,7 @@ fn serve(
 /// The HTTP door, as it is configured.
 fn door(
     context: &Context,
-    handle: Handle,
+    daemon: &Daemon,
     socket: std::os::unix::net::UnixListener,
 ) -> Result<http::Options, Failure> {
     let (runs, asked) = (&context.runs, &context.config.http);
@@ -131,7 +126,7 @@ fn door(
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
         body_bytes_max: asked.body_bytes_max,
-        ..http::Options::new(handle, socket)
+        ..http::Options::new(daemon.handle(), daemon.exposition(), socket)
     })
 }
 

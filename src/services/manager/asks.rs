@@ -4,9 +4,9 @@
 //! whoever asked is answered exactly once.
 
 use crate::ground::id::RunId;
-use crate::services::commit::WriterState;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
+use crate::shells::commit_log::WriterState;
 
 use super::handle::Flow;
 use super::seat::{Ask, Coming, LookAct, Seat};

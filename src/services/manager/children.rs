@@ -7,7 +7,7 @@ use crate::codecs::event::RunCancelRequested;
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::EffectStatus;
-use crate::services::runs::children::Outcome;
+use crate::services::runs::children::Ended;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
 
@@ -164,7 +164,7 @@ impl Manager {
 /// What a parent hears of its child run.
 enum News {
     /// It has ended.
-    Ended(Outcome),
+    Ended(Ended),
     /// It exists, and that was all its parent waited for.
     Detached,
     /// It is no child of that effect.

@@ -3,26 +3,26 @@
 //! May not write anything. Invariant: lines of one run go out in their order, and an answer goes out
 //! after the last record that it rests on came back.
 
+use crate::codecs::format::log_entry::Append;
 use crate::ground::id::{RunId, Seq};
-use crate::services::commit::{Committed, WriterState};
 use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
-use crate::shells::commit_log::Unit;
+use crate::shells::commit_log::{Committed, Unit, Why, WriterState};
 use crate::shells::journal::shared::Lines;
-use crate::shells::store::{Batch, Change};
+use crate::shells::store::Batch;
 
-use super::Manager;
+use super::{GATHER_MICROS, Manager};
+use super::asks::disk_full;
 use super::handle::Flow;
 use super::seat::Seat;
 
 impl Manager {
     /// Hands what a run has made to the log, with what the index is to know once it is durable.
     pub(super) fn hand_over(&mut self, id: &RunId) {
-        self.gathering.remove(id);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         let lines = here.run.take_lines();
         let rests = here.rest.is_some();
-        if lines.is_empty() && here.row_rests == rests {
+        if lines.is_empty() && (here.row_rests || !rests) {
             return;
         }
         here.row_rests = rests;
@@ -34,9 +34,14 @@ impl Manager {
         self.settle_changes(id);
     }
 
-    /// Hands over what waited for its turn to add something: the turn takes longer.
-    pub(super) fn hand_over_gathered(&mut self) {
-        for id in std::mem::take(&mut self.gathering) {
+    /// Hands over what waited for its turn to add something, when the turn takes longer.
+    pub(super) fn hand_over_gathered(&mut self, now_micros: u64) {
+        while self
+            .gathering
+            .front()
+            .is_some_and(|(since, _)| now_micros.saturating_sub(*since) >= GATHER_MICROS)
+            && let Some((_, id)) = self.gathering.pop_front()
+        {
             self.hand_over(&id);
         }
     }
@@ -63,8 +68,10 @@ impl Manager {
                 }
                 Committed::Made { run } => self.made(&run),
                 Committed::State(WriterState::Failed) => self.fail(),
-                Committed::State(_) => {}
-                _ => {}
+                Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
+                // The state that follows says the same of everything.
+                Committed::Unknown { .. } => {}
+                Committed::State(_) | Committed::Settled { .. } | Committed::Released { .. } => {}
             }
         }
         batch.frame = self.frame;
@@ -119,6 +126,43 @@ impl Manager {
         self.leave_when_durable(id);
     }
 
+    /// The log did not take what a run has made: what is in memory never happened. The run is opened
+    /// anew the next time somebody wants something of it.
+    fn rejected(&mut self, id: &RunId, why: Why) {
+        tracing::error!(run = %id, "the log refused records: {why}");
+        let full = matches!(why, Why::NoRoom);
+        let refusal = || if full { disk_full() } else { not_written() };
+        self.drop_instance(id);
+        self.outbox.retain(|unit| unit.run() != id);
+        match self.seats.remove(id) {
+            Some(Seat::Here(here)) => {
+                self.idle.remove(&here.used);
+                self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
+                for (_, answer) in here.answers {
+                    answer(Err(refusal()));
+                }
+                for rester in here.resters {
+                    rester(Err(refusal()));
+                }
+                for ask in here.asks {
+                    ask.refuse(refusal());
+                }
+            }
+            Some(Seat::Coming(coming)) => {
+                for answer in coming.fresh.into_iter().flat_map(|fresh| fresh.answers) {
+                    answer(Err(refusal()));
+                }
+                for ask in coming.asks {
+                    ask.refuse(refusal());
+                }
+            }
+            Some(seat) => {
+                self.seats.insert(id.clone(), seat);
+            }
+            None => {}
+        }
+    }
+
     /// The log failed: nothing is written any more. Whoever waits learns that nobody knows.
     fn fail(&mut self) {
         self.failed = true;
@@ -152,7 +196,17 @@ impl Manager {
 
 /// Lines as the log takes them.
 pub(super) fn unit(run: &RunId, lines: Lines, flow: Flow) -> Unit {
-    Unit::append(run.clone(), lines, flow == Flow::Inflow)
+    let append = Append {
+        run: run.clone(),
+        file: lines.file,
+        off: lines.offset,
+        seq: lines.seq,
+        n: lines.count,
+        prev: lines.prev,
+        last: lines.last,
+        lines: lines.bytes,
+    };
+    Unit::append(append, flow == Flow::Inflow)
 }
 
 fn unknown() -> Error {

@@ -11,10 +11,10 @@ use crate::codecs::event::Record;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::replay::facts::Update;
 use crate::machines::replay::state::RunState;
-use crate::services::commit::WriterState;
 use crate::services::runs::Result;
 use crate::services::runs::create::{PreparedRun, same_request};
 use crate::services::runs::view::Look;
+use crate::shells::commit_log::WriterState;
 use crate::shells::journal::shared::SharedWriter;
 use crate::shells::store::Change;
 

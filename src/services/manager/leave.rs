@@ -54,6 +54,7 @@ impl Manager {
         self.seats.insert(id.clone(), Seat::Leaving(Leaving::default()));
         let (inbox, id) = (self.inbox.clone(), id.clone());
         self.workers.run(move || {
+            here.run.files_since(here.filed).write();
             // What is written here is derived: whoever opens the run next makes it anew.
             if let Err(e) = here.run.close() {
                 tracing::warn!(run = %id, "the run was not closed well: {e}");

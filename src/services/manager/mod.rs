@@ -8,17 +8,16 @@
 mod arrive;
 mod asks;
 mod children;
+mod code;
 mod commit;
 mod create;
-mod code;
 mod handle;
 mod leave;
 mod play;
 mod seat;
 mod workers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::atomic::AtomicU64;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,18 +27,18 @@ use tokio::sync::watch;
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::timer::Timers;
-use crate::shells::commit_log::Unit;
+use crate::shells::commit_log::{Committed, Unit};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool};
 use crate::shells::run_dir::root::RootView;
 
-use super::commit::{Committed, Committer};
+use super::commit::Committer;
 use super::indexer::Indexer;
 use super::runs::open::OpenRun;
 use super::runs::trouble::Trouble;
 use super::runs::{Error, Result, Runs};
 
-pub use create::Made;
 pub use code::Assignment;
+pub use create::Made;
 pub use handle::{Flow, Handle};
 
 use create::Prepared;
@@ -117,8 +116,8 @@ struct Manager {
     idle: BTreeMap<u64, RunId>,
     /// Instances of runs at rest, least recently used first.
     warm: BTreeMap<u64, RunId>,
-    /// Runs whose lines wait for what their turn adds.
-    gathering: BTreeSet<RunId>,
+    /// Runs whose lines wait for what their turn adds, and since when.
+    gathering: VecDeque<(u64, RunId)>,
     /// Lines that the log has not taken yet.
     outbox: VecDeque<Unit>,
     /// Runs that wait for room for an instance.
@@ -131,6 +130,10 @@ struct Manager {
     uses: u64,
     /// The last batch of the log that is known.
     frame: u64,
+    /// Runs that came to rest and may lack files for people.
+    unfiled: VecDeque<RunId>,
+    /// When those were last looked at.
+    filed_micros: u64,
     stopping: bool,
     failed: bool,
 }
@@ -265,7 +268,7 @@ impl Manager {
             timers: options.timers,
             idle: BTreeMap::new(),
             warm: BTreeMap::new(),
-            gathering: BTreeSet::new(),
+            gathering: VecDeque::new(),
             outbox: VecDeque::new(),
             starved: VecDeque::new(),
             queue: options.awake.into(),
@@ -273,6 +276,8 @@ impl Manager {
             loaded_bytes: 0,
             uses: 0,
             frame: 0,
+            unfiled: VecDeque::new(),
+            filed_micros: 0,
             stopping: false,
             failed: false,
         })
@@ -289,7 +294,7 @@ impl Manager {
             };
             match messages.recv_timeout(wait) {
                 Ok(message) => self.take(message),
-                Err(mpsc::RecvTimeoutError::Timeout) => self.hand_over_gathered(),
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => self.stopping = true,
             }
             self.tick();
@@ -323,7 +328,13 @@ impl Manager {
     /// What time alone brings: due timers, late hosts, seats that are needed elsewhere.
     fn tick(&mut self) {
         let now = self.runs.clock.now();
-        self.parts.pool.tick(monotonic_micros());
+        let micros = monotonic_micros();
+        self.parts.pool.tick(micros);
+        self.hand_over_gathered(micros);
+        if micros.saturating_sub(self.filed_micros) > TICK_MS * 1000 {
+            self.filed_micros = micros;
+            self.file();
+        }
         while !self.stopping
             && let Some((run, _)) = self.timers.pop_due(now)
         {

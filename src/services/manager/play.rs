@@ -4,6 +4,7 @@
 //! message to answer, and its run takes nothing else in meanwhile.
 
 use crate::codecs::turn::FromHost;
+use crate::ground::clock::monotonic_micros;
 use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
 use crate::machines::effect::plain_error;
@@ -11,6 +12,7 @@ use crate::machines::replay::engine::{Input, Rest, StartPlan, TurnPlan};
 use crate::services::runs::drive::Step;
 use crate::services::runs::hosts::Silence;
 use crate::services::runs::{Error, Result};
+use crate::shells::commit_log::WriterState;
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
 use super::Manager;
@@ -33,6 +35,10 @@ impl Manager {
         if here.is_in_turn() || here.broken {
             return;
         }
+        if self.parts.committer.state() == WriterState::Full {
+            // A turn asks for more, and there is no room for more.
+            return self.starved.push_back(id.clone());
+        }
         self.idle.remove(&here.used);
         self.warm.remove(&here.used);
         self.drive(id, Input::Poll);
@@ -49,9 +55,7 @@ impl Manager {
             now.map(|new| self.instances.insert(new, id.clone()));
         }
         match went {
-            Ok(Went::Busy) => {
-                self.gathering.insert(id.clone());
-            }
+            Ok(Went::Busy) => self.gathering.push_back((monotonic_micros(), id.clone())),
             Ok(Went::Rests(rest)) => self.rested(id, rest),
             Ok(Went::Starved) => self.starved.push_back(id.clone()),
             Err(e) => self.broke(id, &e),
@@ -80,7 +84,22 @@ impl Manager {
         }
         self.hand_over(id);
         self.report(id);
+        self.unfiled.push_back(id.clone());
         self.answer(id);
+    }
+
+    /// Writes files for people about runs that came to rest. Runs that go on quickly have few.
+    pub(super) fn file(&mut self) {
+        for id in std::mem::take(&mut self.unfiled) {
+            let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { continue };
+            if here.rest.is_none() || here.durable != here.run.written().seq {
+                continue;
+            }
+            let files = here.run.files_since(std::mem::replace(&mut here.filed, here.durable));
+            if !files.is_empty() {
+                self.workers.run(move || files.write());
+            }
+        }
     }
 
     /// Tells whoever waits for a run to rest where it does. A run rests when its child runs do.
@@ -99,7 +118,16 @@ impl Manager {
             let seq = here.run.written().seq;
             for rester in std::mem::take(&mut here.resters) {
                 let report = here.run.report(&rest);
-                here.answers.push_back((seq, Box::new(move |durable| rester(durable.and(report)))));
+                let files = here.run.files_since(std::mem::replace(&mut here.filed, seq));
+                let workers = self.workers.clone();
+                // The report names files: they are there when it is read.
+                let answer = move |durable: Result<()>| {
+                    workers.run(move || {
+                        files.write();
+                        rester(durable.and(report));
+                    });
+                };
+                here.answers.push_back((seq, Box::new(answer)));
             }
             self.answer(id);
         }

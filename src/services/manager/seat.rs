@@ -151,6 +151,8 @@ pub(super) struct Here {
     pub(super) row: Seq,
     /// The other half of [`Here::row`].
     pub(super) row_rests: bool,
+    /// The record up to which its files for people are written.
+    pub(super) filed: Seq,
     /// Hosts that died under it in a row.
     pub(super) failures: u32,
     /// It cannot go on as it is: it is opened anew the next time.
@@ -176,6 +178,7 @@ impl Here {
             resters: Vec::new(),
             rest: None,
             children: BTreeMap::new(),
+            filed: durable,
             row: durable,
             row_rests: false,
             failures: 0,

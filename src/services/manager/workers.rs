@@ -15,6 +15,7 @@ pub(super) const WORKERS: usize = 4;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// The threads.
+#[derive(Clone)]
 pub(super) struct Workers(mpsc::Sender<Work>);
 
 impl Workers {

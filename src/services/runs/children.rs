@@ -43,7 +43,7 @@ pub struct Progress {
 
 /// How a child run ended.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct Ended {
     /// Its end.
     pub end: End,
     /// What a completed one gave back.
@@ -224,12 +224,7 @@ impl OpenRun {
     }
 
     /// Answers an effect with the outcome of its child run.
-    pub fn take_outcome(
-        &mut self,
-        id: EffectId,
-        child_id: &RunId,
-        outcome: &Outcome,
-    ) -> Result<()> {
+    pub fn take_outcome(&mut self, id: EffectId, child_id: &RunId, outcome: &Ended) -> Result<()> {
         let Some((effect, facts)) = self.child(id).filter(|(e, _)| e.status.is_open()) else {
             return Ok(());
         };

@@ -13,52 +13,104 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::Seq;
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 
-use super::open::{OpenRun, SeenRun};
+use super::open::{OpenRun, SeenRun, value_of};
 use super::{Runs, view};
 
 /// After a record is durable: the files of its effect, for whoever works on it.
 pub(super) fn after_append(run: &OpenRun, record: &Arc<Record>) {
-    // Best effort by definition: a full disk here must not fail what is durable already.
-    let _ = match &record.event {
-        Event::EffectRequested(asked) => {
-            let outside = run.state().effect(asked.effect_id).is_some_and(|e| e.wait.is_postable());
-            if !outside {
-                return;
+    let files =
+        Files { dir: run.dir.clone(), records: files_of(run, std::slice::from_ref(record)) };
+    files.write();
+}
+
+/// Files that follow from records, to be written by whoever has the time.
+pub struct Files {
+    dir: RunDir,
+    records: Vec<Arc<Record>>,
+}
+
+impl OpenRun {
+    /// The files that follow from the records after `seq`: of effects that wait for somebody
+    /// outside, and of those that have stopped to since.
+    #[must_use]
+    pub fn files_since(&self, seq: Seq) -> Files {
+        let from = usize::try_from(seq.0).unwrap_or(usize::MAX).min(self.records().len());
+        let state = self.state();
+        let wanted = files_of(self, &self.records()[from..]).into_iter().filter(|record| {
+            let effect = record.event.effect_id().and_then(|id| state.effect(id));
+            match (&record.event, effect) {
+                // Nobody needs the definition of what is over.
+                (Event::EffectRequested(_), Some(effect)) => effect.status.is_open(),
+                (Event::EffectResolved(_), Some(effect)) => effect.requested_seq <= seq,
+                _ => true,
             }
-            // A value that cannot be had is not written as if it were null.
-            let load = |p: Option<Payload>| p.map(|p| run.value(&p)).transpose();
-            let args = load(Payload::join(asked.args.as_ref(), asked.args_blob.as_ref()));
-            let def = load(Payload::join(asked.def.as_ref(), asked.def_blob.as_ref()));
-            let (Ok(args), Ok(def)) = (args, def) else { return };
-            let task = json!({
-                "effectId": asked.effect_id, "invocationKey": asked.key, "kind": asked.kind,
-                "taskId": asked.task_id, "title": asked.title, "label": asked.label,
-                "labels": asked.labels, "requestedAt": record.at, "definition": def, "args": args,
-            });
-            let inputs = args.unwrap_or_else(Json::null);
-            run.dir
-                .write_task_file(asked.effect_id, "inputs.json", line(&inputs).as_bytes())
-                .and_then(|()| {
-                    run.dir.write_task_file(asked.effect_id, "task.json", &pretty(&task))
-                })
-        }
-        Event::EffectResolved(done) => {
-            let payload = Payload::join(done.value.as_ref(), done.value_blob.as_ref());
-            let Ok(value) = payload.map(|p| run.value(&p)).transpose() else { return };
-            let result = json!({
-                "effectId": done.effect_id, "status": done.status, "value": value,
-                "error": done.error, "recordedAt": record.at, "by": done.by,
-            });
-            run.dir.write_task_file(done.effect_id, "result.json", &pretty(&result))
-        }
-        Event::ProcessAssigned(assigned) => match run.dir.run_json() {
-            Some(json) => {
-                run.dir.write_run_json(&RunJson { process: Some(assigned.process.clone()), ..json })
-            }
-            None => Ok(()),
-        },
-        _ => Ok(()),
+        });
+        Files { dir: self.dir.clone(), records: wanted.collect() }
+    }
+}
+
+/// The records that have files.
+fn files_of(run: &OpenRun, records: &[Arc<Record>]) -> Vec<Arc<Record>> {
+    let outside = |id| run.state().effect(id).is_some_and(|e| e.wait.is_postable());
+    let wanted = |record: &&Arc<Record>| match &record.event {
+        Event::EffectRequested(asked) => outside(asked.effect_id),
+        Event::EffectResolved(_) | Event::ProcessAssigned(_) => true,
+        _ => false,
     };
+    records.iter().filter(wanted).cloned().collect()
+}
+
+impl Files {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Writes them. Best effort by definition: a full disk here must not fail what is durable.
+    pub fn write(&self) {
+        for record in &self.records {
+            let _ = self.write_one(record);
+        }
+    }
+
+    fn write_one(&self, record: &Record) -> super::Result<()> {
+        let dir = &self.dir;
+        let load = |p: Option<Payload>| p.map(|p| value_of(dir, &p)).transpose();
+        match &record.event {
+            Event::EffectRequested(asked) => {
+                // A value that cannot be had is not written as if it were null.
+                let args = load(Payload::join(asked.args.as_ref(), asked.args_blob.as_ref()))?;
+                let def = load(Payload::join(asked.def.as_ref(), asked.def_blob.as_ref()))?;
+                let task = json!({
+                    "effectId": asked.effect_id, "invocationKey": asked.key, "kind": asked.kind,
+                    "taskId": asked.task_id, "title": asked.title, "label": asked.label,
+                    "labels": asked.labels, "requestedAt": record.at, "definition": def,
+                    "args": args,
+                });
+                let inputs = args.unwrap_or_else(Json::null);
+                let (id, inputs) = (asked.effect_id, line(&inputs));
+                dir.write_task_file(id, "inputs.json", inputs.as_bytes())?;
+                dir.write_task_file(id, "task.json", &pretty(&task))?;
+            }
+            Event::EffectResolved(done) => {
+                let value = load(Payload::join(done.value.as_ref(), done.value_blob.as_ref()))?;
+                let result = json!({
+                    "effectId": done.effect_id, "status": done.status, "value": value,
+                    "error": done.error, "recordedAt": record.at, "by": done.by,
+                });
+                dir.write_task_file(done.effect_id, "result.json", &pretty(&result))?;
+            }
+            Event::ProcessAssigned(assigned) => {
+                if let Some(json) = dir.run_json() {
+                    let process = Some(assigned.process.clone());
+                    dir.write_run_json(&RunJson { process, ..json })?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 fn line(json: &Json) -> String {

@@ -21,7 +21,7 @@ use crate::machines::replay::state::RunState;
 use crate::shells::run_dir::dir::RunDir;
 
 use super::Result;
-use super::children::Outcome;
+use super::children::Ended;
 use super::open::{OpenRun, SeenRun, record_at, value_of};
 
 /// A run as a view sees it, owned or not.
@@ -37,14 +37,14 @@ pub struct Look<'a> {
 
 impl Look<'_> {
     /// How the run ended, for its parent; nothing while it is open.
-    pub fn how_it_ended(&self) -> Result<Option<Outcome>> {
+    pub fn how_it_ended(&self) -> Result<Option<Ended>> {
         let Some((end, _)) = self.state.end else { return Ok(None) };
         let error = self.records.iter().rev().find_map(|r| match &r.event {
             Event::RunFailed(failed) => Some(failed.error.clone()),
             _ => None,
         });
         let (output, path) = (self.output()?, self.dir.path().to_owned());
-        Ok(Some(Outcome { end, output, error, path }))
+        Ok(Some(Ended { end, output, error, path }))
     }
 
     /// The output of a completed run.

@@ -371,26 +371,65 @@ mod probe {
         for n in 0..if std::env::var("LONG").is_ok() { 1000 } else { 6 } {
             let t = Instant::now();
             let mut start = Start {
-                run_id: "r1".into(), seed_run_id: "r1".into(), generation: 1, run_dir: "/runs/r1".into(),
-                cwd: None, process_id: "main".into(), profile: if n % 2 == 0 || std::env::var("LONG").is_ok() { crate::codecs::event::Profile::Dormouse } else { crate::codecs::event::Profile::Babysitter },
-                entry: "main.js".into(), export_name: None, modules: vec![], inputs: None, carried: None,
-                clock_micros: 0, next_ordinal: 1, known: vec![], known_marks: vec![],
-                limits: HostLimits { heap_bytes_max: 1<<28, stack_bytes_max: 1<<20, turn_cpu_max_ms: 2000, load_cpu_max_ms: 10000, turn_outputs_max: 1000, open_effects_max: 1000, value_bytes_max: 1<<24 },
+                run_id: "r1".into(),
+                seed_run_id: "r1".into(),
+                generation: 1,
+                run_dir: "/runs/r1".into(),
+                cwd: None,
+                process_id: "main".into(),
+                profile: if n % 2 == 0 || std::env::var("LONG").is_ok() {
+                    crate::codecs::event::Profile::Dormouse
+                } else {
+                    crate::codecs::event::Profile::Babysitter
+                },
+                entry: "main.js".into(),
+                export_name: None,
+                modules: vec![],
+                inputs: None,
+                carried: None,
+                clock_micros: 0,
+                next_ordinal: 1,
+                known: vec![],
+                known_marks: vec![],
+                limits: HostLimits {
+                    heap_bytes_max: 1 << 28,
+                    stack_bytes_max: 1 << 20,
+                    turn_cpu_max_ms: 2000,
+                    load_cpu_max_ms: 10000,
+                    turn_outputs_max: 1000,
+                    open_effects_max: 1000,
+                    value_bytes_max: 1 << 24,
+                },
             };
             let i = Instance::new(&prelude, &mut start).unwrap();
             let a = t.elapsed();
             let m1 = i.heap_bytes();
-            i.context.with(|ctx| native::install(&ctx, &i.shared, &start).map_err(broken)).ok().unwrap();
+            i.context
+                .with(|ctx| native::install(&ctx, &i.shared, &start).map_err(broken))
+                .ok()
+                .unwrap();
             let b = t.elapsed();
             let m2 = i.heap_bytes();
-            let promise_load = i.context.with(|ctx| { let m = prelude.load(&ctx, PRELUDE_MAIN).unwrap(); let _ = m; i.heap_bytes() });
+            let promise_load = i.context.with(|ctx| {
+                let m = prelude.load(&ctx, PRELUDE_MAIN).unwrap();
+                let _ = m;
+                i.heap_bytes()
+            });
             let c = t.elapsed();
             i.context.with(|ctx| i.load_prelude(&ctx)).ok().unwrap();
             let d = t.elapsed();
             let m3 = i.heap_bytes();
             let left = i.end();
             let e = t.elapsed();
-            if n < 6 { eprintln!("new {a:?} native {:?} main {:?} prelude {:?} end {:?} mem {m1} {m2} {promise_load} {m3} left {left}", b-a, c-b, d-c, e-d); }
+            if n < 6 {
+                eprintln!(
+                    "new {a:?} native {:?} main {:?} prelude {:?} end {:?} mem {m1} {m2} {promise_load} {m3} left {left}",
+                    b - a,
+                    c - b,
+                    d - c,
+                    e - d
+                );
+            }
         }
     }
 }
