@@ -121,7 +121,6 @@ impl Bench {
             turn_wall_max_ms: 60_000,
             by: "operator:bench".into(),
             telemetry: Telemetry::default(),
-            owned: None,
         }
     }
 

@@ -42,7 +42,6 @@ impl Actor {
             turn_wall_max_ms: 60_000,
             by: "operator:ann".into(),
             telemetry: Telemetry::default(),
-            owned: None,
         };
         let from = top().join(example);
         let inputs = fs::read_to_string(from.join("inputs.json")).unwrap();

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 fn root_in(place: &Path) -> (Arc<dyn Disk>, Root) {
     let disk: Arc<dyn Disk> = Arc::new(StdDisk);
-    let options = Options { create: true, wait_ms: 0, allow_fs: None, alone: false };
+    let options = Options { create: true, wait_ms: 0, allow_fs: None };
     let root = Root::open(&disk, &place.join("deep/runs"), &options, &clock()).unwrap();
     (disk, root)
 }

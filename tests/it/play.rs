@@ -94,7 +94,6 @@ fn service(clock: &Arc<ManualClock>) -> (MemoryDisk, Runs) {
         turn_wall_max_ms: 30_000,
         by: "operator:test".into(),
         telemetry: Telemetry::default(),
-        owned: None,
     };
     (disk, runs)
 }
@@ -163,7 +162,7 @@ impl Play {
         let last = &trace[count - 1];
         let clock = Arc::new(ManualClock::at(last.at));
         let (disk, runs) = service(&clock);
-        let options = Options { create: true, wait_ms: 0, allow_fs: None, alone: false };
+        let options = Options { create: true, wait_ms: 0, allow_fs: None };
         let root = Root::open(&as_disk(&disk), Path::new("/runs"), &options, &*clock).unwrap();
         let id: RunId = whole.id.parse().unwrap();
         let mut staged = root.stage(&id).unwrap();

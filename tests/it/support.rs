@@ -73,7 +73,7 @@ pub(crate) fn as_disk(disk: &MemoryDisk) -> Arc<dyn Disk> {
 }
 
 pub(crate) fn open_root(disk: &MemoryDisk) -> Result<Root, dormouse::shells::run_dir::root::Error> {
-    let options = Options { create: true, wait_ms: 0, allow_fs: None, alone: false };
+    let options = Options { create: true, wait_ms: 0, allow_fs: None };
     Root::open(&as_disk(disk), Path::new("/runs"), &options, &clock())
 }
 

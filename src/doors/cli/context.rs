@@ -123,7 +123,6 @@ impl Context {
                 turn_wall_max_ms: wall,
                 by: format!("operator:{}", name.filter(|n| !n.is_empty()).unwrap_or("cli".into())),
                 telemetry: Telemetry::default(),
-                owned: None,
             },
             json: global.json,
             config,

@@ -52,6 +52,7 @@ struct State {
     unreadable: Option<PathBuf>,
     stuck_cache: bool,
     failing_drop: bool,
+    no_direct: bool,
     capacity: usize,
     random: u64,
 }
@@ -108,6 +109,19 @@ impl Content {
         }
         self.cache[offset..end].copy_from_slice(bytes);
         self.dirty.extend(sectors(start, end).filter(|s| !self.trapped.contains(s)));
+    }
+
+    /// Past the cache: these sectors are on the device, and what the cache held of them is gone.
+    fn write_device(&mut self, offset: usize, bytes: &[u8]) {
+        let end = offset + bytes.len();
+        self.cache.resize(self.cache.len().max(end), 0);
+        self.device.resize(self.device.len().max(end), 0);
+        self.cache[offset..end].copy_from_slice(bytes);
+        self.device[offset..end].copy_from_slice(bytes);
+        for sector in sectors(offset, end) {
+            self.dirty.remove(&sector);
+            self.trapped.remove(&sector);
+        }
     }
 
     fn truncate(&mut self, bytes: usize) {
@@ -187,6 +201,20 @@ impl State {
                 }
             }
         })
+    }
+
+    /// A direct write that did not end well: of each sector the new bytes, the old, or garbage.
+    fn write_device_torn(&mut self, node: u64, offset: usize, bytes: &[u8]) {
+        for (n, sector) in bytes.chunks(SECTOR).enumerate() {
+            let torn: Vec<u8> = match self.roll(20) {
+                0..10 => sector.to_vec(),
+                10..19 => continue,
+                _ => sector.iter().map(|_| u8::try_from(self.roll(256)).unwrap_or(0)).collect(),
+            };
+            if let Some(content) = self.content(node) {
+                content.write_device(offset + n * SECTOR, &torn);
+            }
+        }
     }
 
     /// An operation that is done whole or not at all.
@@ -360,6 +388,7 @@ impl MemoryDisk {
             unreadable: None,
             stuck_cache: false,
             failing_drop: false,
+            no_direct: false,
             capacity: usize::MAX,
             random: seed.wrapping_mul(2).wrapping_add(0x9e37_79b9_7f4a_7c15),
         })))
@@ -474,6 +503,11 @@ impl MemoryDisk {
     /// From now on dropping the cache does nothing.
     pub fn stick_cache(&self) {
         self.state().stuck_cache = true;
+    }
+
+    /// The filesystem knows no direct input and output; opening for it succeeds all the same.
+    pub fn forbid_direct(&self) {
+        self.state().no_direct = true;
     }
 
     /// From now on dropping the cache starts a write-back of dirty pages that fails: the next read
@@ -610,7 +644,7 @@ impl MemoryDir {
         }
     }
 
-    fn handle(&self, node: u64, path: PathBuf) -> Result<Box<dyn FileHandle>> {
+    fn handle(&self, node: u64, path: PathBuf) -> Result<Box<MemoryFile>> {
         let mut state = self.disk.state();
         if state.content(node).is_none() {
             let link = matches!(state.nodes[&node].body, Body::Symlink);
@@ -619,7 +653,8 @@ impl MemoryDir {
         }
         state.next += 1;
         let id = state.next;
-        Ok(Box::new(MemoryFile { disk: self.disk.clone(), node, life: self.life, id, path }))
+        let disk = self.disk.clone();
+        Ok(Box::new(MemoryFile { disk, node, life: self.life, id, path, direct: false }))
     }
 
     fn make(&self, op: &'static str, name: &str, mode: u32, body: Body) -> Result<(u64, PathBuf)> {
@@ -668,7 +703,8 @@ impl Dir for MemoryDir {
 
     fn open(&self, name: &str, mode: Open) -> Result<Box<dyn FileHandle>> {
         let (node, path) = self.look("open", name)?;
-        let file = self.handle(node, path)?;
+        let mut file = self.handle(node, path)?;
+        file.direct = mode == Open::Direct;
         if mode == Open::Truth {
             file.drop_cache()?;
         }
@@ -677,7 +713,7 @@ impl Dir for MemoryDir {
 
     fn create_excl(&self, name: &str) -> Result<Box<dyn FileHandle>> {
         let (node, path) = self.make("create", name, 0o600, Body::File(Content::default()))?;
-        self.handle(node, path)
+        Ok(self.handle(node, path)?)
     }
 
     fn open_or_create(&self, name: &str) -> Result<Box<dyn FileHandle>> {
@@ -775,6 +811,7 @@ struct MemoryFile {
     life: u64,
     id: u64,
     path: PathBuf,
+    direct: bool,
 }
 
 impl MemoryFile {
@@ -786,6 +823,36 @@ impl MemoryFile {
             return Err(failed(op, &self.path, Errno::IO));
         }
         state.content(self.node).map(f).ok_or_else(|| failed(op, &self.path, Errno::STALE))
+    }
+}
+
+impl MemoryFile {
+    /// A write past the cache, of whole sectors from aligned memory: it reaches the device sector
+    /// by sector, and whole if nothing goes wrong.
+    fn write_directly(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut state = self.disk.state();
+        let end = match state.begin(self.life, "write", &self.path)? {
+            Extent::Whole => None,
+            Extent::WholeThenDie => Some(Errno::STALE),
+            Extent::Nothing(errno) | Extent::Bytes(_, errno) => {
+                let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+                if errno != Errno::NOSPC {
+                    state.write_device_torn(self.node, offset, bytes);
+                }
+                return Err(failed("write", &self.path, errno));
+            }
+        };
+        let place = usize::try_from(offset).unwrap_or(usize::MAX);
+        let misplaced = !place.is_multiple_of(SECTOR)
+            || !bytes.len().is_multiple_of(SECTOR)
+            || bytes.as_ptr().align_offset(SECTOR) != 0;
+        if misplaced || state.no_direct {
+            return Err(failed("write", &self.path, Errno::INVAL));
+        }
+        if let Some(content) = state.content(self.node) {
+            content.write_device(place, bytes);
+        }
+        end.map_or(Ok(()), |errno| Err(failed("write", &self.path, errno)))
     }
 }
 
@@ -809,6 +876,9 @@ impl FileHandle for MemoryFile {
     }
 
     fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.direct {
+            return self.write_directly(offset, bytes);
+        }
         let mut state = self.disk.state();
         let extent = state.begin(self.life, "write", &self.path)?;
         let room = state.capacity.saturating_sub(state.used());
@@ -879,6 +949,10 @@ impl FileHandle for MemoryFile {
         if dies { Err(failed("set permissions of", &self.path, Errno::STALE)) } else { Ok(()) }
     }
 
+    fn dio_alignment(&self) -> Result<Option<u32>> {
+        Ok((!self.disk.state().no_direct).then_some(512))
+    }
+
     fn drop_cache(&self) -> Result<()> {
         let State { stuck_cache, failing_drop, .. } = *self.disk.state();
         if stuck_cache {
@@ -924,6 +998,7 @@ impl Drop for MemoryFile {
 
 #[cfg(test)]
 mod tests {
+    use super::super::aligned::AlignedBuffer;
     use super::super::{Atomic, write_atomic};
     use super::*;
 
@@ -1022,6 +1097,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn direct_writes_are_durable_at_once_and_tear_by_the_sector() {
+        let mut outcomes = BTreeSet::new();
+        for seed in 0..100 {
+            let disk = MemoryDisk::new(seed);
+            dir(&disk).create_excl("f").unwrap().sync_file().unwrap();
+            dir(&disk).sync().unwrap();
+            let file = dir(&disk).open("f", Open::Direct).unwrap();
+            let mut old = AlignedBuffer::new(4096, 512);
+            old.fill(1);
+            file.write_at(0, &old).unwrap();
+            assert_eq!(file.write_at(100, &old).unwrap_err().kind, Kind::Broken);
+            assert_eq!(file.write_at(0, &old[..100]).unwrap_err().kind, Kind::Broken);
+            disk.fail_at(1, if seed % 2 == 0 { Fault::Die } else { Fault::Broken });
+            let mut new = AlignedBuffer::new(4096, 512);
+            new.fill(2);
+            file.write_at(0, &new).unwrap_err();
+            disk.power_cut();
+            let bytes = disk.content(Path::new("/f")).unwrap();
+            assert_eq!(bytes.len(), 4096);
+            outcomes.extend(bytes.chunks(SECTOR).map(|sector| match sector {
+                s if s == [1; SECTOR] => "old",
+                s if s == [2; SECTOR] => "new",
+                _ => "garbage",
+            }));
+        }
+        assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+        let disk = MemoryDisk::new(1);
+        disk.forbid_direct();
+        let file = dir(&disk).create_excl("f").unwrap();
+        assert_eq!(file.dio_alignment().unwrap(), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! on demand. May not know what the files mean. Invariant: everything below an opened directory is
 //! named by single path components and never reached through a symbolic link.
 
+pub mod aligned;
 pub mod memory;
 pub mod socket;
 pub mod std;
@@ -144,8 +145,13 @@ pub enum Open {
     Read,
     /// For reading and writing.
     Write,
-    /// For reading what the device holds: the page cache is dropped first.
+    /// For reading what the device holds: past the page cache where the filesystem can do that,
+    /// otherwise the cache is dropped first.
     Truth,
+    /// For reading and writing past the page cache; a write is durable when it returns. Memory,
+    /// offset and length must be multiples of [`FileHandle::dio_alignment`], which says whether
+    /// this works: opening succeeds in places where it does not.
+    Direct,
 }
 
 /// What a rename does to a file that has the new name.
@@ -275,6 +281,8 @@ pub trait FileHandle: fmt::Debug + Send + Sync {
     fn stat(&self) -> Result<Stat>;
     /// Sets the permission bits.
     fn set_mode(&self, mode: u32) -> Result<()>;
+    /// What direct input and output must be aligned to; nothing where it is not to be had.
+    fn dio_alignment(&self) -> Result<Option<u32>>;
     /// Drops clean cached pages, so that the next read asks the device.
     fn drop_cache(&self) -> Result<()>;
     /// Pages that are still cached; nothing if that cannot be known.

@@ -3,6 +3,7 @@
 //! May not know what the files mean. Invariant: no call follows a symbolic link below an opened
 //! directory, and no descriptor is inherited by a child.
 
+use super::aligned::AlignedBuffer;
 use super::{
     Dir, Disk, Error, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename, Result, Stat,
     is_component,
@@ -32,7 +33,14 @@ struct StdDir {
 struct StdFile {
     file: File,
     path: PathBuf,
+    /// Reads go past the page cache, in pieces that are aligned to this.
+    direct_reads: Option<u32>,
 }
+
+/// `STATX_DIOALIGN`, which rustix does not name.
+const STATX_DIOALIGN: u32 = 0x2000;
+/// Most bytes of one direct read.
+const DIRECT_READ_BYTES: usize = 1 << 20;
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const FILE_MODE: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -128,19 +136,14 @@ impl StdDir {
         Err(Error::of_kind(op, self.at(name), Kind::BadName, why))
     }
 
-    fn open_file(
-        &self,
-        op: &'static str,
-        name: &str,
-        flags: OFlags,
-    ) -> Result<Box<dyn FileHandle>> {
+    fn open_file(&self, op: &'static str, name: &str, flags: OFlags) -> Result<Box<StdFile>> {
         self.checked(op, name)?;
         // NONBLOCK: opening a pipe that someone put there must not wait for its other end.
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
         let path = self.at(name);
         let fd = again(|| rustix::fs::openat(&self.fd, name, flags, FILE_MODE))
             .map_err(|e| failed(op, &path, e))?;
-        let file = StdFile { file: File::from(fd), path };
+        let file = StdFile { file: File::from(fd), path, direct_reads: None };
         if file.stat()?.kind != FileKind::File {
             return Err(Error::of_kind(op, file.path, Kind::WrongKind, "it is not a regular file"));
         }
@@ -201,20 +204,25 @@ impl Dir for StdDir {
     }
 
     fn open(&self, name: &str, mode: Open) -> Result<Box<dyn FileHandle>> {
-        let flags = if mode == Open::Write { OFlags::RDWR } else { OFlags::RDONLY };
-        let file = self.open_file("open", name, flags)?;
+        let flags = match mode {
+            Open::Read | Open::Truth => OFlags::RDONLY,
+            Open::Write => OFlags::RDWR,
+            Open::Direct => OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC,
+        };
+        let mut file = self.open_file("open", name, flags)?;
         if mode == Open::Truth {
             file.drop_cache()?;
+            file.read_directly();
         }
         Ok(file)
     }
 
     fn create_excl(&self, name: &str) -> Result<Box<dyn FileHandle>> {
-        self.open_file("create", name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
+        Ok(self.open_file("create", name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?)
     }
 
     fn open_or_create(&self, name: &str) -> Result<Box<dyn FileHandle>> {
-        self.open_file("open", name, OFlags::RDWR | OFlags::CREATE)
+        Ok(self.open_file("open", name, OFlags::RDWR | OFlags::CREATE)?)
     }
 
     fn rename(&self, from: &str, target: &dyn Dir, to: &str, mode: Rename) -> Result<()> {
@@ -318,10 +326,19 @@ impl StdFile {
     fn wrap(&self, op: &'static str) -> impl Fn(io::Error) -> Error + '_ {
         move |e| Error::new(op, &self.path, e)
     }
-}
 
-impl FileHandle for StdFile {
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize> {
+    /// From now on reads go past the page cache, if the filesystem can do that.
+    fn read_directly(&mut self) {
+        let Ok(Some(align)) = self.dio_alignment() else { return };
+        let flags = rustix::fs::fcntl_getfl(&self.file);
+        if let Ok(flags) = flags
+            && rustix::fs::fcntl_setfl(&self.file, flags | OFlags::DIRECT).is_ok()
+        {
+            self.direct_reads = Some(align);
+        }
+    }
+
+    fn read_cached(&self, offset: u64, into: &mut [u8]) -> Result<usize> {
         let mut done = 0;
         while done < into.len() {
             match self.file.read_at(&mut into[done..], offset + done as u64) {
@@ -332,6 +349,40 @@ impl FileHandle for StdFile {
             }
         }
         Ok(done)
+    }
+
+    /// Reads through a buffer that is aligned as the device wants it.
+    fn read_past_cache(&self, align: u32, offset: u64, into: &mut [u8]) -> Result<usize> {
+        let align = align as usize;
+        let inside = usize::try_from(offset % align as u64).unwrap_or(0);
+        let wanted = (inside + into.len()).next_multiple_of(align);
+        let mut piece = AlignedBuffer::new(wanted.min(DIRECT_READ_BYTES.max(align)), align);
+        let (mut done, mut skip) = (0, inside);
+        while done < into.len() {
+            let at = offset + done as u64 - skip as u64;
+            let length = (skip + into.len() - done).next_multiple_of(align).min(piece.len());
+            let got = match self.file.read_at(&mut piece[..length], at) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other.map_err(self.wrap("read"))?,
+            };
+            let useful = got.saturating_sub(skip).min(into.len() - done);
+            into[done..done + useful].copy_from_slice(&piece[skip..skip + useful]);
+            done += useful;
+            if useful == 0 || !(skip + useful).is_multiple_of(align) {
+                break; // the end of the file, or of what was asked for
+            }
+            skip = 0;
+        }
+        Ok(done)
+    }
+}
+
+impl FileHandle for StdFile {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<usize> {
+        match self.direct_reads {
+            Some(align) => self.read_past_cache(align, offset, into),
+            None => self.read_cached(offset, into),
+        }
     }
 
     fn read_all(&self, max: u64) -> Result<Vec<u8>> {
@@ -372,6 +423,20 @@ impl FileHandle for StdFile {
     fn set_mode(&self, mode: u32) -> Result<()> {
         rustix::fs::fchmod(&self.file, Mode::from_raw_mode(mode))
             .map_err(|e| failed("set permissions of", &self.path, e))
+    }
+
+    fn dio_alignment(&self) -> Result<Option<u32>> {
+        use rustix::fs::{StatxFlags, statx};
+        let wanted = StatxFlags::from_bits_retain(STATX_DIOALIGN);
+        let found = match statx(&self.file, "", AtFlags::EMPTY_PATH, wanted) {
+            Ok(found) => found,
+            // A kernel without statx has no way to say it.
+            Err(Errno::NOSYS | Errno::INVAL) => return Ok(None),
+            Err(e) => return Err(failed("look at", &self.path, e)),
+        };
+        let (memory, offset) = (found.stx_dio_mem_align, found.stx_dio_offset_align);
+        let known = found.stx_mask & STATX_DIOALIGN != 0 && memory != 0 && offset != 0;
+        Ok(known.then(|| memory.max(offset).next_power_of_two()))
     }
 
     fn drop_cache(&self) -> Result<()> {

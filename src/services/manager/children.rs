@@ -70,8 +70,8 @@ impl Manager {
         // Its code is stored elsewhere: that takes time.
         let origin = Origin::Parent { run: id.clone(), effect };
         let (runs, inbox) = (self.runs.clone(), self.inbox.clone());
-        let parent = id.clone();
-        self.workers.run(move || match runs.prepare_created(created, Some(&graph)) {
+        let (parent, known) = (id.clone(), self.known.clone());
+        self.workers.run(move || match runs.prepare_created(created, Some(&graph), &known) {
             Ok(run) => {
                 let _ = inbox.send(Message::Create(Box::new(Prepared { run, origin })));
             }

@@ -48,8 +48,9 @@ impl Handle {
         followers: Followers,
         runs: Runs,
         indexer: Indexer,
+        known: KnownCode,
     ) -> Self {
-        let (known, asked) = (KnownCode::default(), Arc::new(Semaphore::new(ASKS_MAX)));
+        let asked = Arc::new(Semaphore::new(ASKS_MAX));
         Self { inbox, followers, runs, indexer, known, asked }
     }
 

@@ -33,6 +33,7 @@ use crate::shells::run_dir::root::RootView;
 
 use super::commit::Committer;
 use super::indexer::Indexer;
+use super::runs::create::KnownCode;
 use super::runs::open::OpenRun;
 use super::runs::trouble::Trouble;
 use super::runs::{Error, Result, Runs};
@@ -89,6 +90,8 @@ pub struct Options {
     pub timers: Timers,
     /// Keeps the index.
     pub indexer: Indexer,
+    /// Code that need not be tried and stored again.
+    pub known: KnownCode,
 }
 
 /// What a manager works through.
@@ -106,6 +109,7 @@ struct Manager {
     parts: Parts,
     indexer: Indexer,
     workers: Workers,
+    known: KnownCode,
     inbox: mpsc::Sender<Message>,
     followers: Followers,
     limits: Limits,
@@ -203,6 +207,7 @@ pub fn start(
     let (ready, started) = mpsc::sync_channel(1);
     let (to_self, theirs) = (sender.clone(), Arc::clone(&followers));
     let (runs, indexer) = (options.runs.clone(), options.indexer.clone());
+    let known = options.known.clone();
     let run = move || {
         let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
         match manager {
@@ -219,7 +224,7 @@ pub fn start(
     let spawned = std::thread::Builder::new().name("manager".into()).spawn(run);
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
-    let handle = Handle::new(sender.clone(), followers, runs, indexer);
+    let handle = Handle::new(sender.clone(), followers, runs, indexer, known);
     Ok(Running { handle, thread, inbox: sender })
 }
 
@@ -260,6 +265,7 @@ impl Manager {
             parts,
             indexer: options.indexer,
             workers: Workers::start()?,
+            known: options.known,
             inbox,
             followers,
             limits,

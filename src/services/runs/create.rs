@@ -18,8 +18,9 @@ use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
 use crate::machines::replay::state::RunState;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
-use crate::shells::run_dir::code::CodeStore;
+use crate::shells::run_dir::code::{self, CodeStore};
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
+use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::{self, Root};
 
 use super::hosts::Silence;
@@ -153,9 +154,12 @@ impl Runs {
             && !known.has(process)
         {
             warnings.extend(self.try_loading(graph, process, &created.run_id)?);
+        }
+        let process = created.process.clone();
+        let run = self.prepare_created(created, graph.as_ref(), known)?;
+        if let Some(process) = &process {
             known.add(process);
         }
-        let run = self.prepare_created(created, graph.as_ref())?;
         Ok(PreparedRun { warnings, ..run })
     }
 
@@ -164,15 +168,19 @@ impl Runs {
         &self,
         created: RunCreated,
         graph: Option<&PinnedGraph>,
+        known: &KnownCode,
     ) -> Result<PreparedRun> {
-        let store = CodeStore::open(&self.disk, &self.root)?;
-        if let (Some(graph), Some(process)) = (graph, &created.process) {
+        let meta = self.disk.open_dir(&self.root.join(root::META))?;
+        if let (Some(graph), Some(process)) = (graph, &created.process)
+            && !known.has(process)
+        {
+            let store = CodeStore::new(Arc::clone(&self.disk), Arc::clone(&meta));
             store.put(&process.digest, &pinned_files(graph))?;
         }
         let (process, idempotency) = (created.process.clone(), created.idempotency.clone());
         let draft = with_value(created.into());
         for blob in &draft.blobs {
-            store.put_blob(blob.as_str().as_bytes())?;
+            make::stage_blob(&*meta, blob.as_str().as_bytes())?;
         }
         Ok(PreparedRun { event: draft.event, process, idempotency, warnings: Vec::new() })
     }
@@ -385,19 +393,13 @@ impl OpenRun {
     }
 }
 
-/// Where a pinned process stands in a run directory: the first one in `process/`, later ones
-/// beside it.
-fn places(process: &ProcessRef) -> [String; 2] {
-    ["process".to_owned(), format!("process-{}", &process.digest.hex()[..16])]
-}
-
 /// Pins a process into a run that exists, beside the one it has.
 pub(super) fn store_process(dir: &RunDir, graph: &PinnedGraph) -> Result<()> {
     let process = graph.process_ref(None);
     if load_process(dir, &process).is_ok() {
         return Ok(());
     }
-    let [first, beside] = places(&process);
+    let [first, beside] = code::places(&process.digest);
     let taken =
         dir.read_relative(&format!("{first}/{LOCK_FILE}"), limits::MODULE_BYTES_MAX).is_ok();
     let place = if taken { beside } else { first };
@@ -410,7 +412,7 @@ pub(super) fn store_process(dir: &RunDir, graph: &PinnedGraph) -> Result<()> {
 /// Loads the pinned process that a record names; every byte is checked.
 pub(in crate::services) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedGraph> {
     let mut missing = None;
-    for place in places(process) {
+    for place in code::places(&process.digest) {
         let path = format!("{place}/{LOCK_FILE}");
         let lock = match dir.read_relative(&path, limits::MODULE_BYTES_MAX) {
             Ok(bytes) => match crate::shells::pin::PinLock::read(&bytes) {

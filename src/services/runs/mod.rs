@@ -57,27 +57,13 @@ pub struct Runs {
     pub by: String,
     /// Who is told about the work.
     pub telemetry: Telemetry,
-    /// The root itself, when a daemon holds it.
-    pub owned: Option<Arc<Root>>,
 }
 
 impl Runs {
-    /// Opens the root for writing commands, making it if it is missing. A daemon has it already.
+    /// Opens the root for writing commands, making it if it is missing.
     pub fn open_root(&self, create: bool) -> Result<Arc<Root>> {
-        match &self.owned {
-            Some(root) => Ok(Arc::clone(root)),
-            None => self.hold_root(create, false),
-        }
-    }
-
-    /// The same runs with their root held alone, as a daemon does.
-    pub fn owning_root(&self) -> Result<Self> {
-        Ok(Self { owned: Some(self.hold_root(true, true)?), ..self.clone() })
-    }
-
-    fn hold_root(&self, create: bool, alone: bool) -> Result<Arc<Root>> {
         let allow_fs = self.allow_fs.clone();
-        let options = Options { create, wait_ms: self.lock_wait_ms, allow_fs, alone };
+        let options = Options { create, wait_ms: self.lock_wait_ms, allow_fs };
         Ok(Arc::new(Root::open(&self.disk, &self.root, &options, &*self.clock)?))
     }
 

@@ -107,10 +107,6 @@ impl Runs {
         let mut runs = self.clone();
         // The path may be relative, or end in a dot.
         if let Some(above) = self.disk.canonicalize(dir.path())?.parent() {
-            // Another root than the one that is held is opened like any.
-            if runs.owned.is_some() && self.disk.canonicalize(&self.root)? != above {
-                runs.owned = None;
-            }
             above.clone_into(&mut runs.root);
         }
         runs.open_root(false)
