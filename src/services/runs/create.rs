@@ -14,6 +14,7 @@ use crate::ground::id::RunId;
 use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
+use crate::shells::run_dir::code;
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 use crate::shells::run_dir::root::{self, Root};
 
@@ -308,19 +309,13 @@ impl OpenRun {
     }
 }
 
-/// Where a pinned process stands in a run directory: the first one in `process/`, later ones
-/// beside it.
-fn places(process: &ProcessRef) -> [String; 2] {
-    ["process".to_owned(), format!("process-{}", &process.digest.hex()[..16])]
-}
-
 /// Pins a process into a run that exists, beside the one it has.
 pub(super) fn store_process(dir: &RunDir, graph: &PinnedGraph) -> Result<()> {
     let process = graph.process_ref(None);
     if load_process(dir, &process).is_ok() {
         return Ok(());
     }
-    let [first, beside] = places(&process);
+    let [first, beside] = code::places(&process.digest);
     let taken =
         dir.read_relative(&format!("{first}/{LOCK_FILE}"), limits::MODULE_BYTES_MAX).is_ok();
     let place = if taken { beside } else { first };
@@ -333,7 +328,7 @@ pub(super) fn store_process(dir: &RunDir, graph: &PinnedGraph) -> Result<()> {
 /// Loads the pinned process that a record names; every byte is checked.
 pub(in crate::services) fn load_process(dir: &RunDir, process: &ProcessRef) -> Result<PinnedGraph> {
     let mut missing = None;
-    for place in places(process) {
+    for place in code::places(&process.digest) {
         let path = format!("{place}/{LOCK_FILE}");
         let lock = match dir.read_relative(&path, limits::MODULE_BYTES_MAX) {
             Ok(bytes) => match crate::shells::pin::PinLock::read(&bytes) {

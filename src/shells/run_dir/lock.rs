@@ -260,6 +260,11 @@ impl Held {
         self.write(state, Some((head.seq, head.sum)), failures)
     }
 
+    /// The same without a head, for what has none.
+    pub fn write_bare_note(&self, state: State, failures: u32) -> disk::Result<()> {
+        self.write(state, None, failures)
+    }
+
     /// The same, durable: before records are cut that an older note vouches for.
     pub fn write_note_durably(&self, state: State, head: Head) -> disk::Result<()> {
         self.write_note(state, head, 0)?;

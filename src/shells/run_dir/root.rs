@@ -6,62 +6,27 @@
 use super::blob;
 use super::dir::{RunDir, descend};
 use super::lock::{self, Held};
+use super::root_file::{self, ROOT_JSON};
 use crate::codecs::event::{BlobRef, Event, Head, Record};
-use crate::codecs::format::{line, sealed};
+use crate::codecs::format::line;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest;
 use crate::ground::id::{self, RunId, Seq};
 use crate::ground::limits::JOURNAL_RECORD_BYTES_MAX;
 use crate::ports::disk::{
-    self, Atomic, Dir, Disk, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename,
+    self, Dir, Disk, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename,
 };
-use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+pub use super::root_file::{RootJson, RootState};
 
 /// The root's own directory.
 pub const META: &str = ".dormouse";
 /// Name of the root's lock file.
 pub const ROOT_LOCK: &str = "root.lock";
 
-const ROOT_JSON: &str = "root.json";
-const ROOT_KIND: &str = "dormouse-root/1";
-const ROOT_JSON_BYTES_MAX: u64 = 64 * 1024;
 const RUN_JSON_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// Whether the root's journals are complete by themselves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RootState {
-    /// A daemon writes, or died: its commit log may hold records that journals lack.
-    Open,
-    /// Every run directory is complete.
-    AtRest,
-}
-
-/// `root.json`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RootJson {
-    /// Format of the root.
-    pub v: u32,
-    /// Its own id, a UUID.
-    pub root: String,
-    /// Grows with every opening by a daemon or a recovery.
-    pub generation: u64,
-    /// Whether journals are complete.
-    pub state: RootState,
-    /// The machine's start in which it was written.
-    pub boot_id: String,
-    /// First commit-log segment that is still needed.
-    pub oldest_segment: u64,
-    /// Last commit-log segment that was made.
-    pub max_segment: u64,
-    /// Last batch number.
-    pub last_seq: u64,
-    /// No epoch at or below this may be given again.
-    pub epoch_floor: u64,
-}
 
 /// Why a root or a run in it is not to be had.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +73,15 @@ pub enum Error {
     /// The disk refused.
     #[error(transparent)]
     Disk(#[from] disk::Error),
+}
+
+impl From<root_file::Error> for Error {
+    fn from(error: root_file::Error) -> Self {
+        match error {
+            root_file::Error::NotOurs { path, why } => Self::Refused { label: "R1", path, why },
+            root_file::Error::Disk(e) => Self::Disk(e),
+        }
+    }
 }
 
 fn list(ids: &[RunId]) -> String {
@@ -157,7 +131,7 @@ fn hold(
     disk: &dyn Disk,
 ) -> Result<(Guard, Option<RootJson>), Error> {
     let lock = lock::take(meta, ROOT_LOCK, Lock::Shared, wait_ms, clock, disk)?;
-    Ok((Guard(lock), read_root_json(&**meta)?))
+    Ok((Guard(lock), root_file::read(&**meta)?))
 }
 
 /// A runs root for looking: nothing is locked, made or written.
@@ -181,6 +155,24 @@ impl RootView {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Arc<dyn Dir> {
+        &self.dir
+    }
+
+    /// The disk it stands on.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Its own directory, `.dormouse`, if it has one.
+    #[must_use]
+    pub fn meta(&self) -> Option<&Arc<dyn Dir>> {
+        self.meta.as_ref()
     }
 
     /// The ids of all runs, sorted. Directories that cannot be runs are left out, those that
@@ -292,14 +284,8 @@ impl Root {
         options: &Options,
         clock: &dyn Clock,
     ) -> Result<Self, Error> {
-        if options.create && disk::optional(disk.open_dir(path))?.is_none() {
-            disk.create_dirs(path)?;
-        }
-        let mut view = RootView::open(disk, path)?;
-        view.check_place(options)?;
-        let meta = view.dir.ensure_dir(META)?;
+        let (view, meta) = RootView::prepare(disk, path, options)?;
         let (lock, json) = hold(&meta, options.wait_ms, clock, &**disk)?;
-        view.meta = Some(Arc::clone(&meta));
         let json = match json {
             Some(json) => json,
             None => view.make_root_json(&*meta)?,
@@ -308,7 +294,7 @@ impl Root {
             return Err(Error::NeedsRecovery(path.to_owned()));
         }
         let root = Self { view, json, _lock: lock };
-        root.sweep_staging();
+        root.view.sweep_staging();
         Ok(root)
     }
 
@@ -344,14 +330,32 @@ impl Root {
         let view = self.view.clone();
         Ok(Staged { view, staging, name, dir, id: id.clone(), dirs: Vec::new() })
     }
+}
+
+impl RootView {
+    /// Opens a root that will be written, making it if asked to. Gives its own directory too.
+    pub(super) fn prepare(
+        disk: &Arc<dyn Disk>,
+        path: &Path,
+        options: &Options,
+    ) -> Result<(Self, Arc<dyn Dir>), Error> {
+        if options.create && disk::optional(disk.open_dir(path))?.is_none() {
+            disk.create_dirs(path)?;
+        }
+        let mut view = Self::open(disk, path)?;
+        view.check_place(options)?;
+        let meta = view.dir.ensure_dir(META)?;
+        view.meta = Some(Arc::clone(&meta));
+        Ok((view, meta))
+    }
 
     /// Removes what commands of an earlier start of the machine left in staging. Best effort: it is
     /// in nobody's way.
-    fn sweep_staging(&self) {
-        let Ok(staging) = self.meta().and_then(|meta| Ok(meta.open_dir("staging")?)) else {
+    pub(super) fn sweep_staging(&self) {
+        let Some(Ok(staging)) = self.meta.as_ref().map(|meta| meta.open_dir("staging")) else {
             return;
         };
-        let boot = boot_mark(&self.view.disk.boot_id());
+        let boot = boot_mark(&self.disk.boot_id());
         for name in staging.list().unwrap_or_default() {
             let mark = name.rsplit('-').nth(1);
             if mark.is_some_and(|mark| mark != boot) {
@@ -359,11 +363,9 @@ impl Root {
             }
         }
     }
-}
 
-impl RootView {
     /// R4, R5: whether this is a place to keep runs in.
-    fn check_place(&self, options: &Options) -> Result<(), Error> {
+    pub(super) fn check_place(&self, options: &Options) -> Result<(), Error> {
         let refused =
             |label, why: String| Error::Refused { label, path: self.dir.path().to_owned(), why };
         if let FsClass::Unfit(name) = self.dir.fs_class()?
@@ -382,64 +384,26 @@ impl RootView {
     }
 
     /// Makes `root.json` for a root that has none and holds nothing yet (else R1).
-    fn make_root_json(&self, meta: &dyn Dir) -> Result<RootJson, Error> {
+    pub(super) fn make_root_json(&self, meta: &dyn Dir) -> Result<RootJson, Error> {
         let has_log = disk::optional(meta.stat("commit-log"))?.is_some();
         if has_log || !self.run_ids()?.is_empty() {
             let path = meta.path().join(ROOT_JSON);
             let why = "it is missing although runs exist".to_owned();
             return Err(Error::Refused { label: "R1", path, why });
         }
-        let json = RootJson {
-            v: 1,
-            root: uuid(self.disk.random()),
-            generation: 0,
-            state: RootState::AtRest,
-            boot_id: self.disk.boot_id(),
-            oldest_segment: 1,
-            max_segment: 0,
-            last_seq: 0,
-            epoch_floor: 0,
-        };
-        let bytes = sealed::seal(ROOT_KIND, &json);
-        match disk::write_atomic(meta, ROOT_JSON, &bytes, Atomic::NEW) {
-            Err(e) if e.is_exists() => {
-                read_root_json(meta)?.ok_or_else(|| Error::NotFound(ROOT_JSON.into()))
-            }
-            Err(e) => Err(e.into()),
-            Ok(()) => {
-                self.dir.sync()?;
-                Ok(json)
-            }
-        }
+        let json = root_file::make(meta, &*self.disk)?;
+        self.dir.sync()?;
+        Ok(json)
     }
-}
-
-fn read_root_json(meta: &dyn Dir) -> Result<Option<RootJson>, Error> {
-    let read = disk::optional(meta.read_file(ROOT_JSON, Open::Read, ROOT_JSON_BYTES_MAX))?;
-    let Some(bytes) = read else { return Ok(None) };
-    let refused =
-        |why: String| Error::Refused { label: "R1", path: meta.path().join(ROOT_JSON), why };
-    let json: RootJson = sealed::open(ROOT_KIND, &bytes).map_err(|e| refused(e.to_string()))?;
-    if json.v != 1 {
-        return Err(refused(format!("it has format {}, this version reads 1", json.v)));
-    }
-    Ok(Some(json))
-}
-
-fn uuid(mut bytes: [u8; 16]) -> String {
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex = digest::hex(&bytes);
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
 /// Eight characters that tell one start of the machine from another, for names.
-fn boot_mark(boot_id: &str) -> String {
+pub(super) fn boot_mark(boot_id: &str) -> String {
     digest::Digest::of(boot_id.as_bytes()).hex()[..8].to_owned()
 }
 
 /// Removes a directory and what is in it, `depth` levels down at most.
-fn remove_tree(dir: &dyn Dir, name: &str, depth: u32) -> disk::Result<()> {
+pub(super) fn remove_tree(dir: &dyn Dir, name: &str, depth: u32) -> disk::Result<()> {
     let inner = dir.open_dir(name)?;
     for entry in inner.list()? {
         if inner.stat(&entry)?.kind != FileKind::Dir {
