@@ -3,7 +3,7 @@
 //! May not decide anything about a run. Invariant: nothing is served before the log is recovered and
 //! the index knows what recovery found.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
@@ -35,11 +35,191 @@ pub(super) struct Wired {
 
 /// Puts a daemon together and lets it work.
 pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
-    let opened = open_log(&runs, config)?;
-    let (index, mut awake) = open_index(&runs, &opened)?;
-    let timers = timers_of(&index).map_err(unusable)?;
+    let options = root::Options {
+        create: true,
+        wait_ms: runs.lock_wait_ms,
+        allow_fs: runs.allow_fs.clone(),
+    };
+    let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
+    let (mut index, condition) = Index::open(&*runs.disk, owned.meta().path()).map_err(unusable)?;
+    let recovered = recover(&owned, &runs, &index, &condition)?;
+    let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
     awake.extend(runnable(&index).map_err(unusable)?);
-    let frame = Arc::new(AtomicU64::new(opened.last_frame));
+    let timers = timers_of(&index).map_err(unusable)?;
+    let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
-    todo!()
+    let inbox = Inbox::default();
+    let committer = start_log(&runs, owned, config, &indexer, &inbox, &frame)?;
+    let pool = pool_options(&runs, config)?;
+    let mailbox = inbox.mailbox();
+    let (taken, metrics) = (committer.clone(), Arc::clone(&runs.telemetry.metrics));
+    let make = move || {
+        let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
+        Ok(Parts { committer: taken, pool })
+    };
+    let options = Options {
+        runs,
+        loaded_max: config.runs.loaded_max,
+        loaded_bytes_max: config.runs.loaded_bytes_max,
+        hosts_bytes_max: config.hosts.memory_bytes_max,
+        awake,
+        timers,
+        indexer: indexer.clone(),
+        known: KnownCode::default(),
+    };
+    let manager = manager::start(inbox, options, make)?;
+    let refresh = refreshers(&committer, &indexer, metrics);
+    Ok(Wired { manager, committer, indexer, index, refresh })
+}
+
+fn unusable(error: store::Error) -> Error {
+    let trouble = Trouble::new("index_unusable", error.to_string());
+    let next = "see that .dormouse/ may be written and has room; the index itself may be deleted";
+    Error::Storage { trouble: trouble.next(next), unknown: false }
+}
+
+/// Brings the index up to what journals say that it may not know. Gives the runs that were written
+/// since, which may have something to do.
+fn freshen(
+    runs: &Runs,
+    index: &mut Index,
+    condition: &Condition,
+    recovered: &Recovered,
+) -> Result<Vec<RunId>> {
+    let behind = match condition {
+        Condition::Usable { applied } => *applied < recovered.first_seq.saturating_sub(1),
+        Condition::Fresh | Condition::Rebuild(_) => true,
+    };
+    if behind {
+        tracing::info!("the index is made anew from the journals");
+        rebuild(runs, index, recovered.last_seq, &mut |_, _| {}).map_err(not_rebuilt)?;
+        return Ok(Vec::new());
+    }
+    let mut seen = Vec::new();
+    for run in &recovered.runs {
+        seen.push((run.clone(), index.head(run).map_err(unusable)?));
+    }
+    let changes = reread(runs, seen)?;
+    index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(unusable)?;
+    take_touched(runs, index).map_err(not_rebuilt)?;
+    Ok(recovered.runs.clone())
+}
+
+fn not_rebuilt(error: rebuild::Error) -> Error {
+    match error {
+        rebuild::Error::Runs(e) => e,
+        rebuild::Error::Index(e) => unusable(e),
+    }
+}
+
+/// Every run that can go on without anybody's help.
+fn runnable(index: &Index) -> store::Result<Vec<RunId>> {
+    let mut all: Vec<RunId> = Vec::new();
+    loop {
+        let page = index.runnable(all.last(), ROWS_AT_ONCE)?;
+        let last = page.len() < ROWS_AT_ONCE;
+        all.extend(page);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+fn timers_of(index: &Index) -> store::Result<Timers> {
+    let (mut timers, mut after) = (Timers::default(), None);
+    loop {
+        let page = index.timers(after.as_ref(), None, ROWS_AT_ONCE)?;
+        for timer in &page {
+            timers.set(&timer.run_id, Some(timer.at));
+        }
+        if page.len() < ROWS_AT_ONCE {
+            return Ok(timers);
+        }
+        after = page.into_iter().next_back();
+    }
+}
+
+fn start_indexer(
+    runs: &Runs,
+    index: Index,
+    frame: &Arc<AtomicU64>,
+) -> Result<(Indexer, JoinHandle<()>)> {
+    let slot: Arc<OnceLock<Indexer>> = Arc::default();
+    let (theirs, runs, frame) = (Arc::clone(&slot), runs.clone(), Arc::clone(frame));
+    let owner = move |need: Need| {
+        let (slot, runs, frame) = (Arc::clone(&theirs), runs.clone(), Arc::clone(&frame));
+        // The index's own thread must not wait for journals to be read.
+        std::thread::spawn(move || {
+            if let Some(indexer) = slot.get() {
+                help(&runs, indexer, &frame, need);
+            }
+        });
+    };
+    let (indexer, thread) = Indexer::start(index, owner).map_err(|e| {
+        Error::Bug(Trouble::new("bug", format!("the index could not be started: {e}")))
+    })?;
+    // Set once, here.
+    let _ = slot.set(indexer.clone());
+    Ok((indexer, thread))
+}
+
+/// Reads journals for an index that needs them.
+fn help(runs: &Runs, indexer: &Indexer, frame: &AtomicU64, need: Need) {
+    let done = match need {
+        Need::Rebuild(ticket) => {
+            runs.telemetry.metrics.index_rebuilds.one();
+            tracing::warn!(code = "index_rebuilding", "the index is made anew from the journals");
+            let frame = frame.load(Ordering::Acquire);
+            rebuild_live(runs, indexer, ticket, frame, &mut |_, _| {}).map_err(not_rebuilt)
+        }
+        Need::Reread(ids) => {
+            let heads = indexer.ask(move |index| {
+                ids.into_iter().map(|id| Ok((id.clone(), index.head(&id)?))).collect()
+            });
+            match heads {
+                Ok(seen) => reread(runs, seen)
+                    .map(|changes| indexer.apply(Batch { frame: 0, changes })),
+                Err(_) => Ok(()),
+            }
+        }
+        Need::Alarm(why) => {
+            tracing::error!(code = "index_unusable", "the index cannot be made anew: {why}");
+            Ok(())
+        }
+    };
+    if let Err(e) = done {
+        tracing::error!(code = e.trouble().code, "the index lacks journals: {e}");
+    }
+}
+
+fn pool_options(runs: &Runs, config: &Config) -> Result<PoolOptions> {
+    let exe = std::env::current_exe().map_err(|e| {
+        let what = format!("this program cannot be found: {e}");
+        Error::Storage { trouble: Trouble::new("host_unavailable", what), unknown: false }
+    })?;
+    Ok(PoolOptions {
+        exe,
+        children: config.hosts.children,
+        memory_bytes_max: config.hosts.memory_bytes_max,
+        wall_max_ms: runs.turn_wall_max_ms,
+    })
+}
+
+/// Figures that are read when somebody asks for them.
+fn refreshers(committer: &Committer, indexer: &Indexer, _: Arc<Metrics>) -> Vec<Refresh> {
+    let (committer, indexer) = (committer.clone(), indexer.clone());
+    vec![
+        Box::new(move |metrics: &Metrics| {
+            let figures = committer.figures();
+            metrics.commit_log_unsettled.set(figures.unsettled_bytes);
+            metrics.commit_log_segments.set(figures.segments);
+            metrics.commit_log_lagging.set(figures.lagging);
+        }),
+        Box::new(move |metrics: &Metrics| {
+            let Ok(counts) = indexer.ask(|index| Ok(index.counts().clone())) else { return };
+            for (state, count) in &counts.runs {
+                metrics.runs.with([state.as_str()]).set(*count);
+            }
+        }),
+    ]
 }

@@ -11,10 +11,10 @@ use crate::shells::commit_log::{Committed, Unit, Why, WriterState};
 use crate::shells::journal::shared::Lines;
 use crate::shells::store::Batch;
 
-use super::{GATHER_MICROS, Manager};
 use super::asks::disk_full;
 use super::handle::Flow;
 use super::seat::Seat;
+use super::{GATHER_MICROS, Manager};
 
 impl Manager {
     /// Hands what a run has made to the log, with what the index is to know once it is durable.
@@ -133,7 +133,7 @@ impl Manager {
         let full = matches!(why, Why::NoRoom);
         let refusal = || if full { disk_full() } else { not_written() };
         self.drop_instance(id);
-        self.outbox.retain(|unit| unit.run() != id);
+        self.outbox.retain(|unit| unit.entry.run() != id);
         match self.seats.remove(id) {
             Some(Seat::Here(here)) => {
                 self.idle.remove(&here.used);
