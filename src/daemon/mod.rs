@@ -14,11 +14,14 @@ mod wiring;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crate::services::commit::Committer;
 use crate::services::inbox::{self, Inbox};
 use crate::services::indexer::Indexer;
 use crate::services::manager::{Handle, Running};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
+use crate::shells::run_dir::owned::OwnedRoot;
+use crate::shells::store::Batch;
 use auditor::Auditor;
 use config::Config;
 use metrics::Exposition;
@@ -27,6 +30,9 @@ use tracing_export::{Exporter, Sending};
 /// A daemon that runs.
 pub struct Daemon {
     manager: Running,
+    committer: Committer,
+    /// Held until the end.
+    root: Arc<OwnedRoot>,
     indexer: Indexer,
     index: JoinHandle<()>,
     auditor: Auditor,
@@ -50,6 +56,8 @@ impl Daemon {
         let exposition = Exposition::new(metrics, &*runs.clock, wired.refresh);
         Ok(Self {
             manager: wired.manager,
+            committer: wired.committer,
+            root: wired.root,
             indexer: wired.indexer,
             index: wired.index,
             auditor,
@@ -77,15 +85,34 @@ impl Daemon {
             inbox.stop();
         }
         self.auditor.stop();
-        let stopped = self.manager.stop();
+        let stopped = self.manager.stop().and_then(|()| rest(&self.committer, &self.indexer));
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.
         let _ = self.index.join();
+        // Whoever comes next may have the root.
+        drop(self.root);
         if let Some(traces) = self.traces {
             traces.stop();
         }
         stopped
     }
+}
+
+/// Makes every run directory complete by itself and leaves no segment of the log.
+fn rest(committer: &Committer, indexer: &Indexer) -> Result<()> {
+    let failed = |what: String| {
+        let trouble = Trouble::new("storage_failed", what);
+        let next = "nothing acknowledged is lost: the next start recovers";
+        Error::Storage { trouble: trouble.next(next), unknown: false }
+    };
+    let frame = committer.drain().map_err(failed)?;
+    // Every change was given before: whatever frames follow hold none.
+    indexer.apply(Batch { frame, changes: Vec::new() });
+    match indexer.flush(frame).blocking_recv() {
+        Ok(Ok(())) => committer.index_applied(frame),
+        _ => return Err(failed("the index could not be made durable".to_owned())),
+    }
+    committer.finish().map_err(|e| failed(e.to_string()))
 }
 
 /// Sends traces, if somebody wants them.

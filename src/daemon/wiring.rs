@@ -7,16 +7,25 @@ use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use crate::ground::clock::monotonic_micros;
 use crate::ground::id::RunId;
 use crate::machines::timer::Timers;
+use crate::ports::disk::{self, Dir};
 use crate::ports::telemetry::Metrics;
-use crate::services::commit::Committer;
+use crate::services::commit::{self, Committer};
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
 use crate::services::manager::{self, Inbox, Options, Parts, Running};
+use crate::services::runs::create::KnownCode;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
+use crate::shells::commit_log::log::{Home, Log};
+use crate::shells::commit_log::recover::{self, Patience, Recovered};
+use crate::shells::commit_log::{self, Committed, Maker, RootRecord, Settings};
 use crate::shells::host::pool::{Pool, PoolOptions};
+use crate::shells::run_dir::make;
+use crate::shells::run_dir::owned::OwnedRoot;
+use crate::shells::run_dir::root::{self, RootJson, RootView};
 use crate::shells::store::{self, Batch, Condition, Index};
 
 use super::config::Config;
@@ -28,6 +37,8 @@ const ROWS_AT_ONCE: usize = 10_000;
 /// A daemon's parts, at work.
 pub(super) struct Wired {
     pub(super) manager: Running,
+    pub(super) committer: Committer,
+    pub(super) root: Arc<OwnedRoot>,
     pub(super) indexer: Indexer,
     pub(super) index: JoinHandle<()>,
     pub(super) refresh: Vec<Refresh>,
@@ -42,14 +53,21 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     };
     let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
     let (mut index, condition) = Index::open(&*runs.disk, owned.meta().path()).map_err(unusable)?;
-    let recovered = recover(&owned, &runs, &index, &condition)?;
+    let applied = match condition {
+        Condition::Usable { applied } => Some(applied),
+        _ => None,
+    };
+    let patience = Patience { threads: config.settle.threads, ..Patience::default() };
+    let recovered = recover::recover(&owned, applied, &patience, &*runs.clock)?;
+    say(&recovered);
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
     awake.extend(runnable(&index).map_err(unusable)?);
     let timers = timers_of(&index).map_err(unusable)?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
-    let committer = start_log(&runs, owned, config, &indexer, &inbox, &frame)?;
+    let owned = Arc::new(owned);
+    let committer = start_log(&runs, &owned, config, &indexer, &inbox, &frame)?;
     let pool = pool_options(&runs, config)?;
     let mailbox = inbox.mailbox();
     let (taken, metrics) = (committer.clone(), Arc::clone(&runs.telemetry.metrics));
@@ -69,7 +87,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer, metrics);
-    Ok(Wired { manager, committer, indexer, index, refresh })
+    Ok(Wired { manager, committer, root: owned, indexer, index, refresh })
 }
 
 fn unusable(error: store::Error) -> Error {
@@ -96,13 +114,124 @@ fn freshen(
         return Ok(Vec::new());
     }
     let mut seen = Vec::new();
-    for run in &recovered.runs {
+    let written: Vec<RunId> = recovered.runs.iter().map(|(run, _)| run.clone()).collect();
+    for run in &written {
         seen.push((run.clone(), index.head(run).map_err(unusable)?));
     }
     let changes = reread(runs, seen)?;
     index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(unusable)?;
     take_touched(runs, index).map_err(not_rebuilt)?;
-    Ok(recovered.runs.clone())
+    Ok(written)
+}
+
+/// Says what recovery found.
+fn say(recovered: &Recovered) {
+    for note in &recovered.notes {
+        tracing::warn!(code = %note.label, "recovery: {}", note.why);
+    }
+    for (run, case, why) in &recovered.set_aside {
+        tracing::error!(%run, code = %case, "recovery set the run aside: {why}");
+    }
+}
+
+/// Begins a segment and starts the threads around the log.
+fn start_log(
+    runs: &Runs,
+    owned: &Arc<OwnedRoot>,
+    config: &Config,
+    indexer: &Indexer,
+    inbox: &Inbox,
+    frame: &Arc<AtomicU64>,
+) -> Result<Committer> {
+    let home = Home {
+        disk: Arc::clone(&runs.disk),
+        root: Arc::clone(owned.view().dir()),
+        meta: Arc::clone(owned.meta()),
+        record: Arc::new(Record(Arc::clone(owned))),
+        maker: Arc::new(RunMaker(owned.view().clone())),
+        clock: Arc::clone(&runs.clock),
+    };
+    let log = Log::start(home, settings(config), monotonic_micros() / 1000).map_err(no_log)?;
+    let options = commit::Options {
+        queue_records_max: usize_of(config.log.queue_records_max),
+        queue_bytes_max: usize_of(config.log.queue_bytes_max),
+        unsettled_bytes_max: config.log.unsettled_bytes_max,
+        settle_threads: config.settle.threads,
+    };
+    let (mailbox, frame) = (inbox.mailbox(), Arc::clone(frame));
+    let told = move |events: Vec<Committed>| {
+        for event in &events {
+            if let Committed::Durable { frame: number, .. } = event {
+                frame.fetch_max(*number, Ordering::AcqRel);
+            }
+        }
+        mailbox.committed(events);
+    };
+    let slot: Arc<OnceLock<Committer>> = Arc::default();
+    let (theirs, indexer) = (Arc::clone(&slot), indexer.clone());
+    let flush = move |frame| {
+        let (slot, answer) = (Arc::clone(&theirs), indexer.flush(frame));
+        std::thread::spawn(move || {
+            if let (Ok(Ok(())), Some(committer)) = (answer.blocking_recv(), slot.get()) {
+                committer.index_applied(frame);
+            }
+        });
+    };
+    let started = Committer::start(log, options, Box::new(told), Box::new(flush));
+    let committer = started.map_err(|e| no_log(commit_log::Error::Failed(e.to_string())))?;
+    // Set once, here.
+    let _ = slot.set(committer.clone());
+    Ok(committer)
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        segment_bytes: config.log.segment_bytes,
+        batch_bytes_max: usize_of(config.log.batch_bytes_max),
+        batch_records_max: usize_of(config.log.batch_records_max),
+        reserve_bytes: config.log.reserve_bytes,
+        free_bytes_min: config.disk_free_bytes_min,
+        mark_after_ms: config.log.mark_after_ms,
+        idle_rotate_ms: config.log.idle_rotate_ms,
+        settle_idle_ms: config.settle.idle_ms,
+        settle_age_max_ms: config.settle.max_age_ms,
+        ..Settings::default()
+    }
+}
+
+fn usize_of(value: u64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+fn no_log(error: commit_log::Error) -> Error {
+    let trouble = Trouble::new("storage_failed", format!("the commit log: {error}"));
+    Error::Storage { trouble: trouble.next("see that .dormouse/ may be written and has room"), unknown: false }
+}
+
+/// `root.json`, as the log changes it.
+#[derive(Debug)]
+struct Record(Arc<OwnedRoot>);
+
+impl RootRecord for Record {
+    fn json(&self) -> RootJson {
+        self.0.file().json()
+    }
+
+    fn replace(&self, change: &dyn Fn(&mut RootJson)) -> disk::Result<()> {
+        self.0.file().replace(change)
+    }
+}
+
+/// Makes directories of runs from their first records.
+#[derive(Debug)]
+struct RunMaker(RootView);
+
+impl Maker for RunMaker {
+    fn make(&self, run: &RunId, first_lines: &[u8]) -> disk::Result<Arc<dyn Dir>> {
+        let dir = make::make(&self.0, run, first_lines)?;
+        make::sync(&dir)?;
+        Ok(Arc::clone(dir.dir()))
+    }
 }
 
 fn not_rebuilt(error: rebuild::Error) -> Error {

@@ -67,6 +67,7 @@ impl Manager {
                     self.durable(&run, seq, &mut batch);
                 }
                 Committed::Made { run } => self.made(&run),
+                Committed::Mark { frame } => self.frame = self.frame.max(frame),
                 Committed::State(WriterState::Failed) => self.fail(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
                 // The state that follows says the same of everything.
