@@ -1,9 +1,11 @@
 //! Shells: they act on what the machines decide.
 //!
-//! [`journal`] stores records, [`run_dir`] keeps the files of a run, [`pin`] collects the code of a
-//! process, [`host`] runs it in a child process. May not know which command is being served.
+//! [`journal`] stores records, [`commit_log`] makes those of many runs durable at once, [`run_dir`]
+//! keeps the files of a run, [`pin`] collects the code of a process, [`host`] runs it in a child
+//! process. May not know which command is being served.
 //! Invariant: files are touched only through [`crate::ports::disk`].
 
+pub mod commit_log;
 pub mod host;
 pub mod journal;
 pub mod pin;
