@@ -19,6 +19,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+/// Does something bad to a file.
+type Harm<'a> = &'a dyn Fn(&Path);
+/// Whether a run belongs into a list.
+type Fits = Box<dyn Fn(&RunFacts) -> bool>;
+/// Whether an effect of a run belongs into a list.
+type Admits = Box<dyn Fn(&RunId, &EffectFacts) -> bool>;
+
 pub(crate) fn open(dir: &Path) -> (Index, Condition) {
     Index::open(&StdDisk, dir).unwrap()
 }
@@ -274,7 +281,7 @@ fn a_file_that_is_of_no_use_is_made_anew() {
     let sql = |path: &Path, text: &str| {
         rusqlite::Connection::open(path).unwrap().execute_batch(text).unwrap();
     };
-    let damage: &[(&str, Why, &dyn Fn(&Path))] = &[
+    let damage: &[(&str, Why, Harm)] = &[
         ("text", Why::Unreadable, &|path| fs::write(path, "no database at all").unwrap()),
         ("head", Why::Unreadable, &|path| overwrite(path, 0, 16)),
         ("schema", Why::Unreadable, &|path| overwrite(path, 100, 900)),
@@ -360,11 +367,11 @@ fn pages_stay_apart_while_rows_come_and_change() {
         index.apply(&Batch { frame: 1, changes: early.collect() }).unwrap();
         let (mut newer, mut frame) = (lives[50..].iter(), 1);
         let found = pages(&mut index, &RunFilter::default(), order, &mut |index| {
-            let added = newer.next().map(|life| put(Update::whole(life.last(), true)));
+            let fresh = newer.next().map(|life| put(Update::whole(life.last(), true)));
             let nth = usize::try_from(frame).unwrap();
-            let changed = lives.get(nth).map(|life| put(Update::whole(life.last(), true)));
+            let known = lives.get(nth).map(|life| put(Update::whole(life.last(), true)));
             frame += 1;
-            let changes = added.into_iter().chain(changed).collect();
+            let changes = fresh.into_iter().chain(known).collect();
             index.apply(&Batch { frame, changes }).unwrap();
         });
         let once: BTreeSet<&RunId> = found.iter().collect();
@@ -384,7 +391,7 @@ fn lists_are_what_their_filters_say() {
     index.apply(&Batch { frame: 1, changes }).unwrap();
     let text = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
     let any = RunFilter::default();
-    let filters: Vec<(RunFilter, Box<dyn Fn(&RunFacts) -> bool>)> = vec![
+    let filters: Vec<(RunFilter, Fits)> = vec![
         (
             RunFilter { states: text(&["waiting"]), ..any.clone() },
             Box::new(|r| r.state == "waiting"),
@@ -436,7 +443,6 @@ fn lists_are_what_their_filters_say() {
 
 fn check_effect_lists(index: &Index, all: &[Update]) {
     let any = EffectFilter::default();
-    type Admits = Box<dyn Fn(&RunId, &EffectFacts) -> bool>;
     let filters: Vec<(EffectFilter, Admits)> = vec![
         (any.clone(), Box::new(|_, _| true)),
         (

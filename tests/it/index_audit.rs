@@ -21,6 +21,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+/// Whether something is what was looked for.
+type Is = Box<dyn Fn(&What) -> bool>;
+
 /// Journals in memory.
 struct Kept(BTreeMap<RunId, RunState>);
 
@@ -69,7 +72,7 @@ fn filled(dir: &Path, lives: &[Life]) {
 }
 
 /// The first open run that has what is wanted.
-fn with<'a>(lives: &'a [Life], wanted: impl Fn(&Update) -> bool) -> &'a RunId {
+fn with(lives: &[Life], wanted: impl Fn(&Update) -> bool) -> &RunId {
     let fits = |life: &&Life| life.last().is_open() && wanted(&Update::whole(life.last(), true));
     &lives.iter().find(fits).unwrap().run
 }
@@ -104,7 +107,6 @@ fn every_way_to_be_wrong_is_found_and_mended() {
         let field = field.to_owned();
         move |what: &What| matches!(what, What::Differs { field: f, .. } if *f == field)
     };
-    type Is = Box<dyn Fn(&What) -> bool>;
     let is = |wanted: fn(&What) -> bool| -> Is { Box::new(wanted) };
     let row = |set: &str, run: &RunId| format!("UPDATE runs SET {set} WHERE run_id = '{run}'");
     let lost_wait = |what: &What| matches!(what, What::LostEffect(_));
@@ -231,7 +233,9 @@ fn an_index_is_made_from_journals() {
     let (mut index, _) = open(dir.path());
     rebuild(&runs, &mut index, 3, &mut |_, _| panic!("nothing is there")).unwrap();
     assert!(index.is_complete() && index.applied() == 3);
-    ["a", "b", "c"].iter().for_each(|id| bare(&runs, id));
+    for id in ["a", "b", "c"] {
+        bare(&runs, id);
+    }
     let journal = Path::new("/runs/b/journal/0000000001.jsonl");
     disk.tamper(journal, |bytes| bytes[30] ^= 1);
     let mut told = Vec::new();
@@ -258,7 +262,9 @@ fn runs_that_were_written_without_a_daemon_are_read_again() {
     let (_, runs) = service();
     let dir = tempfile::tempdir().unwrap();
     let (mut index, _) = open(dir.path());
-    ["a", "b"].iter().for_each(|id| bare(&runs, id));
+    for id in ["a", "b"] {
+        bare(&runs, id);
+    }
     rebuild(&runs, &mut index, 1, &mut |_, _| ()).unwrap();
     take_touched(&runs, &mut index).unwrap();
     bare(&runs, "c");
