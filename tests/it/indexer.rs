@@ -110,6 +110,10 @@ fn a_file_that_fails_is_made_anew_while_changes_go_on() {
     let Need::Reread(runs) = served.needs.recv().unwrap() else { panic!("another need") };
     let missed: Vec<_> = lives[2..].iter().map(|life| life.run.clone()).collect();
     assert_eq!(runs, missed, "those whose next change came before what it builds on");
+    // Read too early: it is asked for again.
+    served.indexer.apply(Batch { frame: 0, changes: lives[2..5].iter().map(early).collect() });
+    served.indexer.settled().blocking_recv().unwrap().unwrap();
+    assert_eq!(served.needs.recv().unwrap(), Need::Reread(missed));
     served.indexer.apply(Batch { frame: 0, changes: lives.iter().map(whole).collect() });
     assert_eq!(flushed.blocking_recv().unwrap(), Ok(()));
     for life in &lives {
