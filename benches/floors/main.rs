@@ -10,6 +10,7 @@
 
 mod figures;
 mod hosts;
+mod index;
 mod journals;
 mod steps;
 
@@ -27,5 +28,7 @@ fn main() {
     hosts::spawn(&mut bench);
     journals::replay(&mut bench);
     journals::check(&mut bench);
+    index::changes(&mut bench);
+    index::parked(&mut bench);
     bench.end();
 }

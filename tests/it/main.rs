@@ -1,5 +1,4 @@
 //! Tests of the whole: one binary, one module a subject.
-
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
@@ -29,6 +28,10 @@ mod host_tasks;
 mod host_turns;
 mod http_contract;
 mod inbox;
+mod index;
+mod index_audit;
+mod index_journals;
+mod indexer;
 mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
@@ -40,6 +43,7 @@ mod play;
 mod replay_prefix;
 mod replay_random;
 mod served;
+mod storm;
 mod support;
 mod telemetry;
 mod tidy;

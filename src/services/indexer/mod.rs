@@ -149,7 +149,8 @@ impl Indexer {
         answer
     }
 
-    /// Answers when all changes that were given before are taken in, complete or not.
+    /// Answers when all changes that were given before are taken in, complete or not. Runs that
+    /// still have to be read again are named again.
     #[must_use]
     pub fn settled(&self) -> Answer<()> {
         let (reply, answer) = oneshot::channel();

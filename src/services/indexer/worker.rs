@@ -10,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
 use super::{Load, Need, Unavailable};
-use crate::ground::limits::INDEX_BATCH_CHANGES_MAX;
+use crate::ground::limits::{INDEX_BATCH_CHANGES_MAX, INDEX_SCAN_ROWS_MAX};
 use crate::shells::store::{self, Batch, Index};
 
 /// Runs that are named in one [`Need::Reread`].
@@ -67,7 +67,7 @@ impl Worker {
                 Message::Apply(batch) => kept = self.apply(batch),
                 Message::Query(query) => self.query(query),
                 Message::Flush { frame, reply } => self.flushes.push((frame, reply)),
-                Message::Settled(reply) => drop(reply.send(Ok(()))),
+                Message::Settled(reply) => self.settled(reply),
                 Message::Rebuilt(ticket) => self.rebuilt(ticket),
                 Message::Renew => self.renew(),
                 Message::Stop => break,
@@ -124,6 +124,14 @@ impl Worker {
         }
     }
 
+    /// Everything before has arrived. What is still missing was read too early, or never.
+    fn settled(&mut self, reply: Reply) {
+        if self.index.is_complete() && !self.broken {
+            self.name_rereads();
+        }
+        let _ = reply.send(Ok(()));
+    }
+
     fn rebuilt(&mut self, ticket: u64) {
         if ticket != self.ticket || self.broken {
             return;
@@ -154,9 +162,13 @@ impl Worker {
     }
 
     fn name_rereads(&mut self) {
-        match self.index.rereads(REREADS_AT_ONCE) {
-            Ok(runs) if runs.is_empty() => {}
-            Ok(runs) => (self.owner)(Need::Reread(runs.into_iter().map(|(run, _)| run).collect())),
+        match self.index.rereads(INDEX_SCAN_ROWS_MAX) {
+            Ok(runs) => {
+                for some in runs.chunks(REREADS_AT_ONCE) {
+                    let runs = some.iter().map(|(run, _)| run.clone()).collect();
+                    (self.owner)(Need::Reread(runs));
+                }
+            }
             Err(_) => self.renew(),
         }
     }

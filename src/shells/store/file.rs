@@ -1,7 +1,7 @@
 //! The file behind the index: how it is opened, judged and made anew.
 //!
-//! May not know what the tables mean. Invariant: nothing is written to a file before its write-ahead
-//! part was copied in and cut, so that no page of a failed commit is built upon.
+//! May not know what the tables mean. Invariant: nothing is written to a file before its
+//! write-ahead part was copied in and cut, so that no page of a failed commit is built upon.
 
 use std::path::Path;
 

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Batch, Change, Counts, Index, Result, file, rows};
+use super::{Batch, Change, Counts, Index, Result, file, read, rows};
 use crate::codecs::event::Head;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
@@ -22,10 +22,16 @@ impl Index {
         let applied = batches.iter().map(|batch| batch.frame).fold(self.applied, u64::max);
         // In memory, and right only when the transaction is: after an error nobody reads them.
         let mut counts = std::mem::take(&mut self.counts);
-        let mut missed = false;
+        let (mut missed, mut mended) = (false, false);
         let transaction = self.db()?.unchecked_transaction()?;
         for change in batches.iter().flat_map(|batch| &batch.changes) {
-            missed |= put(&transaction, &mut counts, change)?;
+            let outcome = put(&transaction, &mut counts, change)?;
+            missed |= outcome == Outcome::Missed;
+            mended |= outcome == Outcome::Mended;
+        }
+        if mended {
+            // What was wrong may have been counted wrongly, too.
+            counts = read::counts(&transaction)?;
         }
         if applied != self.applied {
             file::put_meta(
@@ -41,8 +47,16 @@ impl Index {
     }
 }
 
-/// Applies one change; true when it built on more than there is.
-fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Result<bool> {
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// It builds on more than there is.
+    Missed,
+    Mended,
+}
+
+fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Result<Outcome> {
     match change {
         Change::Put(update) => {
             let old = Old::of(db, &update.run.run_id)?;
@@ -52,7 +66,7 @@ fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Resul
                 _ if stored > head && update.run.problem.is_none() => {}
                 Some(base) if stored < base => {
                     note_reread(db, &update.run.run_id, head)?;
-                    return Ok(true);
+                    return Ok(Outcome::Missed);
                 }
                 _ => replace(db, counts, old.as_ref(), update)?,
             }
@@ -60,20 +74,21 @@ fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Resul
         Change::Mend { run, seen, right } => {
             let old = Old::of(db, run)?;
             if old.as_ref().map(|old| old.head) != *seen {
-                return Ok(false);
+                return Ok(Outcome::Done);
             }
             remove(db, counts, run, old.as_ref())?;
             match right {
                 Some(update) => replace(db, counts, None, update)?,
                 None => forget_reread(db, run)?,
             }
+            return Ok(Outcome::Mended);
         }
         Change::Gone(run) => {
             remove(db, counts, run, Old::of(db, run)?.as_ref())?;
             forget_reread(db, run)?;
         }
     }
-    Ok(false)
+    Ok(Outcome::Done)
 }
 
 /// What a row says that decides how it is replaced.
