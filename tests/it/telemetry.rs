@@ -360,8 +360,7 @@ fn traces_have_a_span_for_each_effect_and_one_trace_over_restarts() {
 fn a_collector_that_is_not_there_costs_spans_and_nothing_else() {
     let yard = Yard::new();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let options =
-        Options { otlp_endpoint: Some(format!("http://{closed}")), ..Options::default() };
+    let options = Options { otlp_endpoint: Some(format!("http://{closed}")), ..Options::default() };
     let daemon = Daemon::start(yard.runs.clone(), options).unwrap();
     let run = busy(&yard, &daemon);
     daemon.stop().unwrap();
@@ -418,9 +417,7 @@ fn l1_no_value_reaches_logs_metrics_or_traces() {
             appears(&inbox.join(folder).join(name));
         };
         appears(&inbox);
-        let post = |effect: &str, value: Value| {
-            json!({ "runId": "r", "effectId": effect, "status": "ok", "value": value })
-        };
+        let post = |effect: &str, value: Value| json!({ "runId": "r", "effectId": effect, "status": "ok", "value": value });
         send("0.json", "refused", json!({ "runId": "r", "effectId": CANARY, "status": "ok" }));
         send("1.json", "refused", post("e0001", json!({ "n": CANARY })));
         send("2.json", "done", post("e0001", json!({ "n": 1, "canary": CANARY })));

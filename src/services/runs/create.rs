@@ -13,6 +13,7 @@ use crate::ground::digest::Digest;
 use crate::ground::id::RunId;
 use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
+use crate::machines::replay::state::RunState;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 use crate::shells::run_dir::root::{self, Root};
@@ -220,8 +221,12 @@ impl Runs {
         for blob in &draft.blobs {
             staged.blob(blob.as_str().as_bytes())?;
         }
-        staged.journal(&[(now, draft.event)])?;
-        Ok(staged.publish()?)
+        let records = staged.journal(&[(now, draft.event)])?;
+        let dir = staged.publish()?;
+        if let Some(first) = records.first() {
+            self.telemetry.committed(&RunState::first(first)?, first);
+        }
+        Ok(dir)
     }
 
     /// The existing run, if it was created by the same request under the same key.
