@@ -1,9 +1,9 @@
 //! Services: everything that can be done to a run, for any door.
 //!
 //! [`runs`] for sound runs, [`repair`] for damaged ones, [`manager`] owns all of a root, [`inbox`]
-//! takes outcomes from files, [`telemetry`] tells about it all. May not print, parse command lines or know
-//! status codes. Invariant: a service changes a run only by appending events that the fold accepts;
-//! only repair touches what is there already.
+//! takes outcomes from files, [`telemetry`] tells about it all. May not print, parse command lines
+//! or know status codes. Invariant: a service changes a run only by appending events that the fold
+//! accepts; only repair touches what is there already.
 
 pub mod inbox;
 pub mod manager;

@@ -26,8 +26,8 @@ pub(crate) struct Args {
     /// What a log line looks like
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-    /// Send traces to this collector, such as http://127.0.0.1:4318
-    #[arg(long, value_name = "URL")]
+    /// Send traces to this collector over OTLP
+    #[arg(long, value_name = "http://HOST:4318")]
     otlp_endpoint: Option<String>,
 }
 

@@ -1,8 +1,8 @@
 //! Telemetry: what the lower floors may say about their work without knowing who listens.
 //!
-//! [`Metrics`] is one set of numbers, handed down as `Arc<Metrics>`; there is no global one. May not
-//! know how numbers are shown. Invariant: no label holds a run id, and nothing here can fail or
-//! wait.
+//! [`Metrics`] is one set of numbers, handed down as `Arc<Metrics>`; there is no global one. May
+//! not know how numbers are shown. Invariant: no label holds a run id, and nothing here can fail
+//! or wait.
 
 mod instruments;
 
