@@ -3,6 +3,7 @@
 //! May not know what is logged. Invariant: an event is one line, and no character of it can move a
 //! cursor, change a colour or turn the direction of the text around it.
 
+use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use tracing::Subscriber;
@@ -85,7 +86,7 @@ impl<W: Write> Write for HarmlessLine<W> {
         for c in line.chars() {
             if acts(c) {
                 // Valid inside JSON strings too, and outside of them nothing acts.
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
             } else {
                 out.push(c);
             }

@@ -140,6 +140,6 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
-        assert!(!text.contains("dormouse_runs_warm "), "nobody set it");
+        assert!(!text.contains("\ndormouse_runs_warm "), "nobody set it");
     }
 }

@@ -5,10 +5,10 @@
 use crate::cli::Cli;
 use crate::yard::Yard;
 use dormouse::codecs::event::{Event, Status};
-use dormouse::ground::clock::Clock as _;
 use dormouse::ground::id::RunId;
 use dormouse::services::inbox::{Inbox, Options, Tally};
 use dormouse::services::manager::{Flow, Handle};
+use dormouse::services::runs::open::OpenRun;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
@@ -190,7 +190,7 @@ fn a_paused_run_takes_outcomes_and_an_ended_one_repeats() {
     let manager = yard.manager();
     let handle = manager.handle();
     let run = yard.run(&handle, "r", ONE_TASK, &json!({}));
-    yard.wait(handle.deed(&run, "operator:test", Flow::Outcome, |run| run.pause())).unwrap();
+    yard.wait(handle.deed(&run, "operator:test", Flow::Outcome, OpenRun::pause)).unwrap();
     let mut inbox = open(&handle);
     yard.drop_in("a.json", ok(&run, "e0001", &json!(1)));
     assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(1, 0, 0, 0));
@@ -243,7 +243,7 @@ fn a_thousand_files_at_once() {
     let mut runs = Vec::new();
     for n in 0..20 {
         let run = yard.run(&handle, &format!("r{n}"), body, &json!({}));
-        yard.wait(handle.deed(&run, "operator:test", Flow::Outcome, |run| run.pause())).unwrap();
+        yard.wait(handle.deed(&run, "operator:test", Flow::Outcome, OpenRun::pause)).unwrap();
         runs.push(run);
     }
     let mut inbox = open(&handle);
@@ -310,11 +310,11 @@ fn what_was_dealt_with_is_kept_for_a_week() {
     yard.drop_in("b.json", "no letter");
     assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(1, 0, 1, 0));
     let day = 24 * 60 * 60 * 1000;
-    yard.clock.sleep_millis(7 * day - day / 2);
+    yard.clock.by_millis(7 * day - day / 2);
     yard.wait(inbox.pass()).unwrap();
     assert_eq!(yard.names("done"), ["a.json"]);
     assert_eq!(yard.names("refused"), ["b.json", "b.problem.json"]);
-    yard.clock.sleep_millis(day);
+    yard.clock.by_millis(day);
     yard.wait(inbox.pass()).unwrap();
     assert_eq!(yard.names("done").len() + yard.names("refused").len(), 0);
     manager.stop().unwrap();

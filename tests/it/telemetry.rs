@@ -10,8 +10,11 @@ use dormouse::daemon::metrics::Exposition;
 use dormouse::daemon::tracing_export::{Exporter, traceparent_of};
 use dormouse::daemon::{Daemon, Options};
 use dormouse::ground::clock::Timestamp;
+use dormouse::ground::digest::hex;
 use dormouse::ground::id::{EffectId, RunId};
+use dormouse::ground::limits::{SPAN_BATCH_MAX, SPAN_QUEUE_MAX};
 use dormouse::ports::telemetry::{Metrics, Shape};
+use dormouse::services::telemetry::Tracer as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use opentelemetry_proto::tonic::trace::v1::Span;
@@ -143,7 +146,7 @@ const BODY: &str = "await ctx.sleep('1ms'); return await ctx.task(t, { secret: i
 fn busy(yard: &Yard, daemon: &Daemon) -> RunId {
     let handle = daemon.handle();
     let run = yard.run(&handle, "busy", BODY, &json!({ "secret": "x" }));
-    dormouse::ground::clock::Clock::sleep_millis(&*yard.clock, 5);
+    yard.clock.by_millis(5);
     yard.wait(handle.iterate(&run)).unwrap();
     yard.post(&handle, &run, 2, &json!(1));
     yard.post(&handle, &run, 2, &json!(1));
@@ -303,10 +306,6 @@ fn time_of(records: &[Arc<Record>], is: impl Fn(&Event) -> bool) -> u64 {
     nanos(records.iter().find(|r| is(&r.event)).unwrap().at)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
-
 #[test]
 fn traces_have_a_span_for_each_effect_and_one_trace_over_restarts() {
     let yard = Yard::new();
@@ -316,11 +315,11 @@ fn traces_have_a_span_for_each_effect_and_one_trace_over_restarts() {
     let handle = daemon.handle();
     let body = "await ctx.task(t, {}); return await ctx.task(t, {});";
     let run = yard.run(&handle, "r", body, &json!({}));
-    dormouse::ground::clock::Clock::sleep_millis(&*yard.clock, 1_500);
+    yard.clock.by_millis(1_500);
     yard.post(&handle, &run, 1, &json!("first"));
     daemon.stop().unwrap();
     let daemon = Daemon::start(yard.runs.clone(), options()).unwrap();
-    dormouse::ground::clock::Clock::sleep_millis(&*yard.clock, 2_500);
+    yard.clock.by_millis(2_500);
     yard.post(&daemon.handle(), &run, 2, &json!("second"));
     daemon.stop().unwrap();
 
@@ -382,8 +381,6 @@ fn a_queue_that_is_full_drops_and_counts() {
     manager.stop().unwrap();
     let seen = yard.runs.look(run.as_str()).unwrap();
     let last = seen.records.last().unwrap();
-    use dormouse::ground::limits::{SPAN_BATCH_MAX, SPAN_QUEUE_MAX};
-    use dormouse::services::telemetry::Tracer as _;
     let enough = SPAN_QUEUE_MAX + SPAN_BATCH_MAX + 7;
     for _ in 0..enough {
         exporter.committed(&seen.state, last);
@@ -417,7 +414,12 @@ fn l1_no_value_reaches_logs_metrics_or_traces() {
             appears(&inbox.join(folder).join(name));
         };
         appears(&inbox);
-        let post = |effect: &str, value: Value| json!({ "runId": "r", "effectId": effect, "status": "ok", "value": value });
+        let ok = |effect: &str| json!({ "runId": "r", "effectId": effect, "status": "ok" });
+        let post = |effect: &str, value: Value| {
+            let mut body = ok(effect);
+            body["value"] = value;
+            body
+        };
         send("0.json", "refused", json!({ "runId": "r", "effectId": CANARY, "status": "ok" }));
         send("1.json", "refused", post("e0001", json!({ "n": CANARY })));
         send("2.json", "done", post("e0001", json!({ "n": 1, "canary": CANARY })));

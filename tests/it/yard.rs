@@ -1,10 +1,11 @@
-//! A runs root on the real disk with a manager in this process, for what is about files and threads.
+//! A runs root on the real disk with a manager in this process, for what is about files and
+//! threads.
 
 #![allow(clippy::disallowed_methods, reason = "tests put files where the program finds them")]
 
 use dormouse::codecs::event::Record;
 use dormouse::codecs::json::Json;
-use dormouse::ground::clock::{Clock, ManualClock, SystemClock};
+use dormouse::ground::clock::{Clock, SystemClock, Timestamp};
 use dormouse::ground::id::RunId;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::services::manager::{self, Flow, Handle};
@@ -18,12 +19,34 @@ use serde_json::Value;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use tempfile::TempDir;
+
+/// The machine's clock, ahead of time by what the test says. Waiting for a lock really waits: a
+/// process that another test is about to start holds our locks for a moment.
+#[derive(Default)]
+pub(crate) struct Ahead(AtomicI64);
+
+impl Ahead {
+    pub(crate) fn by_millis(&self, millis: i64) {
+        self.0.fetch_add(millis, Ordering::Relaxed);
+    }
+}
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().plus_millis(self.0.load(Ordering::Relaxed))
+    }
+
+    fn sleep_millis(&self, millis: u64) {
+        SystemClock.sleep_millis(millis);
+    }
+}
 
 /// The service over a temporary directory, and a runtime for asking its manager.
 pub(crate) struct Yard {
     dir: TempDir,
-    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) clock: Arc<Ahead>,
     pub(crate) runs: Runs,
     runtime: tokio::runtime::Runtime,
 }
@@ -31,13 +54,13 @@ pub(crate) struct Yard {
 impl Yard {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let clock = Arc::new(Ahead::default());
         let runs = Runs {
             disk: Arc::new(StdDisk),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             hosts: Arc::new(ChildHosts { exe: env!("CARGO_BIN_EXE_dormouse").into() }),
             root: dir.path().join("runs"),
-            lock_wait_ms: 0,
+            lock_wait_ms: 30_000,
             allow_fs: None,
             limits: host_limits(),
             turn_wall_max_ms: 30_000,

@@ -212,7 +212,7 @@ impl<T, const N: usize> Family<T, N> {
             known.sort_unstable();
             known.dedup();
             if known.len() >= LABEL_VALUES_MAX && !known.contains(&&*value) {
-                *value = OTHER.to_owned();
+                OTHER.clone_into(value);
             }
         }
         if let Some((_, found)) = rows.iter().find(|(row, _)| *row == wanted) {

@@ -1,8 +1,8 @@
 //! Telemetry: what the lower floors may say about their work without knowing who listens.
 //!
-//! [`Metrics`] is one set of numbers, handed down as `Arc<Metrics>`; there is no global one. May not
-//! know how numbers are shown. Invariant: no label holds a run id, and nothing here can fail or
-//! wait.
+//! [`Metrics`] is one set of numbers, handed down as `Arc<Metrics>`; there is no global one. May
+//! not know how numbers are shown. Invariant: no label holds a run id, and nothing here can fail
+//! or wait.
 
 mod instruments;
 
@@ -86,7 +86,7 @@ metrics! {
     runs_warm: Gauge = Gauge::default(), "dormouse_runs_warm";
     /// Runs whose journal is open.
     runs_loaded: Gauge = Gauge::default(), "dormouse_runs_loaded";
-    /// Runs that went on, by what woke them: post, signal, timer, operator, start, audit.
+    /// Wake-ups of runs: post, signal, timer, operator, start, audit.
     wakes: Counts<1> = Family::new(["reason"], Counter::default), "dormouse_wakes";
     /// Replays of a parked run's journal, by result: ok, diverged, failed.
     replays: Counts<1> = Family::new(["result"], Counter::default), "dormouse_replays";

@@ -58,7 +58,7 @@ pub struct Running {
 
 /// Whether a name is one that is dealt with: not hidden, not half written.
 fn is_letter(name: &str) -> bool {
-    !name.starts_with('.') && name.len() > ".json".len() && name.ends_with(".json")
+    !name.starts_with('.') && name.strip_suffix(".json").is_some()
 }
 
 impl Inbox {

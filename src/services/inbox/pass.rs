@@ -3,11 +3,13 @@
 //! May not wait for anything but the manager. Invariant: a file leaves the inbox only after what it
 //! says is durable, or was refused for good; dealing with it twice is harmless.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use super::letter::{self, Deed};
 use super::{Options, is_letter};
@@ -95,20 +97,20 @@ impl Inbox {
         let left = names.len().saturating_sub(INBOX_PASS_FILES_MAX);
         names.truncate(INBOX_PASS_FILES_MAX);
         let mut tally = Tally { left, ..Tally::default() };
-        let mut tasks = JoinSet::new();
+        let mut under_way = Vec::new();
         for name in names {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            if tasks.len() >= INBOX_CONCURRENT_MAX {
-                tally.take(tasks.join_next().await);
+            if under_way.len() >= INBOX_CONCURRENT_MAX {
+                tally.take(&next(&mut under_way).await);
             }
             self.after.clone_from(&name);
             let desk = Arc::clone(&self.desk);
-            tasks.spawn(async move { desk.deal_with(&name).await });
+            under_way.push(Box::pin(async move { desk.deal_with(&name).await }));
         }
-        while !tasks.is_empty() {
-            tally.take(tasks.join_next().await);
+        while !under_way.is_empty() {
+            tally.take(&next(&mut under_way).await);
         }
         Ok(tally)
     }
@@ -135,6 +137,21 @@ impl Inbox {
     }
 }
 
+/// The first of several futures that is done. They are begun in their order, and an ask is sent
+/// when its future begins: so files reach the manager in the order of their names.
+async fn next<F: Future<Output = Fate> + Unpin>(under_way: &mut Vec<F>) -> Fate {
+    poll_fn(|context| {
+        for place in 0..under_way.len() {
+            if let Poll::Ready(fate) = Pin::new(&mut under_way[place]).poll(context) {
+                drop(under_way.remove(place));
+                return Poll::Ready(fate);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 impl Tally {
     /// Whether another pass should follow at once.
     #[must_use]
@@ -142,14 +159,13 @@ impl Tally {
         self.left > 0 && self.posted + self.repeated + self.refused > 0
     }
 
-    fn take(&mut self, fate: Option<std::result::Result<Fate, tokio::task::JoinError>>) {
+    fn take(&mut self, fate: &Fate) {
         match fate {
-            Some(Ok(Fate::Posted)) => self.posted += 1,
-            Some(Ok(Fate::Repeated)) => self.repeated += 1,
-            Some(Ok(Fate::Refused(_))) => self.refused += 1,
-            // A panic is a bug; the file is still there.
-            Some(Ok(Fate::Later(_)) | Err(_)) => self.later += 1,
-            Some(Ok(Fate::Gone)) | None => {}
+            Fate::Posted => self.posted += 1,
+            Fate::Repeated => self.repeated += 1,
+            Fate::Refused(_) => self.refused += 1,
+            Fate::Later(_) => self.later += 1,
+            Fate::Gone => {}
         }
     }
 }

@@ -323,8 +323,12 @@ impl Runs {
         for blob in &draft.blobs {
             staged.blob(blob.as_str().as_bytes())?;
         }
-        staged.journal(&[(now, draft.event)])?;
-        Ok(staged.publish()?)
+        let records = staged.journal(&[(now, draft.event)])?;
+        let dir = staged.publish()?;
+        if let Some(first) = records.first() {
+            self.telemetry.committed(&RunState::first(first)?, first);
+        }
+        Ok(dir)
     }
 
     /// Gives a bare run its process, or (with `force`) an open one other code that must reproduce
