@@ -50,7 +50,8 @@ fn address(object: &Object<'_>) -> *const c_void {
 
 fn close(object: &Object<'_>) -> Result<()> {
     // SAFETY: context and object are alive, and the object belongs to the context.
-    let done = unsafe { qjs::JS_PreventExtensions(object.ctx().as_raw().as_ptr(), object.as_raw()) };
+    let done =
+        unsafe { qjs::JS_PreventExtensions(object.ctx().as_raw().as_ptr(), object.as_raw()) };
     if done < 0 { Err(Error::Exception) } else { Ok(()) }
 }
 
@@ -67,8 +68,9 @@ fn read<'js>(object: &Object<'js>, name: qjs::JSAtom, into: &mut Vec<Value<'js>>
     let mut own =
         qjs::JSPropertyDescriptor { flags: 0, value: nothing, getter: nothing, setter: nothing };
     // SAFETY: as in `close`; the name came from the object and is kept by its `Names`.
-    let found =
-        unsafe { qjs::JS_GetOwnProperty(ctx.as_raw().as_ptr(), &raw mut own, object.as_raw(), name) };
+    let found = unsafe {
+        qjs::JS_GetOwnProperty(ctx.as_raw().as_ptr(), &raw mut own, object.as_raw(), name)
+    };
     if found < 0 {
         return Err(Error::Exception);
     }
