@@ -11,6 +11,7 @@
 mod figures;
 mod hosts;
 mod journals;
+mod pool;
 mod steps;
 
 use figures::Bench;
@@ -25,6 +26,8 @@ fn main() {
     steps::create(&mut bench);
     hosts::round_trip(&mut bench);
     hosts::spawn(&mut bench);
+    pool::turns(&mut bench);
+    pool::instances(&mut bench);
     journals::replay(&mut bench);
     journals::check(&mut bench);
     bench.end();
