@@ -37,7 +37,7 @@ impl Rig {
     fn answer(&self) -> FromHost {
         match self.events.recv().unwrap() {
             HostEvent::Answer { answer, .. } => answer,
-            other => panic!("{other:?}"),
+            HostEvent::Lost { why, .. } => panic!("{why:?}"),
         }
     }
 
@@ -48,10 +48,13 @@ impl Rig {
         id
     }
 
-    fn turn(&mut self, id: InstanceId, seq: u64, feed: Feed) {
+    /// Runs a turn; the CPU time that it says it used, in microseconds.
+    fn turn(&mut self, id: InstanceId, seq: u64, feed: Feed) -> f64 {
         self.pool.turn(id, turn_input(seq, feed));
         match self.answer() {
-            FromHost::Turn(done) => assert_eq!(done.outputs.len(), 1),
+            FromHost::Turn(done) if done.outputs.len() == 1 => {
+                f64::from(u32::try_from(done.cpu_micros).unwrap())
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -80,12 +83,15 @@ pub(crate) fn turns(bench: &mut Bench) {
     let id = rig.started();
     rig.turn(id, 1, Feed::RunStarted);
     let value = json(value);
+    let mut inside = Vec::new();
     let samples = Samples::take(count, |n| {
         let (ordinal, value) = (u32::try_from(n + 1).unwrap(), Some(value.clone()));
-        rig.turn(id, n as u64 + 2, Feed::Resolved { ordinal, value, error: None, attempts: 1 });
+        let feed = Feed::Resolved { ordinal, value, error: None, attempts: 1 };
+        inside.push(rig.turn(id, n as u64 + 2, feed));
     });
     let floor = Some(("a bare promise", bare.p50()));
     bench.time("pool, warm: outcome in, next request out", &samples, floor);
+    bench.time("the same, CPU time inside the instance", &Samples::of(inside), floor);
 }
 
 /// Instances in a warm child: started one by one with a pause, and all at once; what they weigh.
