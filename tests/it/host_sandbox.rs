@@ -215,7 +215,7 @@ fn built_ins_are_frozen_in_the_dormouse_profile_only() {
         () => { Date.now = () => 1 }, () => { globalThis.Date = 1 }, () => { JSON.parse = 1 },
         () => { String.prototype.trim = 1 }, () => { Error.prototype.name = 'x' },
         () => { console.log = 1 }, () => { ctx.task = 1 }, () => { URL.prototype.href = 1 },
-        () => { inputs.a.b = 2 }, () => { Array.prototype.map.call = 1 },
+        () => { inputs.a.b = 2 }, () => { Array.prototype.filter.call = 1 },
         () => { delete URL.prototype.toJSON }];
     const code = (t) => { try { t(); return 0 } catch (e) { return 2 - (e instanceof TypeError) } };
     return tries.map(code).join('')";
