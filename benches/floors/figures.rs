@@ -104,6 +104,12 @@ impl Bench {
         println!("{what:<52} {ratio:>10.2}");
     }
 
+    /// One figure that is a size.
+    pub(crate) fn kilobytes(&mut self, what: &str, bytes: f64) {
+        self.figures += 1;
+        println!("{what:<52} {:>7.0} kB", bytes / 1e3);
+    }
+
     pub(crate) fn end(&self) {
         println!("{} figures, took {:.0} s", self.figures, self.began.elapsed().as_secs_f64());
     }

@@ -18,10 +18,10 @@ const PROCESS: &str = "export async function process(inputs, ctx) {
 import { defineTask } from 'dormouse';
 const ask = defineTask('ask', (args) => ({ kind: 'agent', title: `step ${args.n}` }));";
 
-fn started() -> Host {
-    let mut host = Host::spawn(Path::new(EXE)).unwrap();
+/// A start of the process.
+pub(crate) fn start() -> Start {
     let module = Module { path: "main.js".into(), source: PROCESS.into(), imports: [].into() };
-    let start = Start {
+    Start {
         run_id: "r1".into(),
         seed_run_id: "r1".into(),
         generation: 1,
@@ -39,14 +39,19 @@ fn started() -> Host {
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: host_limits(),
-    };
-    let answer = host.call(&ToHost::Start(Box::new(start)), 10_000, 30_000).unwrap();
+    }
+}
+
+fn started() -> Host {
+    let mut host = Host::spawn(Path::new(EXE)).unwrap();
+    let answer = host.call(&ToHost::Start(Box::new(start())), 10_000, 30_000).unwrap();
     assert!(matches!(answer, FromHost::Started { .. }), "{answer:?}");
     host
 }
 
-fn turn(host: &mut Host, seq: u64, feed: Feed) {
-    let input = TurnInput {
+/// A live turn.
+pub(crate) fn turn_input(seq: u64, feed: Feed) -> TurnInput {
+    TurnInput {
         seq,
         clock_micros: i64::try_from(seq).unwrap(),
         feed,
@@ -55,8 +60,11 @@ fn turn(host: &mut Host, seq: u64, feed: Feed) {
         live_after: true,
         by_key: false,
         quiet: false,
-    };
-    match host.call(&ToHost::Turn(input), 2_000, 30_000).unwrap() {
+    }
+}
+
+fn turn(host: &mut Host, seq: u64, feed: Feed) {
+    match host.call(&ToHost::Turn(turn_input(seq, feed)), 2_000, 30_000).unwrap() {
         FromHost::Turn(done) => assert_eq!(done.outputs.len(), 1),
         other => panic!("{other:?}"),
     }

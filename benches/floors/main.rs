@@ -12,6 +12,7 @@ mod figures;
 mod hosts;
 mod index;
 mod journals;
+mod pool;
 mod steps;
 
 use figures::Bench;
@@ -26,6 +27,8 @@ fn main() {
     steps::create(&mut bench);
     hosts::round_trip(&mut bench);
     hosts::spawn(&mut bench);
+    pool::turns(&mut bench);
+    pool::instances(&mut bench);
     journals::replay(&mut bench);
     journals::check(&mut bench);
     index::changes(&mut bench);

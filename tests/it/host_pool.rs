@@ -71,7 +71,7 @@ impl Rig {
     fn lost(&mut self) -> (Vec<InstanceId>, Option<InstanceId>, Silence) {
         match self.event() {
             HostEvent::Lost { instances, guilty, why } => (instances, guilty, why),
-            other => panic!("{other:?}"),
+            answer @ HostEvent::Answer { .. } => panic!("{answer:?}"),
         }
     }
 

@@ -3,25 +3,32 @@
 //! May not open files, sockets or other processes, and gives up the right to. Invariant: messages
 //! are served one at a time in their order, each gets one answer, and no instance sees another.
 
-use super::instance::Instance;
+use super::frames::Inbox;
+use super::instance::{Instance, Warm};
 use super::prelude::Prelude;
-use super::protocol::{Answer, FromHost, Message, Start, ToHost, encode_frame, read_frame};
+use super::protocol::{Answer, FromHost, Message, Start, ToHost, encode_frame};
+use crate::codecs::event::Profile;
 use crate::ground::clock::process_cpu_micros;
 use crate::ground::limits::HOST_KILL_AFTER_MS;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, write};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::collections::HashMap;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
+
+/// How long nothing must come before a spare engine is made: no message waits for that.
+const IDLE_AFTER_NANOS: i64 = 5_000_000;
 
 /// Serves instances over standard input and output: the hidden command `dormouse host`.
 ///
 /// # Errors
-/// As [`run_host`].
+/// A pipe that fails, or a message out of turn.
 pub fn run_host_on_stdio() -> io::Result<()> {
     end_with_parent();
     confine();
-    run_host(&mut io::stdin().lock(), &mut Unbuffered(io::stdout()))
+    serve(io::stdin().as_fd(), io::stdout().as_fd())
 }
 
 /// Lets this process end with the one that started it. A parent that is killed closes the pipe, but
@@ -43,46 +50,71 @@ fn confine() {
     }
 }
 
-/// Standard output without the line buffer, which would cut a message in two at its last line
-/// feed and wake the reader twice.
-struct Unbuffered(io::Stdout);
-
-impl Write for Unbuffered {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(rustix::io::write(self.0.as_fd(), bytes)?)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+/// Serves instances over two pipes until the first ends.
+fn serve(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    // Whoever started us may be reading files meanwhile.
+    let prelude = Prelude::compile().map_err(io::Error::other)?;
+    let mut inside = Inside::new(prelude);
+    let mut inbox = Inbox::default();
+    loop {
+        while let Some(message) = inbox.next()? {
+            let frame = inside.serve(message)?;
+            write_all(to, &frame)?;
+        }
+        if inside.spare.is_none() && !has_more(from)? {
+            inside.make_spare()?;
+        }
+        if !inbox.fill(from)? {
+            // The process ends here: taking the engines down first would only cost time.
+            std::mem::forget(inside);
+            return Ok(());
+        }
     }
 }
 
-/// Serves instances over two streams until the input ends.
-///
-/// # Errors
-/// A stream that fails, or a message out of turn.
-pub fn run_host(stdin: &mut impl Read, stdout: &mut impl Write) -> io::Result<()> {
-    // Whoever started us may be reading files meanwhile.
-    let prelude = Prelude::compile().map_err(io::Error::other)?;
-    let mut inside = Inside { prelude, instances: HashMap::new(), left_bytes: 0 };
-    while let Some(message) = read_frame(stdin)? {
-        let frame = inside.serve(message)?;
-        stdout.write_all(&frame)?;
-        stdout.flush()?;
+/// Whether something comes before the host counts as idle.
+fn has_more(from: BorrowedFd<'_>) -> io::Result<bool> {
+    let wait = Timespec { tv_sec: 0, tv_nsec: IDLE_AFTER_NANOS };
+    match poll(&mut [PollFd::from_borrowed_fd(from, PollFlags::IN)], Some(&wait)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(true),
+        Err(e) => Err(e.into()),
     }
-    // The process ends here: taking the engines down first would only cost time.
-    std::mem::forget(inside.instances);
+}
+
+fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write(to, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
     Ok(())
 }
 
 /// What a host process holds.
 struct Inside {
     prelude: Rc<Prelude>,
+    /// An engine for the next start, made while there was nothing to do.
+    spare: Option<Warm>,
+    /// The rules of the last start: the next will be for the same.
+    profile: Profile,
     instances: HashMap<u64, Instance>,
     left_bytes: u64,
 }
 
 impl Inside {
+    fn new(prelude: Rc<Prelude>) -> Self {
+        let (profile, instances) = (Profile::Dormouse, HashMap::new());
+        Self { prelude, spare: None, profile, instances, left_bytes: 0 }
+    }
+
+    fn make_spare(&mut self) -> io::Result<()> {
+        self.spare = Some(Warm::up(&self.prelude, self.profile).map_err(io::Error::other)?);
+        Ok(())
+    }
+
     /// Serves one message; the frame of its answer.
     fn serve(&mut self, message: Message) -> io::Result<Vec<u8>> {
         let instance = message.instance;
@@ -104,7 +136,10 @@ impl Inside {
 
     fn start(&mut self, instance: u64, mut start: Start) -> io::Result<FromHost> {
         expect_cpu(start.limits.load_cpu_max_ms);
-        let made = Instance::new(&self.prelude, &mut start).map_err(io::Error::other)?;
+        self.profile = start.profile;
+        let spare = self.spare.take().filter(|spare| spare.profile() == start.profile);
+        let warm = spare.map_or_else(|| Warm::up(&self.prelude, start.profile), Ok);
+        let made = Instance::new(warm.map_err(io::Error::other)?, &self.prelude, &mut start);
         Ok(self.instances.entry(instance).or_insert(made).load(&start))
     }
 
@@ -150,17 +185,17 @@ fn expect_cpu(millis: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shells::host::protocol::{FRAME_BYTES_MAX, TaskBlob, TurnDone};
+    use crate::shells::host::protocol::{FRAME_BYTES_MAX, TaskBlob, TurnDone, decode_message};
 
     #[test]
     fn an_answer_longer_than_a_frame_is_a_limit() {
         let content = vec![0; FRAME_BYTES_MAX];
         let blobs = vec![TaskBlob { path: "tasks/e0001/blobs/x".to_owned(), content }];
         let prelude = Prelude::compile().unwrap();
-        let mut inside = Inside { prelude, instances: HashMap::new(), left_bytes: 0 };
+        let mut inside = Inside::new(prelude);
         let done = TurnDone { blobs, ..TurnDone::default() };
         let frame = inside.answer(7, Some(FromHost::Turn(done))).unwrap();
-        let answer: Answer = read_frame(&mut frame.as_slice()).unwrap().unwrap();
+        let answer: Answer = decode_message(&frame[4..]).unwrap();
         assert_eq!(answer.instance, 7);
         assert!(matches!(answer.said, Some(FromHost::Limit { name, .. }) if name == "memory"));
     }

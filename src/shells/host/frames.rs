@@ -1,11 +1,12 @@
-//! Frames on their way through pipes that do not block: what is not sent yet, what is not whole.
+//! Frames on their way through pipes: what is not sent yet, what is not whole yet.
 //!
 //! May not know what a frame says. Invariant: bytes go out and come in whole and in order, however
 //! the pipes cut them.
 
-use super::process::HostError;
-use super::protocol::{Answer, decode_message, frame_length};
+use super::protocol::{decode_message, frame_length};
 use rustix::io::{Errno, read, write};
+use serde::de::DeserializeOwned;
+use std::io;
 use std::os::fd::AsFd;
 
 /// As much as a pipe holds.
@@ -53,7 +54,7 @@ impl Outbox {
     }
 }
 
-/// What came from a host and was not taken yet.
+/// What came through a pipe and was not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     bytes: Vec<u8>,
@@ -62,7 +63,7 @@ pub(super) struct Inbox {
 
 impl Inbox {
     /// Reads what is there; false at the end of the stream.
-    pub(super) fn fill(&mut self, pipe: impl AsFd) -> Result<bool, HostError> {
+    pub(super) fn fill(&mut self, pipe: impl AsFd) -> io::Result<bool> {
         self.bytes.drain(..self.taken);
         self.taken = 0;
         let before = self.bytes.len();
@@ -72,24 +73,23 @@ impl Inbox {
         match came {
             Ok(0) => Ok(false),
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(true),
-            Err(e) => Err(HostError::Protocol(e.to_string())),
+            Err(e) => Err(e.into()),
         }
     }
 
-    /// The next answer, once all of it has arrived.
-    pub(super) fn next(&mut self) -> Result<Option<Answer>, HostError> {
-        let protocol = |e: std::io::Error| HostError::Protocol(e.to_string());
+    /// The next message, once all of it has arrived.
+    pub(super) fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some((head, body)) = self.bytes[self.taken..].split_first_chunk::<4>() else {
             return Ok(None);
         };
-        let length = frame_length(*head).map_err(protocol)?;
+        let length = frame_length(*head)?;
         let Some(body) = body.get(..length) else { return Ok(None) };
-        let answer = decode_message(body).map_err(protocol)?;
+        let message = decode_message(body)?;
         self.taken += 4 + length;
-        Ok(Some(answer))
+        Ok(Some(message))
     }
 
-    /// Whether bytes are left that are no whole answer, or not yet.
+    /// Whether all that came was taken.
     pub(super) fn is_empty(&self) -> bool {
         self.taken == self.bytes.len()
     }

@@ -8,7 +8,9 @@ use super::modules::{ByTable, FromPinned, Modules, thrown_text};
 use super::native::{self, Shared};
 use super::prelude::{PRELUDE_MAIN, Prelude};
 use super::protocol::{Feed, FromHost, HostLimits, LoadFailure, Start, TurnInput};
+use crate::codecs::event::Profile;
 use crate::ground::clock::thread_cpu_micros;
+use crate::ground::limits::LOAD_CPU_MAX_MS;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Context, Ctx, Function, Module, Object, Promise, Runtime};
 use std::cell::Cell;
@@ -39,6 +41,65 @@ impl Watch {
     }
 }
 
+/// An engine with the prelude in it: what can be made before it is known for which run.
+pub(super) struct Warm {
+    // The context goes before the runtime that it lives in.
+    context: Context,
+    runtime: Runtime,
+    meter: Rc<Meter>,
+    watch: Rc<Watch>,
+    shared: Rc<Shared>,
+    profile: Profile,
+}
+
+impl Warm {
+    /// Makes an engine ready for a run of this profile.
+    pub(super) fn up(prelude: &Rc<Prelude>, profile: Profile) -> Result<Self, String> {
+        let refused = |e: rquickjs::Error| format!("the engine refused: {e}");
+        let (meter, watch) = (Meter::new(), Rc::new(Watch::default()));
+        watch.begin(LOAD_CPU_MAX_MS);
+        let runtime = Runtime::new_with_alloc(Metered(Rc::clone(&meter))).map_err(refused)?;
+        let (ours, metered) = (Rc::clone(&watch), Rc::clone(&meter));
+        runtime.set_interrupt_handler(Some(Box::new(move || metered.refused() || ours.over())));
+        runtime.set_host_promise_rejection_tracker(Some(Box::new(track_rejection)));
+        let none = Modules::new(Vec::new(), "");
+        runtime.set_loader(ByTable(Rc::clone(&none)), FromPinned(none, Rc::clone(prelude)));
+        // There is no garbage to look for while it is made.
+        runtime.set_gc_threshold(usize::MAX);
+        let context = Context::full(&runtime).map_err(refused)?;
+        let warm = Self { context, runtime, meter, watch, shared: Shared::new(), profile };
+        warm.context.with(|ctx| {
+            native::install(&ctx, &warm.shared, profile).map_err(refused)?;
+            load_prelude(&ctx)
+        })?;
+        let heap = usize::try_from(warm.meter.used_bytes()).unwrap_or(usize::MAX);
+        warm.runtime.set_gc_threshold(heap + heap / 2);
+        Ok(warm)
+    }
+
+    /// The rules that it is made for.
+    pub(super) fn profile(&self) -> Profile {
+        self.profile
+    }
+}
+
+fn load_prelude(ctx: &Ctx<'_>) -> Result<(), String> {
+    let refused = |e: rquickjs::Error| format!("the engine refused: {e}");
+    let promise = Module::import(ctx, PRELUDE_MAIN).map_err(refused)?;
+    while ctx.execute_pending_job() {}
+    match promise.result::<Object<'_>>() {
+        Some(Ok(namespace)) => match ctx.store_userdata(namespace) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("the prelude has no place".to_owned()),
+        },
+        Some(Err(_)) => {
+            let (text, stack) = thrown_text(&ctx.catch());
+            Err(format!("the prelude failed: {text}\n{}", stack.unwrap_or_default()))
+        }
+        None => Err("the prelude did not load".to_owned()),
+    }
+}
+
 /// An engine with a process in it.
 pub(super) struct Instance {
     // The context goes before the runtime that it lives in.
@@ -62,24 +123,17 @@ enum Stop {
 type Step<T> = Result<T, Stop>;
 
 impl Instance {
-    /// An engine for this start, with nothing loaded. Takes the modules out of it.
-    pub(super) fn new(prelude: &Rc<Prelude>, start: &mut Start) -> rquickjs::Result<Self> {
+    /// An instance for this start, with nothing loaded. Takes the modules out of it.
+    pub(super) fn new(warm: Warm, prelude: &Rc<Prelude>, start: &mut Start) -> Self {
+        let Warm { context, runtime, meter, watch, shared, .. } = warm;
         let limits = start.limits.clone();
-        let (meter, watch) = (Meter::new(), Rc::new(Watch::default()));
-        let runtime = Runtime::new_with_alloc(Metered(Rc::clone(&meter)))?;
-        let (ours, metered) = (Rc::clone(&watch), Rc::clone(&meter));
-        watch.begin(limits.load_cpu_max_ms);
-        runtime.set_interrupt_handler(Some(Box::new(move || metered.refused() || ours.over())));
-        runtime.set_host_promise_rejection_tracker(Some(Box::new(track_rejection)));
+        meter.limit_to(limits.heap_bytes_max);
         runtime.set_max_stack_size(usize::try_from(limits.stack_bytes_max).unwrap_or(0));
         let modules = Modules::new(std::mem::take(&mut start.modules), &start.entry);
         let loader = FromPinned(Rc::clone(&modules), Rc::clone(prelude));
         runtime.set_loader(ByTable(Rc::clone(&modules)), loader);
-        let context = Context::full(&runtime)?;
-        // Not before: an engine that is refused memory while it is made may not survive it.
-        meter.limit_to(limits.heap_bytes_max);
-        let shared = Shared::new(start);
-        Ok(Self { context, _runtime: runtime, meter, watch, shared, modules, limits })
+        shared.give_to(start);
+        Self { context, _runtime: runtime, meter, watch, shared, modules, limits }
     }
 
     /// Bytes in use.
@@ -108,8 +162,8 @@ impl Instance {
     pub(super) fn load(&self, start: &Start) -> FromHost {
         self.watch.begin(self.limits.load_cpu_max_ms);
         let loaded = self.context.with(|ctx| {
-            native::install(&ctx, &self.shared, start).map_err(broken)?;
-            self.load_prelude(&ctx)?;
+            let configure: Function<'_> = prelude(&ctx).get("configure").map_err(broken)?;
+            configure.call::<_, ()>((native::start_text(start),)).map_err(broken)?;
             self.load_entry(&ctx, start)
         });
         let done = self.shared.take();
@@ -117,23 +171,6 @@ impl Instance {
             Ok(()) => FromHost::Started { warnings: done.warnings, logs: done.logs },
             Err(Stop::Limit(message)) => *message,
             Err(Stop::Load(failure)) => self.limit().unwrap_or(FromHost::LoadFailed(failure)),
-        }
-    }
-
-    fn load_prelude(&self, ctx: &Ctx<'_>) -> Step<()> {
-        let promise = Module::import(ctx, PRELUDE_MAIN).map_err(broken)?;
-        self.drain(ctx)?;
-        match promise.result::<Object<'_>>() {
-            Some(Ok(namespace)) => ctx
-                .store_userdata(namespace)
-                .map(drop)
-                .map_err(|_| broken(rquickjs::Error::Unknown)),
-            Some(Err(_)) => {
-                let (text, stack) = thrown_text(&ctx.catch());
-                let stack = stack.unwrap_or_default();
-                Err(internal(&format!("the prelude failed: {text}\n{stack}")))
-            }
-            None => Err(internal("the prelude did not load")),
         }
     }
 
@@ -357,79 +394,4 @@ fn internal(message: &str) -> Stop {
 #[allow(clippy::needless_pass_by_value)] // Stands where errors are mapped.
 fn broken(error: rquickjs::Error) -> Stop {
     internal(&format!("the engine refused: {error}"))
-}
-
-#[cfg(test)]
-mod probe {
-    use super::*;
-    use std::time::Instant;
-    #[test]
-    fn probe() {
-        let t = Instant::now();
-        let prelude = Prelude::compile().unwrap();
-        eprintln!("compile {:?}", t.elapsed());
-        for n in 0..if std::env::var("LONG").is_ok() { 1000 } else { 6 } {
-            let t = Instant::now();
-            let mut start = Start {
-                run_id: "r1".into(),
-                seed_run_id: "r1".into(),
-                generation: 1,
-                run_dir: "/runs/r1".into(),
-                cwd: None,
-                process_id: "main".into(),
-                profile: if n % 2 == 0 || std::env::var("LONG").is_ok() {
-                    crate::codecs::event::Profile::Dormouse
-                } else {
-                    crate::codecs::event::Profile::Babysitter
-                },
-                entry: "main.js".into(),
-                export_name: None,
-                modules: vec![],
-                inputs: None,
-                carried: None,
-                clock_micros: 0,
-                next_ordinal: 1,
-                known: vec![],
-                known_marks: vec![],
-                limits: HostLimits {
-                    heap_bytes_max: 1 << 28,
-                    stack_bytes_max: 1 << 20,
-                    turn_cpu_max_ms: 2000,
-                    load_cpu_max_ms: 10000,
-                    turn_outputs_max: 1000,
-                    open_effects_max: 1000,
-                    value_bytes_max: 1 << 24,
-                },
-            };
-            let i = Instance::new(&prelude, &mut start).unwrap();
-            let a = t.elapsed();
-            let m1 = i.heap_bytes();
-            i.context
-                .with(|ctx| native::install(&ctx, &i.shared, &start).map_err(broken))
-                .ok()
-                .unwrap();
-            let b = t.elapsed();
-            let m2 = i.heap_bytes();
-            let promise_load = i.context.with(|ctx| {
-                let m = prelude.load(&ctx, PRELUDE_MAIN).unwrap();
-                let _ = m;
-                i.heap_bytes()
-            });
-            let c = t.elapsed();
-            i.context.with(|ctx| i.load_prelude(&ctx)).ok().unwrap();
-            let d = t.elapsed();
-            let m3 = i.heap_bytes();
-            let left = i.end();
-            let e = t.elapsed();
-            if n < 6 {
-                eprintln!(
-                    "new {a:?} native {:?} main {:?} prelude {:?} end {:?} mem {m1} {m2} {promise_load} {m3} left {left}",
-                    b - a,
-                    c - b,
-                    d - c,
-                    e - d
-                );
-            }
-        }
-    }
 }

@@ -5,7 +5,7 @@
 
 use super::frames::{Inbox, Outbox};
 use super::pool::{HostEvent, InstanceId};
-use super::process::{HostError, Process, Silence};
+use super::process::{HostError, Process, Silence, nonsense};
 use super::protocol::{Answer, FromHost};
 use crate::ground::clock::monotonic_micros;
 use crate::ground::limits::{
@@ -253,10 +253,10 @@ impl Lane {
         inbox: &mut Inbox,
         events: &(dyn Fn(HostEvent) + Send + Sync),
     ) -> Result<(), HostError> {
-        if !inbox.fill(&process.stdout)? {
+        if !inbox.fill(&process.stdout).map_err(nonsense)? {
             return Err(process.died());
         }
-        while let Some(answer) = inbox.next()? {
+        while let Some(answer) = inbox.next().map_err(nonsense)? {
             let event = self.state().answered(self.number, answer)?;
             if let Some(event) = event {
                 events(event);

@@ -20,10 +20,15 @@ use std::rc::Rc;
 
 /// What the prelude collects into, and what it may ask.
 pub(super) struct Shared {
+    given: RefCell<Given>,
+    turn: RefCell<Collected>,
+}
+
+/// What the run was started with; nobody's before that is known.
+struct Given {
     run_dir: String,
     value_bytes_max: usize,
     stream: key::Stream,
-    turn: RefCell<Collected>,
 }
 
 /// One turn while it runs.
@@ -36,13 +41,20 @@ struct Collected {
 }
 
 impl Shared {
-    pub(super) fn new(start: &Start) -> Rc<Self> {
-        Rc::new(Self {
+    /// Nobody's yet.
+    pub(super) fn new() -> Rc<Self> {
+        let (run_dir, value_bytes_max) = (String::new(), 0);
+        let given = Given { run_dir, value_bytes_max, stream: key::Stream::new("", 0) };
+        Rc::new(Self { given: RefCell::new(given), turn: RefCell::default() })
+    }
+
+    /// From now on this run's.
+    pub(super) fn give_to(&self, start: &Start) {
+        *self.given.borrow_mut() = Given {
             run_dir: start.run_dir.clone(),
             value_bytes_max: usize::try_from(start.limits.value_bytes_max).unwrap_or(usize::MAX),
             stream: key::Stream::new(&start.seed_run_id, start.generation),
-            turn: RefCell::default(),
-        })
+        };
     }
 
     /// Takes what was collected, outputs in call order, the end last.
@@ -55,8 +67,8 @@ impl Shared {
 
     /// Text of the prelude as a checked value.
     fn json(&self, ctx: &Ctx<'_>, text: &str, what: &str) -> Result<Json> {
-        if text.len() > self.value_bytes_max {
-            let max = self.value_bytes_max;
+        let max = self.given.borrow().value_bytes_max;
+        if text.len() > max {
             let size = text.len();
             let why = format!("value_bytes_max: {what} is {size} bytes of JSON, at most {max}");
             return Err(Exception::throw_range(ctx, &why));
@@ -72,7 +84,7 @@ impl Shared {
     }
 }
 
-/// What the prelude is told about the run: `native.start`.
+/// What the prelude is told about the run.
 pub(super) fn start_text(start: &Start) -> String {
     let limits = &start.limits;
     let known: Vec<_> = start.known.iter().map(|e| (&e.key, e.ordinal)).collect();
@@ -81,7 +93,6 @@ pub(super) fn start_text(start: &Start) -> String {
         "runDir": start.run_dir,
         "cwd": start.cwd,
         "processId": start.process_id,
-        "dormouseProfile": start.profile == Profile::Dormouse,
         "generation": start.generation,
         "clockMs": start.clock_micros.div_euclid(1000),
         "nextOrdinal": start.next_ordinal,
@@ -89,7 +100,6 @@ pub(super) fn start_text(start: &Start) -> String {
         "carried": start.carried.as_ref().map(Json::as_str),
         "known": known,
         "knownMarks": start.known_marks,
-        "version": env!("CARGO_PKG_VERSION"),
         "limits": {
             "turnOutputs": limits.turn_outputs_max,
             "openEffects": limits.open_effects_max,
@@ -102,9 +112,10 @@ pub(super) fn start_text(start: &Start) -> String {
 }
 
 /// Makes the object that `native.js` picks up.
-pub(super) fn install(ctx: &Ctx<'_>, shared: &Rc<Shared>, start: &Start) -> Result<()> {
+pub(super) fn install(ctx: &Ctx<'_>, shared: &Rc<Shared>, profile: Profile) -> Result<()> {
     let native = Object::new(ctx.clone())?;
-    native.set("start", start_text(start))?;
+    native.set("strict", profile == Profile::Dormouse)?;
+    native.set("version", env!("CARGO_PKG_VERSION"))?;
     identity(ctx, &native, shared)?;
     collecting(ctx, &native, shared)?;
     randomness(ctx, &native, shared)?;
@@ -120,12 +131,13 @@ fn identity<'js>(ctx: &Ctx<'js>, native: &Object<'js>, shared: &Rc<Shared>) -> R
     let check =
         move |ctx: Ctx<'js>, text: String, what: String| me.json(&ctx, &text, &what).map(|_| ());
     native.set("check", Function::new(ctx.clone(), check)?)?;
-    let max = shared.value_bytes_max;
-    native.set("fits", Function::new(ctx.clone(), move |text: String| text.len() <= max)?)?;
+    let me = Rc::clone(shared);
+    let fits = move |text: String| text.len() <= me.given.borrow().value_bytes_max;
+    native.set("fits", Function::new(ctx.clone(), fits)?)?;
     let me = Rc::clone(shared);
     let args_digest = move |ctx: Ctx<'js>, text: Option<String>| {
         let args = me.optional(&ctx, text, "the call")?;
-        Result::Ok(key::args_digest(args.as_ref(), &me.run_dir).to_string())
+        Result::Ok(key::args_digest(args.as_ref(), &me.given.borrow().run_dir).to_string())
     };
     native.set("argsDigest", Function::new(ctx.clone(), args_digest)?)?;
     let explicit = |name: String, user: String| key::explicit(&name, &user);
@@ -239,7 +251,7 @@ fn read_request(me: &Shared, ctx: &Ctx<'_>, parts: &Object<'_>) -> Result<(u64, 
     let ordinal: u32 = parts.get("ordinal")?;
     let def = me.json(ctx, &text(parts, "def")?, "the definition")?;
     let id = EffectId::new(ordinal).to_string();
-    let def_digest = key::def_digest(&def, &id, &me.run_dir).to_string();
+    let def_digest = key::def_digest(&def, &id, &me.given.borrow().run_dir).to_string();
     let request = Request {
         ordinal,
         key: text(parts, "key")?,
@@ -298,15 +310,15 @@ fn read_error(me: &Shared, ctx: &Ctx<'_>, parts: &Object<'_>) -> Result<ErrorInf
 
 fn randomness<'js>(ctx: &Ctx<'js>, native: &Object<'js>, shared: &Rc<Shared>) -> Result<()> {
     let me = Rc::clone(shared);
-    let random = move |scope: String, n: f64| me.stream.number(&scope, whole(n));
+    let random = move |scope: String, n: f64| me.given.borrow().stream.number(&scope, whole(n));
     native.set("random", Function::new(ctx.clone(), random)?)?;
     let me = Rc::clone(shared);
-    let uuid = move |scope: String, n: f64| me.stream.uuid(&scope, whole(n));
+    let uuid = move |scope: String, n: f64| me.given.borrow().stream.uuid(&scope, whole(n));
     native.set("uuid", Function::new(ctx.clone(), uuid)?)?;
     let me = Rc::clone(shared);
     let bytes = move |ctx: Ctx<'js>, scope: String, n: f64, length: u32| {
         let mut out = vec![0; usize::try_from(length.min(65_536)).unwrap_or(0)];
-        me.stream.fill(&scope, whole(n), &mut out);
+        me.given.borrow().stream.fill(&scope, whole(n), &mut out);
         TypedArray::new(ctx, out)
     };
     native.set("randomBytes", Function::new(ctx.clone(), bytes)?)

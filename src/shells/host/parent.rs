@@ -4,7 +4,7 @@
 //! behind, and one that failed says nothing more.
 
 use super::frames::{Inbox, Outbox};
-use super::process::{HostError, Process};
+use super::process::{HostError, Process, nonsense};
 use super::protocol::{Answer, FromHost, Message, ToHost, encode_frame};
 use crate::ground::clock::monotonic_micros;
 use crate::ground::limits::HOST_KILL_AFTER_MS;
@@ -58,8 +58,7 @@ impl Host {
         if self.failed {
             return Err(self.process.died());
         }
-        let frame = encode_frame(&Message { instance: ONLY, say: message })
-            .map_err(|e| HostError::Protocol(e.to_string()))?;
+        let frame = encode_frame(&Message { instance: ONLY, say: message }).map_err(nonsense)?;
         self.outbox.push(&frame);
         let budget = Budget {
             cpu_before_ms: self.cpu_micros / 1000,
@@ -87,10 +86,10 @@ impl Host {
             let to = (!self.outbox.is_empty()).then_some(self.stdin.as_fd());
             let ready = self.process.wait(to, None, Some(wait))?;
             if ready.stdout {
-                if !self.inbox.fill(&self.process.stdout)? {
+                if !self.inbox.fill(&self.process.stdout).map_err(nonsense)? {
                     return Err(self.process.died());
                 }
-                if let Some(answer) = self.inbox.next()? {
+                if let Some(answer) = self.inbox.next().map_err(nonsense)? {
                     return Ok(answer);
                 }
             }

@@ -53,6 +53,12 @@ fn tail(stderr: &str) -> String {
     if stderr.trim().is_empty() { String::new() } else { format!(": {}", stderr.trim()) }
 }
 
+/// What came through a pipe cannot be read.
+#[allow(clippy::needless_pass_by_value)] // Stands where errors are mapped.
+pub(super) fn nonsense(error: io::Error) -> HostError {
+    HostError::Protocol(error.to_string())
+}
+
 /// Why a host did not answer, as those see it who asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Silence {
@@ -135,7 +141,7 @@ impl Process {
         });
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(HostError::Protocol(e.to_string())),
+            Err(e) => return Err(nonsense(e.into())),
         }
         let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
         let mut next = |asked: bool| asked && ready.next().unwrap_or(false);

@@ -3,7 +3,7 @@
 //! May not know what a message means. Invariant: a frame is a `u32` little-endian length and that
 //! many bytes of one message, no more than [`FRAME_BYTES_MAX`].
 
-use std::io::{self, Read};
+use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,19 +46,4 @@ pub fn frame_length(head: [u8; 4]) -> io::Result<usize> {
 /// Bytes that are not one message.
 pub fn decode_message<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     rmp_serde::from_slice(bytes).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
-}
-
-/// Reads one message; nothing when the stream ended before it.
-///
-/// # Errors
-/// As the stream, or bytes that are not a message.
-pub fn read_frame<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<Option<T>> {
-    let mut head = [0; 4];
-    if stream.read(&mut head[..1])? == 0 {
-        return Ok(None);
-    }
-    stream.read_exact(&mut head[1..])?;
-    let mut bytes = vec![0; frame_length(head)?];
-    stream.read_exact(&mut bytes)?;
-    decode_message(&bytes).map(Some)
 }

@@ -14,8 +14,6 @@ import {
 const open = new Map(); // ordinal → entry, in request order
 const explicit = new Map(); // explicit key → entry
 const byPromise = new WeakMap(); // promise → entry
-const known = new Map(config.known);
-let nextOrdinal = config.nextOrdinal;
 
 export const entryOf = (promise) => byPromise.get(promise);
 export const openEntries = () => open.values();
@@ -50,7 +48,7 @@ export function call(view, spec) {
 }
 
 function newEntry(key, scopePath, spec, digest, scope, shielded) {
-  const ordinal = known.get(key) ?? nextOrdinal++;
+  const ordinal = config.known.get(key) ?? config.nextOrdinal++;
   return {
     key, scopePath, digest, scope, shielded, ordinal, effectId: native.effectId(ordinal),
     name: spec.name, kind: undefined, taskId: undefined, signal: undefined,

@@ -46,7 +46,6 @@ export const continueAsNew = () => (inputs, options) => {
 };
 
 const decided = new Map();
-const knownMarks = new Set(config.knownMarks);
 
 // Whether the changed code applies: true from the first live turn that asks, in a replay exactly
 // when that turn had asked.
@@ -65,7 +64,7 @@ export const deprecatePatch = (view) => (id) => {
 };
 
 function decide(id) {
-  if (knownMarks.has(id)) return true;
+  if (config.knownMarks.has(id)) return true;
   if (state.byKey) return false;
   const recorded = state.marks.includes(id);
   const live = state.liveAfter && state.outputs >= state.journaledOutputs;

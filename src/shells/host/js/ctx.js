@@ -22,25 +22,24 @@ const intrinsics = {
   cancellation, cancel, continueAsNew, patched, deprecatePatch,
 };
 
-const plain = {
-  runId: config.runId,
-  runDir: config.runDir,
-  artifactsDir: `${config.runDir}/artifacts`,
-  repoRoot: config.cwd ?? undefined,
-  processId: config.processId,
-  generation: config.generation,
-  profile: strict ? "dormouse" : "babysitter",
-};
-
-const given = {};
+let plain = {};
 
 // What is known only when the process starts.
 export function setGiven(values) {
-  Object.assign(given, values);
+  plain = {
+    runId: config.runId,
+    runDir: config.runDir,
+    artifactsDir: `${config.runDir}/artifacts`,
+    repoRoot: config.cwd ?? undefined,
+    processId: config.processId,
+    generation: config.generation,
+    profile: strict ? "dormouse" : "babysitter",
+    ...values,
+  };
 }
 
 export function makeCtx(view, more) {
-  const ctx = { ...plain, ...given, ...more };
+  const ctx = { ...plain, ...more };
   for (const name of Object.keys(intrinsics)) ctx[name] = intrinsics[name](view, makeCtx);
   return Object.freeze(ctx);
 }

@@ -1,7 +1,7 @@
 // The prelude's door to the Rust half: begin a turn, take a step, finish. May not know intrinsics.
 // Invariant: between two steps the job queue is drained, so that attribution and order are exact.
 
-import { config, native, strict, when } from "dormouse:native";
+import { config, native, setConfig, strict, when } from "dormouse:native";
 import { cancelledOutcome, rejectUnshielded, settle } from "dormouse:call";
 import { cleanUpOnce, raiseCancelled } from "dormouse:control";
 import { makeCtx, setGiven } from "dormouse:ctx";
@@ -19,6 +19,12 @@ let steps = [];
 let entry = null;
 let ended = false;
 freeze();
+
+// Says for which run this is; until then no author's code is there.
+export function configure(text) {
+  setConfig(text);
+  state.clockMs = config.clockMs;
+}
 
 // The engine tells of rejections without handler, and of handlers that came later.
 export function rejected(promise, reason, handled) {

@@ -1,7 +1,7 @@
 // The module that authors import, under all its names. Invariant: its members are frozen and the
 // default export has the same ones.
 
-import { config } from "dormouse:native";
+import { native } from "dormouse:native";
 import * as errors from "dormouse:errors";
 import { defineTask, registry, resetRegistry } from "dormouse:define_task";
 import * as builders from "dormouse:builders";
@@ -9,7 +9,7 @@ import * as builders from "dormouse:builders";
 export { defineTask };
 export const globalTaskRegistry = registry;
 export const resetGlobalTaskRegistry = resetRegistry;
-export const version = config.version;
+export const version = native.version;
 export const api = 1;
 export {
   agentTask, autoTask, externalAgentTask, nodeTask, breakpointTask, humanTask, orchestratorTask,

@@ -16,7 +16,7 @@ export const root = makeScope("", 0);
 export const ambient = { scope: root, shielded: false };
 
 export const state = {
-  clockMs: config.clockMs,
+  clockMs: 0,
   running: false, // The process function was called.
   closed: false, // No more calls: it settled, halted or continued.
   building: 0, // Depth of definition builders on the stack.
