@@ -3,8 +3,8 @@
 //! May not decide anything about a run. Invariant: nothing is served before the log is recovered and
 //! the index knows what recovery found.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crate::ground::clock::monotonic_micros;
@@ -26,7 +26,7 @@ use crate::shells::host::pool::{Pool, PoolOptions};
 use crate::shells::run_dir::make;
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root::{self, RootJson, RootView};
-use crate::shells::store::{self, Batch, Condition, Index};
+use crate::shells::store::{self, Batch, Change, Condition, Index, LogSpan, Verdict};
 
 use super::config::Config;
 use super::metrics::Refresh;
@@ -46,11 +46,8 @@ pub(super) struct Wired {
 
 /// Puts a daemon together and lets it work.
 pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
-    let options = root::Options {
-        create: true,
-        wait_ms: runs.lock_wait_ms,
-        allow_fs: runs.allow_fs.clone(),
-    };
+    let options =
+        root::Options { create: true, wait_ms: runs.lock_wait_ms, allow_fs: runs.allow_fs.clone() };
     let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
     let (mut index, condition) = Index::open(&*runs.disk, owned.meta().path()).map_err(unusable)?;
     let applied = match condition {
@@ -104,11 +101,12 @@ fn freshen(
     condition: &Condition,
     recovered: &Recovered,
 ) -> Result<Vec<RunId>> {
-    let behind = match condition {
-        Condition::Usable { applied } => *applied < recovered.first_seq.saturating_sub(1),
+    let span = LogSpan { first: recovered.first_seq, last: recovered.last_seq };
+    let of_no_use = match condition {
+        Condition::Usable { applied } => store::judge(*applied, span) == Verdict::Rebuild,
         Condition::Fresh | Condition::Rebuild(_) => true,
     };
-    if behind {
+    if of_no_use {
         tracing::info!("the index is made anew from the journals");
         rebuild(runs, index, recovered.last_seq, &mut |_, _| {}).map_err(not_rebuilt)?;
         return Ok(Vec::new());
@@ -205,7 +203,10 @@ fn usize_of(value: u64) -> usize {
 
 fn no_log(error: commit_log::Error) -> Error {
     let trouble = Trouble::new("storage_failed", format!("the commit log: {error}"));
-    Error::Storage { trouble: trouble.next("see that .dormouse/ may be written and has room"), unknown: false }
+    Error::Storage {
+        trouble: trouble.next("see that .dormouse/ may be written and has room"),
+        unknown: false,
+    }
 }
 
 /// `root.json`, as the log changes it.
@@ -301,16 +302,11 @@ fn help(runs: &Runs, indexer: &Indexer, frame: &AtomicU64, need: Need) {
             let frame = frame.load(Ordering::Acquire);
             rebuild_live(runs, indexer, ticket, frame, &mut |_, _| {}).map_err(not_rebuilt)
         }
-        Need::Reread(ids) => {
-            let heads = indexer.ask(move |index| {
-                ids.into_iter().map(|id| Ok((id.clone(), index.head(&id)?))).collect()
-            });
-            match heads {
-                Ok(seen) => reread(runs, seen)
-                    .map(|changes| indexer.apply(Batch { frame: 0, changes })),
-                Err(_) => Ok(()),
-            }
-        }
+        Need::Reread(ids) => runs.view_root().map(|root| {
+            let whole = ids.iter().filter_map(|id| rebuild::read(runs, &root, id));
+            let changes = whole.map(|journaled| Change::Put(Box::new(journaled.update)));
+            indexer.apply(Batch { frame: 0, changes: changes.collect() });
+        }),
         Need::Alarm(why) => {
             tracing::error!(code = "index_unusable", "the index cannot be made anew: {why}");
             Ok(())

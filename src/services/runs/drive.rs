@@ -3,7 +3,7 @@
 //! May not decide anything about the run: that is the engine's. Invariant: nothing is shown to a
 //! host that is not durable in the journal.
 
-use crate::codecs::event::{Event, Payload, ProcessRef};
+use crate::codecs::event::{Payload, ProcessRef};
 use crate::codecs::json::Json;
 use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
 use crate::ground::clock::Timestamp;

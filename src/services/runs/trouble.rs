@@ -6,6 +6,7 @@
 use crate::machines::effect::post::Refusal;
 use crate::machines::replay::state::IllegalEvent;
 use crate::ports::disk;
+use crate::shells::commit_log::{recover, scan};
 use crate::shells::journal::scan::Scan;
 use crate::shells::journal::writer;
 use crate::shells::pin::{PinError, VerifyError};
@@ -143,6 +144,26 @@ impl From<disk::Error> for Error {
                 Self::Refused(Trouble { code: "file_refused", ..trouble })
             }
             _ => Self::Storage { trouble, unknown: false },
+        }
+    }
+}
+
+impl From<recover::Failure> for Error {
+    fn from(failure: recover::Failure) -> Self {
+        match failure {
+            recover::Failure::Log(scan::Error::Corrupt(found)) => {
+                let what = scan::Error::Corrupt(found.clone()).to_string();
+                let trouble = Trouble::new(found.label.as_str(), what);
+                Self::Damaged(trouble.next(format!("dormouse explain {}", found.label)))
+            }
+            recover::Failure::Log(e @ scan::Error::OtherRoot(_)) => {
+                Self::Refused(Trouble::new("R2", e.to_string()))
+            }
+            recover::Failure::Log(scan::Error::Unreadable(e)) => {
+                let trouble = Trouble::new("L10", chain(&e));
+                Self::Storage { trouble, unknown: false }
+            }
+            recover::Failure::Disk(e) => Self::from(e),
         }
     }
 }

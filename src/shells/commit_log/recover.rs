@@ -48,6 +48,8 @@ pub struct Recovered {
     pub runs: Vec<(RunId, Option<RunCase>)>,
     /// Runs that an operator has to look at: what the log held of them is in a quarantine.
     pub set_aside: Vec<(RunId, RunCase, String)>,
+    /// Number of the first batch that the log held; nothing: it was empty.
+    pub first_seq: Option<u64>,
     /// Number of the last batch; the next one is one more.
     pub last_seq: u64,
     /// This opening of the root.
@@ -112,7 +114,8 @@ pub fn recover(
     empty(meta)?;
     let verdict = if scanned.torn.is_some() { Label::L1 } else { Label::L0 };
     let generation = root.file().json().generation;
-    Ok(Recovered { verdict, notes, runs, set_aside, last_seq, generation })
+    let first_seq = scanned.first_seq;
+    Ok(Recovered { verdict, notes, runs, set_aside, first_seq, last_seq, generation })
 }
 
 /// The other half of the tail rule: what journals and index know that the log does not.

@@ -101,6 +101,8 @@ pub struct Torn {
 pub struct Scanned {
     /// All entries, in order.
     pub entries: Vec<Logged>,
+    /// Number of the first frame that the log holds, or would hold; nothing without a segment.
+    pub first_seq: Option<u64>,
     /// Number of the last frame that counts.
     pub last_seq: u64,
     /// Set if a bad frame follows it.
@@ -226,6 +228,7 @@ impl Walk<'_> {
             self.note(at, "one of the two copies of the header is bad");
         }
         self.join(&header, segno, &bytes)?;
+        self.found.first_seq.get_or_insert(header.first_seq);
         self.frames(&header, &bytes)
     }
 
