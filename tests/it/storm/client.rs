@@ -50,7 +50,7 @@ impl Client {
     /// Creates a run; asked again until somebody answers. What it answers is a promise.
     pub(super) fn create(&self, entry: &str, run: &str, steps: u64, log: &mut Vec<Ack>) {
         let body = json!({
-            "entry": entry, "runId": run, "inputs": { "steps": steps },
+            "source": { "entry": entry }, "runId": run, "inputs": { "steps": steps },
             "idempotencyKey": format!("key of {run}"),
         });
         loop {
