@@ -11,6 +11,8 @@ mod cli_help;
 mod cli_locks;
 mod cli_main_job;
 mod cli_repair;
+mod commit_log_crash;
+mod commit_log_support;
 mod compat_forms;
 mod demo;
 mod divergence;

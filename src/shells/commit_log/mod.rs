@@ -17,13 +17,9 @@ mod runs;
 mod segment;
 
 use crate::codecs::format::log_entry::{Append, Entry};
-use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits;
-use crate::ports::disk::{self, Dir};
-use crate::shells::run_dir::root::RootJson;
-use std::fmt;
-use std::sync::Arc;
+use crate::ports::disk;
 
 /// The directory of the segments, below the root's own.
 pub const LOG_DIR: &str = "commit-log";
@@ -39,29 +35,6 @@ pub fn segment_file(segno: u64) -> String {
 pub fn segment_number(name: &str) -> Option<u64> {
     let segno = u64::from_str_radix(name.strip_suffix(".dlog")?, 16).ok()?;
     (segment_file(segno) == name).then_some(segno)
-}
-
-/// The bytes of a UUID; zeros for another text, which then fits nothing but itself.
-#[must_use]
-pub fn uuid_bytes(text: &str) -> [u8; 16] {
-    // Without its dashes it is spelled like a sum.
-    text.replace('-', "").parse().map_or([0; 16], |sum: Sum| *sum.as_bytes())
-}
-
-/// `root.json`, shared by everyone who changes it.
-pub trait RootRecord: fmt::Debug + Send + Sync {
-    /// What it says.
-    fn json(&self) -> RootJson;
-    /// Replaces it durably by what `change` makes of it.
-    fn replace(&self, change: &dyn Fn(&mut RootJson)) -> disk::Result<()>;
-}
-
-/// Who makes the directory of a run that so far exists only in the log.
-pub trait Maker: fmt::Debug + Send + Sync {
-    /// Makes whatever is missing of the run's directory, journal lines aside, and gives it.
-    /// `first_lines` begin with the record that created the run. What it makes below the run's
-    /// directory is durable; the name of the directory itself need not be.
-    fn make(&self, run: &RunId, first_lines: &[u8]) -> disk::Result<Arc<dyn Dir>>;
 }
 
 /// How large and how patient the log is. The defaults are the limits of the same names.
