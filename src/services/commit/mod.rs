@@ -208,7 +208,7 @@ impl Committer {
         self.shared.inbox().closed = true;
         let (tell, told) = std::sync::mpsc::channel();
         self.ask(Request::Drain(tell));
-        told.recv().unwrap_or_else(|_| Err(self.gone()))
+        told.recv().unwrap_or_else(|_| Err(gone()))
     }
 
     /// Stops cleanly, or says why the root stays open: drains, then removes the log. The index
@@ -219,14 +219,14 @@ impl Committer {
         let thread = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let finished = match thread.map(JoinHandle::join) {
             Some(Ok(finished)) => finished,
-            Some(Err(_)) | None => Err(self.gone()),
+            Some(Err(_)) | None => Err(gone()),
         };
         drained.and(finished)
     }
+}
 
-    fn gone(&self) -> Error {
-        Error::Failed("its thread is gone".into())
-    }
+fn gone() -> Error {
+    Error::Failed("its thread is gone".into())
 }
 
 /// How much of the queue a unit takes.

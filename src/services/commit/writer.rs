@@ -97,7 +97,8 @@ impl Writer {
         let mut inbox = self.shared.inbox();
         loop {
             let news = !inbox.requests.is_empty() || !inbox.done.is_empty() || inbox.crashed;
-            let work = !self.stuck && !(self.queue.is_empty() && inbox.units.is_empty());
+            let waiting = !self.queue.is_empty() || !inbox.units.is_empty();
+            let work = waiting && !self.stuck;
             let (now, wake) = (now_ms(), self.log.wake_at());
             if news || work || now >= wake {
                 break;
