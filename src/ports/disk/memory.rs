@@ -37,6 +37,7 @@ pub enum Fault {
 pub struct MemoryDisk(Arc<Mutex<State>>);
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent ways to misbehave")]
 struct State {
     nodes: BTreeMap<u64, Node>,
     /// Changes of names that no directory sync has made durable, oldest first.
