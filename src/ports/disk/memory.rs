@@ -791,6 +791,20 @@ impl Dir for MemoryDir {
         if dies { Err(failed("sync directory", &self.path, Errno::STALE)) } else { Ok(()) }
     }
 
+    fn sync_filesystem(&self) -> Result<()> {
+        let mut state = self.disk.state();
+        let dies = state.whole(self.life, "sync", &self.path)?;
+        for node in state.nodes.values_mut() {
+            if let Body::File(content) = &mut node.body {
+                content.sync();
+            }
+        }
+        for change in std::mem::take(&mut state.pending) {
+            state.make_durable(change);
+        }
+        if dies { Err(failed("sync", &self.path, Errno::STALE)) } else { Ok(()) }
+    }
+
     fn fs_class(&self) -> Result<FsClass> {
         Ok(FsClass::Durable("memory"))
     }

@@ -228,6 +228,9 @@ pub trait Dir: fmt::Debug + Send + Sync {
     fn stat_self(&self) -> Result<Stat>;
     /// Makes the names in it durable.
     fn sync(&self) -> Result<()>;
+    /// Asks for everything unsynced on its filesystem to be written. Says nothing about single
+    /// files: whoever promises one syncs that one.
+    fn sync_filesystem(&self) -> Result<()>;
     /// What its filesystem promises.
     fn fs_class(&self) -> Result<FsClass>;
     /// Bytes that are free for us on its filesystem.

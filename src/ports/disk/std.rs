@@ -284,6 +284,10 @@ impl Dir for StdDir {
         again(|| rustix::fs::fsync(&self.fd)).map_err(|e| failed("sync directory", &self.path, e))
     }
 
+    fn sync_filesystem(&self) -> Result<()> {
+        again(|| rustix::fs::syncfs(&self.fd)).map_err(|e| failed("sync", &self.path, e))
+    }
+
     fn fs_class(&self) -> Result<FsClass> {
         let stat = rustix::fs::fstatfs(&self.fd)
             .map_err(|e| failed("look at the filesystem of", &self.path, e))?;

@@ -2,19 +2,26 @@
 //! the runs' journals.
 //!
 //! [`log`] writes frames and says what became of each unit; [`job`] is the slow work that threads
-//! do beside it: spare segments, making run directories, syncing journals, releasing segments. No
-//! thread lives here. May not know what a record means. Invariant: a line reaches a journal only
-//! after its frame is durable, and a segment goes only after everything in it is in journals that
-//! were synced.
+//! do beside it: spare segments, making run directories, syncing journals, releasing segments.
+//! [`scan`] reads the log back and judges it, [`recover`] puts what it holds into journals and
+//! empties it, [`overlay`] is for looking while somebody else may write. May not know what a record
+//! means. Invariant: a line reaches a journal only after its frame is durable, and a segment goes
+//! only after everything in it is in journals that were synced.
 
 mod copy;
 mod duty;
 pub mod figures;
 pub mod job;
+pub mod label;
 pub mod log;
+pub mod overlay;
 mod rebuild;
+mod reconcile;
+pub mod recover;
 mod runs;
+pub mod scan;
 mod segment;
+pub mod tail;
 
 use crate::codecs::format::log_entry::{Append, Entry};
 use crate::ground::id::{RunId, Seq};

@@ -5,8 +5,8 @@
 //! at all.
 
 use super::dir::{RunDir, descend};
-use super::root::{boot_mark, remove_tree};
-use crate::ground::digest::{self, Digest};
+use super::root::{remove_tree, staging_name};
+use crate::ground::digest::Digest;
 use crate::ground::limits::{MODULE_BYTES_MAX, MODULE_FILES_MAX};
 use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Open, Rename};
 use crate::shells::pin::LOCK_FILE;
@@ -58,8 +58,7 @@ impl CodeStore {
             return code.sync();
         }
         let staging = self.meta.ensure_dir("staging")?;
-        let random = digest::hex(&self.disk.random()[..8]);
-        let name = format!("code-{}-{random}", boot_mark(&self.disk.boot_id()));
+        let name = staging_name("code", &*self.disk);
         staging.mkdir(&name)?;
         let built = build(&*staging, &name, files).and_then(|()| {
             match staging.rename(&name, &*code, &process.hex(), Rename::NoReplace) {

@@ -322,9 +322,7 @@ impl Root {
             Err(e) => return Err(e.into()),
         }
         let staging = self.meta()?.ensure_dir("staging")?;
-        let boot = boot_mark(&self.view.disk.boot_id());
-        let random = digest::hex(&self.view.disk.random()[..8]);
-        let name = format!("{id}-{boot}-{random}");
+        let name = staging_name(id.as_str(), &*self.view.disk);
         staging.mkdir(&name)?;
         let dir = staging.open_dir(&name)?;
         let view = self.view.clone();
@@ -397,13 +395,20 @@ impl RootView {
     }
 }
 
+/// A fresh name in `staging/` for what becomes, or was, `what`. Names of an earlier start of the
+/// machine are told by it and swept.
+pub(crate) fn staging_name(what: &str, disk: &dyn Disk) -> String {
+    let random = digest::hex(&disk.random()[..8]);
+    format!("{what}-{}-{random}", boot_mark(&disk.boot_id()))
+}
+
 /// Eight characters that tell one start of the machine from another, for names.
-pub(super) fn boot_mark(boot_id: &str) -> String {
+fn boot_mark(boot_id: &str) -> String {
     digest::Digest::of(boot_id.as_bytes()).hex()[..8].to_owned()
 }
 
 /// Removes a directory and what is in it, `depth` levels down at most.
-pub(super) fn remove_tree(dir: &dyn Dir, name: &str, depth: u32) -> disk::Result<()> {
+pub(crate) fn remove_tree(dir: &dyn Dir, name: &str, depth: u32) -> disk::Result<()> {
     let inner = dir.open_dir(name)?;
     for entry in inner.list()? {
         if inner.stat(&entry)?.kind != FileKind::Dir {
