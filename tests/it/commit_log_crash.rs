@@ -94,8 +94,15 @@ fn g1_nothing_acknowledged_is_lost_wherever_the_daemon_or_the_machine_dies() {
                 if nth % 3 == 0 {
                     disk.write_back_some();
                 }
-                disk.power_cut();
                 let what = format!("direct {direct}, seed {seed}, death at {nth}");
+                if nth % 2 == 0 {
+                    disk.power_cut();
+                    check(&disk, &known, &what);
+                } else {
+                    disk.kill();
+                }
+                recover_all(&disk, &what);
+                disk.power_cut();
                 check(&disk, &known, &what);
                 if through {
                     steps = nth;
@@ -126,6 +133,12 @@ fn g1_nothing_acknowledged_is_lost_whatever_fails() {
                 } else {
                     failed += 1;
                 }
+                disk.kill();
+                if nth % 3 == 0 {
+                    disk.power_cut();
+                    check(&disk, &known, &what);
+                }
+                recover_all(&disk, &what);
                 disk.power_cut();
                 check(&disk, &known, &what);
             }

@@ -11,6 +11,7 @@ use dormouse::ground::id::{RunId, Seq};
 use dormouse::ports::disk::memory::MemoryDisk;
 use dormouse::ports::disk::{Disk, Open};
 use dormouse::shells::commit_log::log::{Home, Log, Step};
+use dormouse::shells::commit_log::recover::{self, Patience};
 use dormouse::shells::commit_log::{
     Committed, Error, LOG_DIR, Settings, Unit, WriterState, segment_file,
 };
@@ -288,6 +289,15 @@ fn entries(disk: &MemoryDisk) -> Vec<Entry> {
         tip = Some(last);
     }
     found
+}
+
+/// Opens the root as the next daemon does, and checks that it accepts what it finds.
+pub(crate) fn recover_all(disk: &MemoryDisk, what: &str) {
+    let options = Options { create: true, wait_ms: 0, allow_fs: None };
+    let root = OwnedRoot::open(&as_disk(disk), Path::new("/runs"), &options, &clock()).unwrap();
+    let recovered = recover::recover(&root, None, &Patience::default(), &clock());
+    let recovered = recovered.unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert!(recovered.set_aside.is_empty(), "{what}: {:?}", recovered.set_aside);
 }
 
 /// Everything that was called durable is there, nothing that was called not written is.
