@@ -70,7 +70,7 @@ pub(crate) fn recover_on(root: &OwnedRoot) -> Result<Recovered, recover::Failure
 /// Opens, recovers and leaves at rest.
 pub(crate) fn recover(disk: &MemoryDisk) -> Result<Recovered, String> {
     let root = own(disk).map_err(|e| e.to_string())?;
-    let done = recover_on(&root).map_err(|e| e.to_string())?;
+    let done = recover_on(&root).map_err(|e| format!("{e}: {e:?}"))?;
     root.rest().map_err(|e| e.to_string())?;
     Ok(done)
 }

@@ -10,6 +10,7 @@ use crate::codecs::format::log_entry::Append;
 use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
 use crate::ports::disk::{self, Dir, FileHandle, Kind, Open};
+use crate::shells::run_dir::dir::RunDir;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -25,11 +26,13 @@ pub(super) struct JournalFile {
     pub(super) created: bool,
 }
 
-/// Directories whose names wait for a sync, innermost first, and whether the root's does too.
+/// Names that wait for a sync.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
+    /// Directories that got new files.
     pub(super) dirs: Vec<Arc<dyn Dir>>,
-    pub(super) in_root: bool,
+    /// The run's directory with everything in it, if it was made here.
+    pub(super) made: Option<RunDir>,
 }
 
 /// Whether a run's directory exists.

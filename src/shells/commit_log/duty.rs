@@ -14,7 +14,7 @@ use super::{Committed, Error, WriterState};
 use crate::codecs::format::log_entry::Entry;
 use crate::ground::id::RunId;
 use crate::ports::disk::Kind;
-use crate::shells::run_dir::root::RootState;
+use crate::shells::run_dir::root_file::RootState;
 use std::sync::Arc;
 
 /// Between attempts to do what failed.
@@ -94,6 +94,8 @@ impl Log {
 
     /// Everything is to be settled as soon as possible: the log will be stopped.
     pub fn settle_all(&mut self) {
+        // What is settled needs no proof, and the last frame should stay the last.
+        self.duty.unmarked = false;
         self.runs.ask_all();
     }
 
@@ -132,6 +134,9 @@ impl Log {
         if now_ms >= self.next_probe() {
             self.duty.probe_ms = now_ms;
             self.probe();
+            if self.state() == WriterState::Failed {
+                return;
+            }
         }
         let quiet = now_ms.saturating_sub(self.duty.last_frame_ms);
         if self.duty.unmarked && quiet >= self.settings.mark_after_ms {
@@ -165,7 +170,7 @@ impl Log {
 
     /// Looks at the free space and tries again what failed for want of it.
     fn probe(&mut self) {
-        let (free, least) = (self.home.root.free_space(), self.settings.free_bytes_min);
+        let (free, least) = (self.home.root.dir().free_space(), self.settings.free_bytes_min);
         if let Ok(free) = free {
             let wanted = if self.trouble.space { least + least / 2 } else { least };
             self.trouble.space = free < wanted;
@@ -219,7 +224,7 @@ impl Log {
             dir: Arc::clone(&self.dir),
             segno: self.active.extent.header.segno + 1,
             bytes: self.settings.segment_bytes,
-            root: Arc::clone(&self.home.record),
+            file: Arc::clone(&self.home.file),
         })
     }
 
@@ -235,7 +240,7 @@ impl Log {
         self.duty.release_running = true;
         Some(ReleaseJob {
             dir: Arc::clone(&self.dir),
-            root: Arc::clone(&self.home.record),
+            file: Arc::clone(&self.home.file),
             from: self.duty.oldest,
             upto,
         })
@@ -248,12 +253,12 @@ impl Log {
             copy.making = ticket;
             copy.waiting.drain(..).collect()
         })?;
-        let maker = Arc::clone(&self.home.maker);
-        Some(Job(Kinds::Make(MakeJob { maker, run: run.clone(), ticket, lines })))
+        let root = self.home.root.clone();
+        Some(Job(Kinds::Make(MakeJob { root, run: run.clone(), ticket, lines })))
     }
 
     fn settle_job(&self, parts: Vec<Part>) -> Job {
-        Job(Kinds::Settle(SettleJob { root: Arc::clone(&self.home.root), parts }))
+        Job(Kinds::Settle(SettleJob { root: Arc::clone(self.home.root.dir()), parts }))
     }
 
     /// What a run whose time has come needs. It is looked at again later if it is not yet ripe.
@@ -447,7 +452,7 @@ impl Log {
         if applied < last {
             return Err(Error::Index { applied, last });
         }
-        self.home.record.replace(&|json| {
+        self.home.file.replace(|json| {
             json.state = RootState::AtRest;
             json.oldest_segment = json.max_segment + 1;
             json.last_seq = last;
@@ -491,5 +496,5 @@ fn give_back(copy: &mut RunCopy, part: Part) {
     }
     let newer = std::mem::replace(&mut copy.names, part.names);
     copy.names.dirs.extend(newer.dirs);
-    copy.names.in_root |= newer.in_root;
+    copy.names.made = copy.names.made.take().or(newer.made);
 }

@@ -6,11 +6,14 @@
 
 use super::copy::{JournalFile, Names};
 use super::segment::Spare;
-use super::{Maker, RootRecord, segment_file};
+use super::segment_file;
 use crate::codecs::format::line;
 use crate::codecs::format::log_entry::Append;
 use crate::ground::id::{RunId, Seq};
 use crate::ports::disk::{self, Dir, Kind};
+use crate::shells::run_dir::make;
+use crate::shells::run_dir::root::RootView;
+use crate::shells::run_dir::root_file::RootFile;
 use std::sync::Arc;
 
 /// Attempts to sync a directory before the failure is final.
@@ -59,7 +62,7 @@ pub(super) struct SpareJob {
     pub(super) dir: Arc<dyn Dir>,
     pub(super) segno: u64,
     pub(super) bytes: u64,
-    pub(super) root: Arc<dyn RootRecord>,
+    pub(super) file: Arc<RootFile>,
 }
 
 #[derive(Debug)]
@@ -78,7 +81,7 @@ impl SpareJob {
             Ok(made) => made,
             Err(e) => return SpareDone::NotMade(e),
         };
-        match self.root.replace(&|json| json.max_segment = json.max_segment.max(segno)) {
+        match self.file.replace(|json| json.max_segment = json.max_segment.max(segno)) {
             Ok(()) => SpareDone::Made(made),
             Err(e) => SpareDone::NotRecorded(e),
         }
@@ -88,7 +91,7 @@ impl SpareJob {
 /// Makes the directory of a run and writes the lines that wait for it.
 #[derive(Debug)]
 pub(super) struct MakeJob {
-    pub(super) maker: Arc<dyn Maker>,
+    pub(super) root: RootView,
     pub(super) run: RunId,
     pub(super) ticket: u64,
     pub(super) lines: Vec<Append>,
@@ -110,9 +113,9 @@ impl MakeJob {
     }
 
     fn make(&self) -> disk::Result<(Vec<JournalFile>, Names)> {
-        let first = self.lines.first().map_or(&[][..], |append| &append.lines);
-        let dir = self.maker.make(&self.run, first)?;
-        let journal = dir.ensure_dir("journal")?;
+        let lines: Vec<&[u8]> = self.lines.iter().map(|append| &*append.lines).collect();
+        let dir = make::make(&self.root, &self.run, &lines.concat())?;
+        let journal = dir.dir().ensure_dir("journal")?;
         let mut files: Vec<JournalFile> = Vec::new();
         for append in &self.lines {
             if files.last().is_none_or(|file| file.first != append.file) {
@@ -124,7 +127,7 @@ impl MakeJob {
                 open.file.write_at(append.off, &append.lines)?;
             }
         }
-        Ok((files, Names { dirs: vec![journal, dir], in_root: true }))
+        Ok((files, Names { dirs: Vec::new(), made: Some(dir) }))
     }
 }
 
@@ -164,11 +167,11 @@ pub(super) enum Failure {
     StillThere,
 }
 
-/// Tries to make names durable: reported errors of a directory are worth another attempt.
-fn sync_dir(dir: &dyn Dir) -> disk::Result<()> {
+/// Tries more than once: names do not lie in the page cache, so another attempt is worth something.
+fn again(sync: impl Fn() -> disk::Result<()>) -> disk::Result<()> {
     let mut attempt = 1;
     loop {
-        match dir.sync() {
+        match sync() {
             Err(e) if attempt < DIR_ATTEMPTS && e.kind != Kind::NoSpace => attempt += 1,
             other => return other,
         }
@@ -185,7 +188,7 @@ impl SettleJob {
         // One sync of the root serves all runs that are new or gone.
         let needs_root = |s: &Synced| s.failure.is_none() && s.part.changes_root();
         if done.iter().any(needs_root)
-            && let Err(e) = sync_dir(&*self.root)
+            && let Err(e) = again(|| self.root.sync())
         {
             let (kind, why) = (e.kind, e.to_string());
             for synced in done.iter_mut().filter(|s| needs_root(s)) {
@@ -200,7 +203,7 @@ impl SettleJob {
 
 impl Part {
     const fn changes_root(&self) -> bool {
-        self.names.in_root || self.gone
+        self.names.made.is_some() || self.gone
     }
 
     fn sync(&self, root: &dyn Dir) -> Result<(), Failure> {
@@ -215,7 +218,10 @@ impl Part {
             let synced = if open.created { open.file.sync_file() } else { open.file.sync_data() };
             synced.map_err(|_| Failure::File(open.first))?;
         }
-        self.names.dirs.iter().try_for_each(|dir| sync_dir(&**dir)).map_err(Failure::Dir)
+        if let Some(made) = &self.names.made {
+            again(|| make::sync(made)).map_err(Failure::Dir)?;
+        }
+        self.names.dirs.iter().try_for_each(|dir| again(|| dir.sync())).map_err(Failure::Dir)
     }
 }
 
@@ -223,7 +229,7 @@ impl Part {
 #[derive(Debug)]
 pub(super) struct ReleaseJob {
     pub(super) dir: Arc<dyn Dir>,
-    pub(super) root: Arc<dyn RootRecord>,
+    pub(super) file: Arc<RootFile>,
     pub(super) from: u64,
     pub(super) upto: u64,
 }
@@ -240,7 +246,7 @@ impl ReleaseJob {
     fn run(self) -> ReleaseDone {
         let upto = self.upto;
         let recorded =
-            self.root.replace(&|json| json.oldest_segment = json.oldest_segment.max(upto + 1));
+            self.file.replace(|json| json.oldest_segment = json.oldest_segment.max(upto + 1));
         let removed = if recorded.is_ok() { remove(&*self.dir, self.from, upto) } else { Ok(()) };
         ReleaseDone { upto, recorded, removed }
     }

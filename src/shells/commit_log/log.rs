@@ -9,32 +9,28 @@ use super::figures::Figures;
 use super::job::{SpareDone, SpareJob};
 use super::runs::Runs;
 use super::segment::{self, Active, Extent, Origin, Spare};
-use super::uuid_bytes;
-use super::{Committed, Error, Maker, RootRecord, Settings, Unit, Why, WriterState, rebuild};
+use super::{Committed, Error, Settings, Unit, Why, WriterState, rebuild};
 use crate::codecs::format::frame::{self, HEADER_BYTES, Tip};
 use crate::codecs::format::line;
 use crate::codecs::format::log_entry::{Append, Entry};
 use crate::ground::clock::{self, Clock};
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::{LOG_FRAME_BYTES_MAX, LOG_SEGMENT_BYTES_MIN};
-use crate::ports::disk::{self, Dir, Disk, Kind};
-use crate::shells::run_dir::root::RootState;
+use crate::ports::disk::{self, Dir, Kind};
+use crate::shells::run_dir::root::RootView;
+use crate::shells::run_dir::root_file::{RootFile, RootState, uuid_bytes};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Where a log lives and whom it asks.
 #[derive(Clone)]
 pub struct Home {
-    /// The disk.
-    pub disk: Arc<dyn Disk>,
     /// The runs root.
-    pub root: Arc<dyn Dir>,
+    pub root: RootView,
     /// The root's own directory.
     pub meta: Arc<dyn Dir>,
     /// `root.json`.
-    pub record: Arc<dyn RootRecord>,
-    /// Makes directories of runs.
-    pub maker: Arc<dyn Maker>,
+    pub file: Arc<RootFile>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
 }
@@ -89,12 +85,12 @@ impl Log {
     /// Begins a new segment. The root's log must be empty: recovered, or stopped cleanly.
     pub fn start(home: Home, settings: Settings, now_ms: u64) -> Result<Self, Error> {
         check(&settings)?;
-        let json = home.record.json();
+        let json = home.file.json();
         let dir = segment::open_dir(&*home.meta)?;
-        let boot_id = home.disk.boot_id();
+        let boot_id = home.root.disk().boot_id();
         let origin = Origin {
-            root: uuid_bytes(&json.root),
-            boot: uuid_bytes(&boot_id),
+            root: uuid_bytes(&json.root).unwrap_or_default(),
+            boot: uuid_bytes(&boot_id).unwrap_or_default(),
             generation: json.generation,
             segment_bytes: settings.segment_bytes,
         };
@@ -102,16 +98,16 @@ impl Log {
             dir: Arc::clone(&dir),
             segno: json.max_segment + 1,
             bytes: settings.segment_bytes,
-            root: Arc::clone(&home.record),
+            file: Arc::clone(&home.file),
         };
         let spare = match first.run() {
             SpareDone::Made(spare) => spare,
             SpareDone::NotMade(e) | SpareDone::NotRecorded(e) => return Err(e.into()),
         };
         let before = Tip { seq: json.last_seq, crc: 0 };
-        let (nonce, now) = (home.disk.random(), home.clock.now());
+        let (nonce, now) = (home.root.disk().random(), home.clock.now());
         let active = Active::activate(spare, &origin, before, true, nonce, now)?;
-        home.record.replace(&|json| {
+        home.file.replace(|json| {
             json.state = RootState::Open;
             json.boot_id.clone_from(&boot_id);
         })?;
@@ -182,6 +178,11 @@ impl Log {
         self.active.extent.room() + spare >= self.settings.reserve_bytes
     }
 
+    /// Never writes again, for a reason that the log cannot see.
+    pub fn give_up(&mut self, why: &str) {
+        self.fail(&why);
+    }
+
     /// Says and notes that the writer will never write again.
     pub(super) fn fail(&mut self, why: &dyn std::fmt::Display) {
         if self.state != WriterState::Failed {
@@ -205,14 +206,18 @@ impl Log {
     /// Takes units from the front of the queue and makes them durable as one frame; says in
     /// [`Log::events`] what became of each.
     pub fn commit(&mut self, queue: &mut VecDeque<Unit>, now_ms: u64) -> Step {
+        let mut batch = Vec::new();
+        let mut step = Step::Empty;
+        if self.state != WriterState::Failed {
+            step = self.assemble(queue, &mut batch, now_ms);
+        }
+        // Beginning a segment may fail too: then nothing may follow, in whatever segment.
         if self.state == WriterState::Failed {
             while let Some(unit) = queue.pop_front() {
                 self.refuse(&unit, Why::Failed);
             }
             return Step::Empty;
         }
-        let mut batch = Vec::new();
-        let step = self.assemble(queue, &mut batch, now_ms);
         if batch.is_empty() { step } else { self.write(batch, now_ms) }
     }
 
@@ -253,7 +258,7 @@ impl Log {
                     Ok(true) => continue,
                     Ok(false) if !self.trouble.spare => return Step::NeedsSpare,
                     Ok(false) => Err(Why::NoRoom),
-                    Err(()) => Err(Why::Failed),
+                    Err(()) => return Step::Empty,
                 }
             } else if self.is_crowded(&unit.entry) {
                 return Step::Crowded;
@@ -300,7 +305,7 @@ impl Log {
             return Err(Why::NotTheHead);
         }
         if !self.runs.contains(&append.run) {
-            let copy = RunCopy::open(&*self.home.root, append)?;
+            let copy = RunCopy::open(&**self.home.root.dir(), append)?;
             self.runs.replace(&append.run, Some(copy));
         }
         let advanced = self.runs.with(&append.run, |copy| {
@@ -323,7 +328,7 @@ impl Log {
     pub(super) fn rotate(&mut self) -> Result<bool, ()> {
         let Some(spare) = self.spare.take() else { return Ok(false) };
         let before = self.active.extent;
-        let (nonce, now) = (self.home.disk.random(), self.home.clock.now());
+        let (nonce, now) = (self.home.root.disk().random(), self.home.clock.now());
         match Active::activate(spare, &self.origin, before.tip, false, nonce, now) {
             Ok(active) => self.active = active,
             Err(e) => {
@@ -370,7 +375,7 @@ impl Log {
         let (run, seq) = (unit.entry.run().clone(), unit.last_seq());
         match unit.entry {
             Entry::Append(append) => {
-                let root = &*self.home.root;
+                let root = &**self.home.root.dir();
                 if let Some(Err(e)) = self.runs.with(&run, |copy| copy.copy(root, append)) {
                     self.copy_failed(&run, &e);
                 }
@@ -399,7 +404,7 @@ impl Log {
             let from = self.runs.oldest_pin().unwrap_or(0);
             let extents = self.closed.range(from..).map(|(_, extent)| extent);
             let extents = extents.chain([&self.active.extent]);
-            let (root, log) = (&*self.home.root, &*self.dir);
+            let (root, log) = (&**self.home.root.dir(), &*self.dir);
             match rebuild::rebuild(root, log, extents, run, first) {
                 Ok(file) => {
                     self.figures.rebuilds += 1;
@@ -409,7 +414,7 @@ impl Log {
                 Err(e) => return self.fail(&e),
             }
         }
-        let root = &*self.home.root;
+        let root = &**self.home.root.dir();
         if let Some(Err(e)) = self.runs.with(run, |copy| copy.flush(root))
             && e.kind != Kind::NoSpace
             && self.runs.get(run).is_some_and(|copy| copy.broken.is_some())

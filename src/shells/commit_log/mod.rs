@@ -3,10 +3,10 @@
 //!
 //! [`log`] writes frames and says what became of each unit; [`job`] is the slow work that threads
 //! do beside it: spare segments, making run directories, syncing journals, releasing segments.
-//! [`scan`] reads a log back and judges it, [`recover`] puts what it holds into journals and empties
-//! it, [`overlay`] is for looking while somebody else may write. No thread lives here. May not know
-//! what a record means. Invariant: a line reaches a journal only after its frame is durable, and a
-//! segment goes only after everything in it is in journals that were synced.
+//! [`scan`] reads the log back and judges it, [`recover`] puts what it holds into journals and
+//! empties it, [`overlay`] is for looking while somebody else may write. May not know what a record
+//! means. Invariant: a line reaches a journal only after its frame is durable, and a segment goes
+//! only after everything in it is in journals that were synced.
 
 mod copy;
 mod duty;
@@ -24,13 +24,9 @@ mod segment;
 pub mod tail;
 
 use crate::codecs::format::log_entry::{Append, Entry};
-use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits;
-use crate::ports::disk::{self, Dir};
-use crate::shells::run_dir::root::RootJson;
-use std::fmt;
-use std::sync::Arc;
+use crate::ports::disk;
 
 /// The directory of the segments, below the root's own.
 pub const LOG_DIR: &str = "commit-log";
@@ -46,29 +42,6 @@ pub fn segment_file(segno: u64) -> String {
 pub fn segment_number(name: &str) -> Option<u64> {
     let segno = u64::from_str_radix(name.strip_suffix(".dlog")?, 16).ok()?;
     (segment_file(segno) == name).then_some(segno)
-}
-
-/// The bytes of a UUID; zeros for another text, which then fits nothing but itself.
-#[must_use]
-pub fn uuid_bytes(text: &str) -> [u8; 16] {
-    // Without its dashes it is spelled like a sum.
-    text.replace('-', "").parse().map_or([0; 16], |sum: Sum| *sum.as_bytes())
-}
-
-/// `root.json`, shared by everyone who changes it.
-pub trait RootRecord: fmt::Debug + Send + Sync {
-    /// What it says.
-    fn json(&self) -> RootJson;
-    /// Replaces it durably by what `change` makes of it.
-    fn replace(&self, change: &dyn Fn(&mut RootJson)) -> disk::Result<()>;
-}
-
-/// Who makes the directory of a run that so far exists only in the log.
-pub trait Maker: fmt::Debug + Send + Sync {
-    /// Makes whatever is missing of the run's directory, journal lines aside, and gives it.
-    /// `first_lines` begin with the record that created the run. What it makes below the run's
-    /// directory is durable; the name of the directory itself need not be.
-    fn make(&self, run: &RunId, first_lines: &[u8]) -> disk::Result<Arc<dyn Dir>>;
 }
 
 /// How large and how patient the log is. The defaults are the limits of the same names.

@@ -89,16 +89,14 @@ impl Reconcile<'_> {
         let Some(dir) = disk::optional(self.root.dir().open_dir(self.run.as_str()))? else {
             return Ok(false);
         };
-        let first = pieces.first().and_then(|piece| piece.bytes.split(|b| *b == b'\n').next());
         let Some(journal) = disk::optional(dir.open_dir("journal"))? else { return Ok(false) };
         let name = line::segment_name(Seq(1));
         let there = disk::optional(journal.read_file(&name, Open::Read, SEGMENT_BYTES_MAX))?;
         let there = there.unwrap_or_default();
-        let same = first.is_some_and(|first| {
-            let n = there.len().min(first.len());
-            there[..n] == first[..n]
-        });
-        Ok(!same)
+        let ours = pieces.first().map(|piece| piece.bytes.as_slice()).unwrap_or_default();
+        let first = ours.split_inclusive(|b| *b == b'\n').next().unwrap_or_default();
+        let n = there.len().min(first.len());
+        Ok(there.len() > ours.len() || there[..n] != first[..n])
     }
 
     fn lives(&self, pieces: &[Piece]) -> disk::Result<Outcome> {

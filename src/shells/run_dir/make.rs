@@ -13,7 +13,7 @@ use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 use crate::ground::limits::{JSON_DEPTH_MAX, VALUE_BYTES_MAX};
-use crate::ports::disk::{self, Dir, Open};
+use crate::ports::disk::{self, Atomic, Dir, Open};
 use std::sync::Arc;
 
 const STAGING: &str = "staging";
@@ -156,8 +156,11 @@ fn inputs(run: &RunDir, created: &RunCreated) -> Option<Json> {
 /// so are the journal's lines.
 pub fn sync(run: &RunDir) -> disk::Result<()> {
     for name in ["run.json", "inputs.json"] {
-        if let Some(file) = disk::optional(run.dir().open(name, Open::Read))? {
-            file.sync_file()?;
+        let Some(file) = disk::optional(run.dir().open(name, Open::Read))? else { continue };
+        if file.sync_file().is_err() {
+            // A failed write-back is reported once, and maybe to somebody who died: a new file.
+            let bytes = file.read_all(VALUE_BYTES_MAX as u64 + 1)?;
+            disk::write_atomic(&**run.dir(), name, &bytes, Atomic::DURABLE)?;
         }
     }
     for name in run.dir().list()? {

@@ -1,0 +1,169 @@
+//! Every point at which a daemon or a machine can die, or a disk can fail, while the commit log is
+//! written, settled, released and stopped.
+
+use crate::commit_log_support::*;
+use dormouse::ports::disk::memory::{Fault, MemoryDisk};
+use dormouse::shells::commit_log::WriterState;
+
+fn disk(seed: u64, direct: bool) -> MemoryDisk {
+    let disk = MemoryDisk::new(seed);
+    if !direct {
+        disk.forbid_direct();
+    }
+    disk
+}
+
+/// Starts, commits for several runs, fills a segment, settles, releases, rests, stops. Ends where
+/// the disk dies or the writer fails. True if the stop was clean.
+fn scenario(disk: &MemoryDisk, known: &mut Known) -> bool {
+    let Ok(mut rig) = Rig::open(disk, settings()) else { return false };
+    let mut owners = ["a", "b", "c"].map(Owner::new);
+    let mut serial = 0;
+    let mut give = |rig: &mut Rig, known: &mut Known, owner: &mut Owner, bytes: usize| {
+        serial += 1;
+        let words = format!("w{serial}");
+        let unit = owner.unit(&words, 1 + serial % 3, bytes);
+        rig.give(known, &words, unit);
+    };
+    for round in 0..7 {
+        for (n, owner) in owners.iter_mut().enumerate() {
+            if round == 4 {
+                owner.rotate();
+            }
+            if (round + n) % 3 != 2 || round == 0 {
+                give(&mut rig, known, owner, 10);
+            }
+        }
+        rig.commit(known);
+        match round {
+            1 => rig.pass(known, 150),
+            2 => rig.pass(known, 3_000),
+            // One unit above what is left of the segment, again and again.
+            3 | 5 => {
+                for _ in 0..3 {
+                    give(&mut rig, known, &mut owners[1], 16_000);
+                    give(&mut rig, known, &mut owners[0], 14_000);
+                    rig.commit(known);
+                }
+                rig.jobs(known);
+            }
+            _ => {}
+        }
+        if disk.is_dead() || rig.log.state() == WriterState::Failed {
+            return false;
+        }
+    }
+    rig.pass(known, 40_000);
+    give(&mut rig, known, &mut owners[2], 10);
+    rig.commit(known);
+    rig.stop(known).is_ok()
+}
+
+fn refused_or_durable(known: &Known) -> usize {
+    known.durable.len() + known.not_written.len()
+}
+
+#[test]
+fn without_faults_everything_is_settled_and_the_log_is_gone() {
+    for direct in [true, false] {
+        let disk = disk(1, direct);
+        let mut known = Known::default();
+        assert!(scenario(&disk, &mut known));
+        assert!(known.not_written.is_empty());
+        disk.power_cut();
+        check(&disk, &known, "after a clean stop");
+        let left = |name: &str| {
+            disk.content(std::path::Path::new(&format!("/runs/.dormouse/commit-log/{name}")))
+        };
+        for segno in 0..9 {
+            assert!(left(&dormouse::shells::commit_log::segment_file(segno)).is_none(), "{segno}");
+        }
+    }
+}
+
+#[test]
+fn g1_nothing_acknowledged_is_lost_wherever_the_daemon_or_the_machine_dies() {
+    let mut steps = 0;
+    for (direct, seeds) in [(true, 2), (false, 2)] {
+        for seed in 0..seeds {
+            for nth in 1.. {
+                let disk = disk(seed * 10_000 + nth, direct);
+                let mut known = Known::default();
+                disk.fail_at(nth, Fault::Die);
+                let through = scenario(&disk, &mut known);
+                if nth % 3 == 0 {
+                    disk.write_back_some();
+                }
+                let what = format!("direct {direct}, seed {seed}, death at {nth}");
+                if nth % 2 == 0 {
+                    disk.power_cut();
+                    check(&disk, &known, &what);
+                } else {
+                    disk.kill();
+                }
+                recover_all(&disk, &what);
+                disk.power_cut();
+                check(&disk, &known, &what);
+                if through {
+                    steps = nth;
+                    break;
+                }
+            }
+        }
+    }
+    assert!(steps > 100, "the scenario has only {steps} steps");
+}
+
+#[test]
+fn g1_nothing_acknowledged_is_lost_whatever_fails() {
+    let faults = [Fault::Broken, Fault::NoSpace, Fault::Short(100), Fault::Short(5000)];
+    let (mut failed, mut survived) = (0, 0);
+    for direct in [true, false] {
+        for (n, fault) in (1..).zip(faults) {
+            // Each kind of fault at every fourth operation; together they meet each one.
+            for nth in (n..200).step_by(4) {
+                let disk = disk(nth, direct);
+                let mut known = Known::default();
+                disk.fail_at(nth, fault);
+                let clean = scenario(&disk, &mut known);
+                let what = format!("direct {direct}, {fault:?} at {nth}");
+                if clean {
+                    survived += 1;
+                    assert!(refused_or_durable(&known) > 15, "{what}");
+                } else {
+                    failed += 1;
+                }
+                disk.kill();
+                if nth % 3 == 0 {
+                    disk.power_cut();
+                    check(&disk, &known, &what);
+                }
+                recover_all(&disk, &what);
+                disk.power_cut();
+                check(&disk, &known, &what);
+            }
+        }
+    }
+    // Most failures are survived; those of the log itself end the writer.
+    assert!(failed > 50 && survived > 150, "{failed} {survived}");
+}
+
+#[test]
+fn g1_a_failed_write_back_anywhere_costs_nothing() {
+    for direct in [true, false] {
+        for nth in (1..120).step_by(2) {
+            let disk = disk(nth, direct);
+            let mut known = Known::default();
+            // The kernel gives up on whatever is dirty, and the next sync of each file says so.
+            disk.fail_at(nth, Fault::Broken);
+            disk.fail_at(nth + 7, Fault::Broken);
+            disk.fail_at(nth + 8, Fault::Broken);
+            scenario(&disk, &mut known);
+            disk.kill();
+            disk.evict();
+            check(&disk, &known, &format!("direct {direct}, failures from {nth}"));
+            disk.power_cut();
+            check(&disk, &known, &format!("direct {direct}, failures from {nth}, power cut"));
+        }
+    }
+}
