@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod list;
 pub mod open;
 pub mod post;
+pub mod recover;
 pub mod source;
 pub mod steer;
 pub mod trouble;
@@ -28,7 +29,7 @@ use crate::ground::clock::Clock;
 use crate::ground::id::RunId;
 use crate::ports::disk::Disk;
 use crate::shells::run_dir::dir::RunDir;
-use crate::shells::run_dir::root::{self, Options, Root, RootView};
+use crate::shells::run_dir::root::{self, Root, RootView};
 use hosts::Hosts;
 use trouble::Trouble;
 
@@ -58,9 +59,7 @@ pub struct Runs {
 impl Runs {
     /// Opens the root for writing commands, making it if it is missing.
     pub fn open_root(&self, create: bool) -> Result<Root> {
-        let options =
-            Options { create, wait_ms: self.lock_wait_ms, allow_fs: self.allow_fs.clone() };
-        Ok(Root::open(&self.disk, &self.root, &options, &*self.clock)?)
+        self.share_root(&self.root, create)
     }
 
     /// Opens the root for looking; a root that does not exist yet has no runs.
