@@ -555,6 +555,15 @@ fn j47_a_run_that_somebody_else_holds() {
     assert_eq!((&done.set_aside[0].0, done.set_aside[0].1), (&run("a"), RunCase::J47));
     assert_eq!(head(&disk, &run("b")), Some(3));
     drop(held);
+    // Cut short by whoever held it: what was kept vouches for what was acknowledged.
+    disk.tamper(&journal_path(&run("a"), 1), |bytes| {
+        let first = bytes.iter().position(|b| *b == b'\n').unwrap();
+        bytes.truncate(first + 1);
+    });
+    let dir = view.run(&run("a")).unwrap();
+    assert_eq!(reader::read_locked(&dir, None).main.case, Case::J15);
+    dir.retire_tails().unwrap();
+    assert_eq!(reader::read_locked(&dir, None).main.case, Case::J00);
 }
 
 #[test]

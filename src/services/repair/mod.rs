@@ -16,7 +16,7 @@ use crate::shells::journal::plan::{self, Edit, Plan};
 use crate::shells::journal::scan::{Case, Finding, Scan, Verdict};
 use crate::shells::journal::{reader, writer};
 use crate::shells::run_dir::dir::RunDir;
-use crate::shells::run_dir::{blob, root};
+use crate::shells::run_dir::blob;
 
 /// What stands in a journal and what would mend it.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Runs {
     /// Mends the journal of a run.
     pub fn repair(&self, reference: &str, loss: Loss, why: Option<String>) -> Result<Mended> {
         let dir = self.find(reference)?;
-        let _root = root::guard(&dir, self.lock_wait_ms, &*self.clock)?;
+        let _root = self.guard(&dir)?;
         let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;
         let (scan, _) = judge(&dir);
         let Some(plan) = plan::plan(&scan) else {

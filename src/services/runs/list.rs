@@ -8,6 +8,9 @@ use serde::Serialize;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 
+use crate::shells::commit_log::overlay::{Overlay, overlay};
+use crate::shells::run_dir::root::RootView;
+
 use super::{Result, Runs, view};
 
 /// One run of a list.
@@ -43,6 +46,24 @@ pub struct Entry {
     pub problem: Option<String>,
 }
 
+impl Entry {
+    /// A run whose journal says nothing.
+    fn unread(run_id: RunId, state: &str, problem: String) -> Self {
+        Self {
+            run_id,
+            state: state.to_owned(),
+            native_state: None,
+            process_id: None,
+            created_at: None,
+            last_at: None,
+            pending: 0,
+            tags: Vec::new(),
+            parent: None,
+            problem: Some(problem),
+        }
+    }
+}
+
 impl Runs {
     /// All runs, oldest id first. A root that does not exist has none.
     pub fn list(&self) -> Result<Vec<Entry>> {
@@ -51,24 +72,23 @@ impl Runs {
             Err(super::Error::NotFound(_)) => return Ok(Vec::new()),
             Err(e) => return Err(e),
         };
-        Ok(root.run_ids()?.into_iter().map(|id| self.entry(&root, id)).collect())
+        let log = root.meta().map(|meta| overlay(&**meta)).unwrap_or_default();
+        let mut ids = root.run_ids()?;
+        ids.retain(|id| !log.is_gone(id));
+        let unmade: Vec<RunId> = log.born().filter(|id| !ids.contains(id)).cloned().collect();
+        let mut entries: Vec<Entry> =
+            ids.into_iter().map(|id| self.entry(&root, id, &log)).collect();
+        let why = "its directory is not made yet: a recovery of the root does it";
+        entries.extend(unmade.into_iter().map(|id| Entry::unread(id, "created", why.to_owned())));
+        entries.sort_by(|a, b| a.run_id.cmp(&b.run_id));
+        Ok(entries)
     }
 
-    fn entry(&self, root: &crate::shells::run_dir::root::RootView, id: RunId) -> Entry {
-        let seen = root.run(&id).map_err(super::Error::from).and_then(|dir| self.look_dir(dir));
+    fn entry(&self, root: &RootView, id: RunId, log: &Overlay) -> Entry {
+        let seen =
+            root.run(&id).map_err(super::Error::from).and_then(|dir| self.look_over(dir, log));
         match seen {
-            Err(e) => Entry {
-                run_id: id,
-                state: "damaged".into(),
-                native_state: None,
-                process_id: None,
-                created_at: None,
-                last_at: None,
-                pending: 0,
-                tags: Vec::new(),
-                parent: None,
-                problem: Some(e.to_string()),
-            },
+            Err(e) => Entry::unread(id, "damaged", e.to_string()),
             Ok(seen) => Entry {
                 run_id: id,
                 state: view::state_name(&seen.state).to_owned(),

@@ -14,6 +14,7 @@ pub mod list;
 pub mod open;
 pub mod post;
 pub mod report;
+pub mod recover;
 pub mod source;
 pub mod steer;
 pub mod trouble;
@@ -30,7 +31,7 @@ use crate::ground::id::RunId;
 use crate::ports::disk::Disk;
 use crate::services::telemetry::Telemetry;
 use crate::shells::run_dir::dir::RunDir;
-use crate::shells::run_dir::root::{self, Options, Root, RootView};
+use crate::shells::run_dir::root::{self, Root, RootView};
 use hosts::Hosts;
 use trouble::Trouble;
 
@@ -61,10 +62,8 @@ pub struct Runs {
 
 impl Runs {
     /// Opens the root for writing commands, making it if it is missing.
-    pub fn open_root(&self, create: bool) -> Result<Arc<Root>> {
-        let allow_fs = self.allow_fs.clone();
-        let options = Options { create, wait_ms: self.lock_wait_ms, allow_fs };
-        Ok(Arc::new(Root::open(&self.disk, &self.root, &options, &*self.clock)?))
+    pub fn open_root(&self, create: bool) -> Result<Root> {
+        self.share_root(&self.root, create)
     }
 
     /// Opens the root for looking; a root that does not exist yet has no runs.

@@ -13,6 +13,7 @@ use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::replay::drafts::Draft;
 use crate::machines::replay::engine::{Engine, Input};
 use crate::machines::replay::state::RunState;
+use crate::shells::commit_log::overlay::{Overlay, overlay};
 use crate::shells::journal::plan::Plan;
 use crate::shells::journal::reader;
 use crate::shells::journal::scan::{Scan, Verdict};
@@ -103,13 +104,10 @@ impl Runs {
     }
 
     /// Opens the root that a run directory stands in, shared.
-    fn open_root_of(&self, dir: &RunDir) -> Result<Arc<Root>> {
-        let mut runs = self.clone();
+    fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
         // The path may be relative, or end in a dot.
-        if let Some(above) = self.disk.canonicalize(dir.path())?.parent() {
-            above.clone_into(&mut runs.root);
-        }
-        runs.open_root(false)
+        let path = self.disk.canonicalize(dir.path())?;
+        self.share_root(path.parent().unwrap_or(&self.root), false)
     }
 
     /// Reads a run without owning it; nothing is written.
@@ -119,7 +117,13 @@ impl Runs {
 
     /// The same for a directory.
     pub fn look_dir(&self, dir: RunDir) -> Result<SeenRun> {
-        let mut scan = reader::read(&dir, None);
+        let log = dir.root().map(|meta| overlay(&**meta)).unwrap_or_default();
+        self.look_over(dir, &log)
+    }
+
+    /// The same for one of many runs of a root whose commit log was read already.
+    pub(super) fn look_over(&self, dir: RunDir, log: &Overlay) -> Result<SeenRun> {
+        let mut scan = reader::read_over(&dir, None, log);
         let hint = format!("dormouse journal verify {}", dir.id());
         if scan.verdict() >= Verdict::Damaged {
             return Err(with_hint(damaged(&scan), &hint));

@@ -207,6 +207,29 @@ impl From<root::Error> for Error {
     }
 }
 
+impl From<recover::Failure> for Error {
+    fn from(failure: recover::Failure) -> Self {
+        match failure {
+            recover::Failure::Log(scan::Error::Corrupt(found)) => {
+                let label = found.label.as_str();
+                let mut trouble =
+                    Trouble::new(label, scan::Error::Corrupt(found.clone()).to_string());
+                trouble.next.extend(found.facts());
+                Self::Damaged(trouble.next(format!("dormouse explain {label}")))
+            }
+            recover::Failure::Log(scan::Error::OtherRoot(path)) => {
+                let text = scan::Error::OtherRoot(path).to_string();
+                Self::Refused(Trouble::new("R2", text))
+            }
+            recover::Failure::Log(scan::Error::Unreadable(e)) => {
+                let text = format!("the commit log cannot be read: {} [L10]", chain(&e));
+                Self::Storage { trouble: Trouble::new("L10", text), unknown: false }
+            }
+            recover::Failure::Disk(e) => Self::from(e).and_next("try again: nothing was removed"),
+        }
+    }
+}
+
 impl From<writer::Error> for Error {
     fn from(error: writer::Error) -> Self {
         let text = chain(&error);

@@ -8,6 +8,8 @@ use crate::codecs::format::line;
 use crate::ground::id::Seq;
 use crate::ground::limits::{JOURNAL_SEGMENT_BYTES, RUN_JOURNAL_BYTES_MAX};
 use crate::ports::disk::{self, Dir, Open};
+use crate::shells::commit_log::overlay::{Overlay, overlay};
+use crate::shells::commit_log::tail::Piece;
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir};
 
 /// No segment of ours is longer; one that is must not fill the memory.
@@ -17,27 +19,54 @@ const SEGMENT_BYTES_MAX: u64 = 2 * JOURNAL_SEGMENT_BYTES;
 /// knows to have existed.
 #[must_use]
 pub fn read(run: &RunDir, witness: Option<Seq>) -> Scan {
-    let first = read_once(run, witness, Open::Read);
-    if first.verdict() == Verdict::Torn { read_once(run, witness, Open::Read) } else { first }
+    let log = run.root().map(|meta| overlay(&**meta)).unwrap_or_default();
+    read_over(run, witness, &log)
+}
+
+/// The same with what the root's commit log was found to hold: the journal is seen with the lines
+/// that a recovery would put into it.
+#[must_use]
+pub fn read_over(run: &RunDir, witness: Option<Seq>, log: &Overlay) -> Scan {
+    let first = read_once(run, witness, Open::Read, log);
+    if first.verdict() == Verdict::Torn { read_once(run, witness, Open::Read, log) } else { first }
 }
 
 /// The same for the holder of the run's lock: the last segment is read from the device.
 #[must_use]
 pub fn read_locked(run: &RunDir, witness: Option<Seq>) -> Scan {
-    read_once(run, witness, Open::Truth)
+    read_once(run, witness, Open::Truth, &Overlay::default())
 }
 
-fn read_once(run: &RunDir, witness: Option<Seq>, last: Open) -> Scan {
+fn read_once(run: &RunDir, witness: Option<Seq>, last: Open, log: &Overlay) -> Scan {
     // Witnesses first: a writer may go on meanwhile, and then only the journal may be ahead.
     let witness = witness.max(run.witness());
     match files(run, last) {
-        Ok(Ok((files, has_other_files))) => {
+        Ok(Ok((mut files, has_other_files))) => {
+            lay_over(&mut files, log.pieces(run.id()));
             scan::scan(run.id(), &files, Around { has_other_files, witness })
         }
         Ok(Err((case, file, why))) => Scan::unreadable(run.id(), case, &file, why),
         Err(e) => {
             let why = format!("{e}: {}", e.source);
             Scan::unreadable(run.id(), Case::J60, &e.path.display().to_string(), why)
+        }
+    }
+}
+
+/// Adds the lines that the log has and the journal lacks. Where the journal has more, or its
+/// durable part is too short, it is judged as it is.
+fn lay_over(files: &mut Vec<File>, pieces: &[Piece]) {
+    for piece in pieces {
+        let name = line::segment_name(piece.file);
+        let off = usize::try_from(piece.off).unwrap_or(usize::MAX);
+        let whole = off.saturating_add(piece.bytes.len());
+        match files.iter_mut().find(|file| file.name == name) {
+            Some(file) if file.bytes.len() >= off && file.bytes.len() <= whole => {
+                file.bytes.truncate(off);
+                file.bytes.extend_from_slice(&piece.bytes);
+            }
+            None if off == 0 => files.push(File { name, bytes: piece.bytes.clone() }),
+            _ => {}
         }
     }
 }

@@ -152,6 +152,7 @@ pub fn repair(
     let journal = run.dir().open_dir("journal").map_err(Error::NotWritten)?;
     disk::write_atomic(&*journal, &name, &bytes, Atomic::DURABLE).map_err(Error::Unknown)?;
     plan::rewrite(run, plan, scan, Some(&name)).map_err(Error::Unknown)?;
+    run.retire_tails().map_err(Error::Unknown)?;
     let file = journal.open(&name, Open::Write).map_err(Error::Unknown)?;
     let head = Head { seq, sum };
     lock.write_note(State::Open, head, 0).map_err(Error::Unknown)?;

@@ -6,12 +6,13 @@
 use super::root::TOUCHED;
 use super::{blob, lock};
 use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
+use crate::codecs::format::line;
 use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest::Sum;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
-use crate::ground::limits::{STALE_FILES_MAX, VALUE_BYTES_MAX};
-use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Lock, Open, Stat};
+use crate::ground::limits::{RUN_JOURNAL_BYTES_MAX, STALE_FILES_MAX, VALUE_BYTES_MAX};
+use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Lock, Open, Rename, Stat};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::Path;
@@ -206,7 +207,36 @@ impl RunDir {
     #[must_use]
     pub fn witness(&self) -> Option<Seq> {
         let note = lock::read_note(&*self.dir, RUN_LOCK).and_then(|note| note.witness());
-        note.max(self.read_cache().map(|cache| cache.head.seq))
+        let cached = self.read_cache().map(|cache| cache.head.seq);
+        note.max(cached).max(self.kept_tails().unwrap_or_default())
+    }
+
+    /// The last record in what a recovery kept for this run because its journal could not take it.
+    fn kept_tails(&self) -> disk::Result<Option<Seq>> {
+        let Some(quarantine) = disk::optional(self.dir.open_dir("quarantine"))? else {
+            return Ok(None);
+        };
+        let mut last = None;
+        for name in quarantine.list()?.iter().filter(|name| is_tail(name)) {
+            let bytes = quarantine.read_file(name, Open::Read, RUN_JOURNAL_BYTES_MAX)?;
+            for kept in bytes.split_inclusive(|b| *b == b'\n') {
+                let body = line::split(kept).and_then(|(body, _)| std::str::from_utf8(body).ok());
+                let seq = body.and_then(|body| line::envelope(body).ok()).map(|e| e.seq);
+                last = last.max(seq);
+            }
+        }
+        Ok(last)
+    }
+
+    /// Kept lines vouch for records no longer: a repair has said what became of them.
+    pub fn retire_tails(&self) -> disk::Result<()> {
+        let Some(quarantine) = disk::optional(self.dir.open_dir("quarantine"))? else {
+            return Ok(());
+        };
+        for name in quarantine.list()?.iter().filter(|name| is_tail(name)) {
+            quarantine.rename(name, &*quarantine, &format!("repaired-{name}"), Rename::Replace)?;
+        }
+        quarantine.sync()
     }
 
     /// `run.json`; nothing if it is missing or is not one.
@@ -391,6 +421,11 @@ pub(super) fn descend(
         };
     }
     Ok((dir, name.to_owned()))
+}
+
+/// Whether a file in `quarantine/` has lines that a recovery kept.
+fn is_tail(name: &str) -> bool {
+    name.starts_with("tail-g") && name.ends_with(".jsonl")
 }
 
 /// What is wrong with a file; owner and permissions only where it has to be the file of `uid`.
