@@ -440,6 +440,51 @@ impl GivenUp {
     }
 }
 
+/// A run whose derived files were made anew
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rebuilt {
+    /// Its directory
+    run_dir: String,
+    /// What they say now
+    metadata: RebuiltMetadata,
+}
+
+/// What derived files say
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RebuiltMetadata {
+    /// Effects without an outcome, by kind
+    #[schema(value_type = Object)]
+    pending_effects_by_kind: Value,
+    /// The last record
+    #[schema(value_type = u64)]
+    state_version: Seq,
+    /// Where the journal ends
+    #[schema(value_type = shapes::Head)]
+    journal_head: Head,
+    /// Always true
+    state_rebuilt: bool,
+    /// Always `cli_manual`: somebody asked for it
+    state_rebuild_reason: &'static str,
+}
+
+impl Rebuilt {
+    /// A run that was just rebuilt.
+    pub(crate) fn of(look: Look<'_>) -> Self {
+        Self {
+            run_dir: look.dir.path().display().to_string(),
+            metadata: RebuiltMetadata {
+                pending_effects_by_kind: serde_json::json!(view::pending_by_kind(look.state)),
+                state_version: look.state.head.seq,
+                journal_head: look.state.head,
+                state_rebuilt: true,
+                state_rebuild_reason: "cli_manual",
+            },
+        }
+    }
+}
+
 /// One effect with its definition, arguments and outcome
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -12,6 +12,7 @@ mod cli_locks;
 mod cli_main_job;
 mod cli_repair;
 mod compat_forms;
+mod daemon_cli;
 mod demo;
 mod divergence;
 mod docs;

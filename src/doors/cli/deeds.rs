@@ -9,7 +9,7 @@ use super::context::Context;
 use super::failure::Failure;
 use super::requests::{Accepting, Assigning, Creating, Patching, Posting, Recovering, Signalling};
 use crate::codecs::json::Json;
-use crate::doors::answers::{Accepted, Assigned, Created, Did, GivenUp, Halted, PostDone};
+use crate::doors::answers::{Accepted, Assigned, Created, Did, GivenUp, Halted, PostDone, Rebuilt};
 use crate::ground::id::EffectId;
 use crate::services::manager::Made;
 use crate::services::runs::accept::{OnChange, OnRemoved, Plan};
@@ -173,6 +173,12 @@ impl Context {
         self.deed(run, direct, |client, run| {
             client.post(&path(run, &format!("tasks/{effect}/cancel")), &body)
         })
+    }
+
+    /// Makes everything derived anew.
+    pub(super) fn rebuild_state(&self, run: &str) -> Result<Value, Failure> {
+        let direct = || Ok(value(&Rebuilt::of(self.runs.rebuild_state(run)?.look())));
+        self.deed(run, direct, |client, run| client.post(&path(run, "rebuild-state"), &json!({})))
     }
 
     /// A deed that appends one record.

@@ -13,6 +13,7 @@ mod guard;
 mod health;
 mod openapi;
 mod problem;
+mod rebuild;
 mod runs;
 mod signals;
 mod steer;
@@ -101,6 +102,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(steer::routes())
         .merge(code::routes())
         .merge(signals::routes())
+        .merge(rebuild::routes())
         .merge(events::routes())
         .merge(effects::routes())
         .merge(breakpoints::routes())
