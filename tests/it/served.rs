@@ -133,6 +133,11 @@ impl Served {
         assert_eq!(answer.status, 201, "{answer:?}");
     }
 
+    /// A run without a process.
+    pub(crate) fn create_bare(&self, id: &str) {
+        assert_eq!(self.post("/v1/runs", &json!({ "runId": id })).status, 201);
+    }
+
     /// Stops the door and waits for it.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
