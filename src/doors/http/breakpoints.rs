@@ -47,7 +47,8 @@ struct Breakpoints {
 
 /// List what waits for a person
 #[utoipa::path(
-    get, path = "/v1/breakpoints", tag = "breakpoints", security(("token" = ["run.read"])),
+    get, path = "/v1/breakpoints", operation_id = "listBreakpoints",
+    tag = "breakpoints", security(("token" = ["run.read"])),
     params(Wanted),
     responses((status = 200, description = "What waits", body = Breakpoints)),
 )]
@@ -76,7 +77,8 @@ struct Words {
 
 /// Approve
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/breakpoints/{effect}/approve", tag = "breakpoints",
+    post, path = "/v1/runs/{run}/breakpoints/{effect}/approve", operation_id = "approveBreakpoint",
+    tag = "breakpoints",
     security(("token" = ["approval.decide"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
@@ -96,7 +98,8 @@ async fn approve(
 
 /// Reject
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/breakpoints/{effect}/reject", tag = "breakpoints",
+    post, path = "/v1/runs/{run}/breakpoints/{effect}/reject", operation_id = "rejectBreakpoint",
+    tag = "breakpoints",
     security(("token" = ["approval.decide"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),

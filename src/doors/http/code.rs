@@ -43,7 +43,8 @@ struct Assign {
 
 /// Give a bare run its process
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/assign-process", tag = "code",
+    post, path = "/v1/runs/{run}/assign-process", operation_id = "assignProcess",
+    tag = "code",
     security(("token" = ["run.write"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Assign,
@@ -83,7 +84,8 @@ struct Check {
 
 /// Replay a run against its own or other code; nothing is written
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/check", tag = "code", security(("token" = ["run.write"])),
+    post, path = "/v1/runs/{run}/check", operation_id = "checkRun",
+    tag = "code", security(("token" = ["run.write"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Option<Check>,
     responses((status = 200, description = "How it fares", body = CheckDone)),
@@ -143,7 +145,8 @@ enum Removed {
 
 /// Take other code over for an open run
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/accept", tag = "code", security(("token" = ["run.operate"])),
+    post, path = "/v1/runs/{run}/accept", operation_id = "acceptCode",
+    tag = "code", security(("token" = ["run.operate"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Accept,
     responses((status = 200, description = "The plan, and whether it stands", body = Accepted)),

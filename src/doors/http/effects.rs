@@ -73,7 +73,8 @@ fn tasks_of(look: Look<'_>, pending: bool, kind: Option<&str>) -> Vec<Value> {
 
 /// List the effects of a run
 #[utoipa::path(
-    get, path = "/v1/runs/{run}/tasks", tag = "tasks", security(("token" = ["run.read"])),
+    get, path = "/v1/runs/{run}/tasks", operation_id = "listTasks",
+    tag = "tasks", security(("token" = ["run.read"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"), OfRun,
     ),
@@ -109,7 +110,8 @@ struct Pending {
 
 /// List what open runs wait for
 #[utoipa::path(
-    get, path = "/v1/tasks", tag = "tasks", security(("token" = ["run.read"])), params(Pending),
+    get, path = "/v1/tasks", operation_id = "listPendingTasks",
+    tag = "tasks", security(("token" = ["run.read"])), params(Pending),
     responses((status = 200, description = "One page", body = Tasks)),
 )]
 async fn pending(State(door): State<Door>, Query(wanted): Query<Pending>) -> Answer<Json<Tasks>> {
@@ -118,7 +120,8 @@ async fn pending(State(door): State<Door>, Query(wanted): Query<Pending>) -> Ans
 
 /// List what open runs wait for, under another name
 #[utoipa::path(
-    get, path = "/v1/effects", tag = "tasks", security(("token" = ["run.read"])), params(Pending),
+    get, path = "/v1/effects", operation_id = "listPendingEffects",
+    tag = "tasks", security(("token" = ["run.read"])), params(Pending),
     responses((status = 200, description = "One page", body = Tasks)),
 )]
 async fn pending_effects(
@@ -179,7 +182,8 @@ fn named(run: &RunId, task: Value) -> Value {
 
 /// Show one effect with its definition, arguments and outcome
 #[utoipa::path(
-    get, path = "/v1/runs/{run}/tasks/{effect}", tag = "tasks",
+    get, path = "/v1/runs/{run}/tasks/{effect}", operation_id = "showTask",
+    tag = "tasks",
     security(("token" = ["run.read"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
@@ -333,7 +337,8 @@ impl Outcome {
 ///
 /// The same outcome twice is one outcome: `repeat` says that it stood there already.
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/tasks/{effect}/result", tag = "tasks",
+    post, path = "/v1/runs/{run}/tasks/{effect}/result", operation_id = "postResult",
+    tag = "tasks",
     security(("token" = ["task.work"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
@@ -353,7 +358,8 @@ async fn result(
 
 /// Post how a task ended, under another name
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/effects/{effect}", tag = "tasks",
+    post, path = "/v1/runs/{run}/effects/{effect}", operation_id = "postEffect",
+    tag = "tasks",
     security(("token" = ["task.work"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
@@ -403,7 +409,8 @@ struct GiveUp {
 
 /// Give up an effect: the process sees `EffectCancelledError`
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/tasks/{effect}/cancel", tag = "tasks",
+    post, path = "/v1/runs/{run}/tasks/{effect}/cancel", operation_id = "cancelTask",
+    tag = "tasks",
     security(("token" = ["run.write"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),

@@ -70,7 +70,8 @@ struct Counts {
 /// With `Accept: text/event-stream` the records are sent as they become durable: `hello`, then one
 /// message a record (`id` its place, `event` its type, `data` its line), and `end` after the end.
 #[utoipa::path(
-    get, path = "/v1/runs/{run}/events", tag = "events", security(("token" = ["run.read"])),
+    get, path = "/v1/runs/{run}/events", operation_id = "listEvents",
+    tag = "events", security(("token" = ["run.read"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"), Wanted,
         ("Last-Event-ID" = Option<u64>, Header, description = "When following: as `after`"),

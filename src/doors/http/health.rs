@@ -36,7 +36,8 @@ impl Health {
 
 /// Whether the daemon lives
 #[utoipa::path(
-    get, path = "/v1/health/live", tag = "daemon", security(()),
+    get, path = "/v1/health/live", operation_id = "healthLive",
+    tag = "daemon", security(()),
     responses((status = 200, description = "It lives", body = Health)),
 )]
 async fn live() -> Json<Health> {
@@ -45,7 +46,8 @@ async fn live() -> Json<Health> {
 
 /// Whether the daemon takes work: its root can be read and it is not stopping
 #[utoipa::path(
-    get, path = "/v1/health/ready", tag = "daemon", security(()),
+    get, path = "/v1/health/ready", operation_id = "healthReady",
+    tag = "daemon", security(()),
     responses((status = 200, description = "It takes work", body = Health)),
 )]
 async fn ready(State(door): State<Door>) -> Answer<Json<Health>> {
@@ -102,7 +104,8 @@ struct Engine {
 
 /// Show the version, the formats and the features of the daemon
 #[utoipa::path(
-    get, path = "/v1/version", tag = "daemon", security(("token" = ["run.read"])),
+    get, path = "/v1/version", operation_id = "version",
+    tag = "daemon", security(("token" = ["run.read"])),
     responses((status = 200, description = "What it is", body = Version)),
 )]
 async fn version() -> Json<Version> {

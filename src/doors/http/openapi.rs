@@ -41,7 +41,8 @@ pub(super) fn routes() -> OpenApiRouter<Door> {
 
 /// This contract
 #[utoipa::path(
-    get, path = "/v1/openapi.json", tag = "daemon", security(("token" = ["run.read"])),
+    get, path = "/v1/openapi.json", operation_id = "openapi",
+    tag = "daemon", security(("token" = ["run.read"])),
     responses((status = 200, description = "OpenAPI 3.1", body = Object)),
 )]
 async fn openapi(State(door): State<Door>) -> impl IntoResponse {
@@ -54,6 +55,12 @@ pub(super) fn frame() -> OpenApi {
     let scheme = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     components.add_security_scheme("token", scheme);
     components.schemas.insert(Details::name().into_owned(), Details::schema());
+    for (status, why) in [OPEN, SECURED, WITH_BODY].into_iter().flatten() {
+        let content = Content::new(Some(Ref::from_schema_name("Problem")));
+        let response = ResponseBuilder::new().description(*why);
+        let response = response.content("application/problem+json", content).build();
+        components.responses.insert(name_of(status), response.into());
+    }
     let info = InfoBuilder::new()
         .title("dormouse")
         .version(env!("CARGO_PKG_VERSION"))
@@ -71,19 +78,20 @@ pub(super) fn finish(mut api: OpenApi) -> String {
             let mut tables = vec![OPEN];
             tables.extend((!open).then_some(SECURED));
             tables.extend(operation.request_body.is_some().then_some(WITH_BODY));
-            for (status, why) in tables.into_iter().flatten() {
-                let content = Content::new(Some(Ref::from_schema_name("Problem")));
-                let response = ResponseBuilder::new()
-                    .description(*why)
-                    .content("application/problem+json", content);
-                let responses = &mut operation.responses.responses;
-                responses.insert((*status).to_owned(), response.build().into());
+            for (status, _) in tables.into_iter().flatten() {
+                let problem = Ref::from_response_name(name_of(status));
+                operation.responses.responses.insert((*status).to_owned(), problem.into());
             }
         }
     }
     let mut text = api.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// The name of the answer that a failing request gets.
+fn name_of(status: &str) -> String {
+    format!("Problem{status}")
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {

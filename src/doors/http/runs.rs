@@ -110,7 +110,8 @@ struct Create {
 ///
 /// The process is pinned: later edits of its files do not change the run.
 #[utoipa::path(
-    post, path = "/v1/runs", tag = "runs", security(("token" = ["run.write"])),
+    post, path = "/v1/runs", operation_id = "createRun",
+    tag = "runs", security(("token" = ["run.write"])),
     params(("Idempotency-Key" = Option<String>, Header, description = "As `idempotencyKey`")),
     request_body = Create,
     responses(
@@ -209,7 +210,8 @@ struct RunPage {
 
 /// List runs, oldest id first
 #[utoipa::path(
-    get, path = "/v1/runs", tag = "runs", security(("token" = ["run.read"])), params(Wanted),
+    get, path = "/v1/runs", operation_id = "listRuns",
+    tag = "runs", security(("token" = ["run.read"])), params(Wanted),
     responses((status = 200, description = "One page", body = RunPage)),
 )]
 async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<Json<RunPage>> {
@@ -264,7 +266,8 @@ async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
 
 /// Show a run with everything that is pending
 #[utoipa::path(
-    get, path = "/v1/runs/{run}", tag = "runs", security(("token" = ["run.read"])),
+    get, path = "/v1/runs/{run}", operation_id = "showRun",
+    tag = "runs", security(("token" = ["run.read"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     responses((status = 200, description = "The run", body = Shown)),
 )]

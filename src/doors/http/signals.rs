@@ -46,7 +46,8 @@ struct Send {
 
 /// Send a signal; it is kept until the process waits for it
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/signals", tag = "runs", security(("token" = ["run.write"])),
+    post, path = "/v1/runs/{run}/signals", operation_id = "sendSignal",
+    tag = "runs", security(("token" = ["run.write"])),
     params(
         ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
         ("Idempotency-Key" = Option<String>, Header, description = "As `signalId`"),

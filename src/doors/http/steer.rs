@@ -65,7 +65,8 @@ async fn did(
 
 /// Let a run go on until it rests, and say where
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/iterate", tag = "runs", security(("token" = ["run.write"])),
+    post, path = "/v1/runs/{run}/iterate", operation_id = "iterateRun",
+    tag = "runs", security(("token" = ["run.write"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Option<Nothing>,
     responses((status = 200, description = "Where it rests", body = shapes::Report)),
@@ -99,7 +100,8 @@ struct Cancel {
 
 /// Ask a run to stop; its process may clean up
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/cancel", tag = "runs", security(("token" = ["run.write"])),
+    post, path = "/v1/runs/{run}/cancel", operation_id = "cancelRun",
+    tag = "runs", security(("token" = ["run.write"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Option<Cancel>,
     responses((status = 202, description = "It is asked to", body = Did)),
@@ -140,7 +142,8 @@ enum Final {
 
 /// End a run from outside, at once
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/halt", tag = "runs", security(("token" = ["run.operate"])),
+    post, path = "/v1/runs/{run}/halt", operation_id = "haltRun",
+    tag = "runs", security(("token" = ["run.operate"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Option<Halt>,
     responses((status = 200, description = "It has ended", body = Halted)),
@@ -176,7 +179,8 @@ async fn halt(
 
 /// Keep a run from going on; posts and signals are still taken
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/pause", tag = "runs", security(("token" = ["run.write"])),
+    post, path = "/v1/runs/{run}/pause", operation_id = "pauseRun",
+    tag = "runs", security(("token" = ["run.write"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Option<Nothing>,
     responses((status = 200, description = "It is paused", body = Did)),
@@ -192,7 +196,8 @@ async fn pause(
 
 /// Let a paused or held run go on
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/resume", tag = "runs", security(("token" = ["run.write"])),
+    post, path = "/v1/runs/{run}/resume", operation_id = "resumeRun",
+    tag = "runs", security(("token" = ["run.write"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Option<Why>,
     responses((status = 200, description = "It goes on", body = Did)),
@@ -234,7 +239,8 @@ struct Patch {
 
 /// Let a run go on that an error of its process holds
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/recover", tag = "runs", security(("token" = ["run.operate"])),
+    post, path = "/v1/runs/{run}/recover", operation_id = "recoverRun",
+    tag = "runs", security(("token" = ["run.operate"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Option<Recover>,
     responses((status = 200, description = "It goes on", body = Did)),
@@ -265,7 +271,8 @@ struct Note {
 
 /// Write a remark into the journal
 #[utoipa::path(
-    post, path = "/v1/runs/{run}/note", tag = "runs", security(("token" = ["run.write"])),
+    post, path = "/v1/runs/{run}/note", operation_id = "noteRun",
+    tag = "runs", security(("token" = ["run.write"])),
     params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
     request_body = Note,
     responses((status = 200, description = "It stands there", body = Did)),
