@@ -63,12 +63,6 @@ impl Client {
         read(&self.ask(&Method::GET, path, Vec::new())?)
     }
 
-    /// The same, for what is no JSON.
-    pub(super) fn text(&self, path: &str) -> Result<String, Failure> {
-        let bytes = self.ask(&Method::GET, path, Vec::new())?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-
     fn ask(&self, method: &Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
         let exchange = self.exchange(method, path, body);
         let answered = self.runtime.block_on(async {

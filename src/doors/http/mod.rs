@@ -16,6 +16,7 @@ mod problem;
 mod rebuild;
 mod runs;
 mod signals;
+mod status;
 mod steer;
 pub mod tokens;
 mod wire;
@@ -103,6 +104,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(code::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
+        .merge(status::routes())
         .merge(events::routes())
         .merge(effects::routes())
         .merge(breakpoints::routes())
