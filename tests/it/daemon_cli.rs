@@ -33,7 +33,8 @@ impl Daemon {
 
     fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
-        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal)
+            .unwrap();
     }
 
     /// Waits for its end. Gives its exit code and everything it said.
@@ -123,7 +124,8 @@ fn normal(cli: &Cli, ran: &Ran) -> String {
     for word in text.split_inclusive([' ', ',', ':', '"', '}', '\n', ']']) {
         let core = word.trim_end_matches([' ', ',', ':', '"', '}', '\n', ']']);
         let hex = core.len() >= 32 && core.bytes().all(|b| b.is_ascii_hexdigit());
-        let digits = |n: usize| core.get(..n).is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
+        let digits =
+            |n: usize| core.get(..n).is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
         let time = core.ends_with('Z') || (digits(4) && core.get(4..5) == Some("-"));
         let seconds = core.strip_suffix('Z').is_some() || (core.contains('.') && digits(2));
         out.push_str(if hex || time || seconds { "#" } else { core });
@@ -131,7 +133,8 @@ fn normal(cli: &Cli, ran: &Ran) -> String {
     }
     let mut iteration = out.split("\"iteration\":");
     let first = iteration.next().unwrap_or("").to_owned();
-    iteration.fold(first, |text, rest| format!("{text}{}", &rest[rest.find("\"status\"").unwrap()..]))
+    iteration
+        .fold(first, |text, rest| format!("{text}{}", &rest[rest.find("\"status\"").unwrap()..]))
 }
 
 fn play(cli: &Cli) -> Vec<(String, String)> {
@@ -340,4 +343,55 @@ fn the_configuration_in_force_is_shown() {
     let output = command.env_remove("DORMOUSE_RUNS_ROOT").output().unwrap();
     let shown = Ran::of("config show", &output).ok().json();
     assert_eq!(shown["runsRoot"], cli.path("elsewhere").display().to_string());
+}
+
+#[test]
+fn a_root_tells_whether_it_is_served() {
+    let cli = Cli::with_run();
+    let alone = cli.run("status --json").exits(1).json();
+    assert_eq!((&alone["running"], &alone["runs"]["created"]), (&false.into(), &1.into()));
+    let error = cli.run("top --once --json").exits(3).error();
+    assert_eq!(error["code"], "no_daemon");
+    assert_eq!(error["nextSteps"][0], "dormouse serve");
+    let daemon = Daemon::start(&cli, &[]);
+    cli.run("run iterate r").ok();
+    let served = cli.run("status --json").ok().json();
+    assert_eq!(served["pid"], daemon.child.id());
+    assert_eq!((&served["pending"], &served["runs"]["waiting"]), (&1.into(), &1.into()));
+    assert!(cli.run("status").ok().out.contains("1 waiting"));
+    let frame = cli.run("top --once --json").ok().json();
+    assert_eq!(
+        (&frame["waitingByKind"]["agent"], &frame["latest"][0]["runId"]),
+        (&1.into(), &"r".into())
+    );
+    assert!(cli.run("top --once").ok().out.contains("waiting  1 agent"));
+    assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
+fn a_token_opens_the_tcp_door() {
+    let cli = Cli::new();
+    let made = cli.run("token create ci --scope run.read --json").ok().json();
+    assert_eq!(cli.run("token create ci --json").exits(4).error()["code"], "token_exists");
+    let listed = cli.run("token list --json").ok().json();
+    assert_eq!(
+        (&listed["tokens"][0]["name"], &listed["tokens"][0]["scopes"][0]),
+        (&"ci".into(), &"run.read".into())
+    );
+    assert!(!listed.to_string().contains(made["token"].as_str().unwrap()), "it is shown once");
+    let daemon = Daemon::start(&cli, &["--listen", "127.0.0.1:0"]);
+    let address = daemon.said.split("http://").nth(1).unwrap().split(',').next().unwrap();
+    let ask = |token: &str| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let head = format!("GET /v1/status HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
+        let head = format!("{head}Authorization: Bearer {token}\r\n\r\n");
+        std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!((ask(made["token"].as_str().unwrap()), ask("nobody")), ("200".into(), "401".into()));
+    cli.run("token revoke ci").ok().says("started again");
+    assert_eq!(cli.run("token revoke ci --json").exits(3).error()["code"], "token_not_found");
+    assert_eq!(daemon.stop().0, 0);
 }

@@ -7,6 +7,7 @@ mod cancel_halt;
 mod cli;
 mod cli_bad_input;
 mod cli_code_changes;
+mod cli_completions;
 mod cli_help;
 mod cli_locks;
 mod cli_main_job;

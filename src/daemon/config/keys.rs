@@ -73,10 +73,7 @@ pub const KEYS: &[Key] = &[
     key("http.allowed_origins", Kind::Words),
     key("http.tokens_file", Kind::Path),
     key("http.body_bytes_max", Kind::Bytes(64 * KIB, limits::HTTP_BODY_BYTES_MAX as u64)),
-    key(
-        "log.segment_bytes",
-        Kind::Bytes(limits::LOG_SEGMENT_BYTES_MIN, limits::LOG_SEGMENT_BYTES),
-    ),
+    key("log.segment_bytes", Kind::Bytes(limits::LOG_SEGMENT_BYTES_MIN, limits::LOG_SEGMENT_BYTES)),
     key("log.batch_bytes_max", Kind::Bytes(64 * KIB, limits::LOG_BATCH_BYTES_MAX)),
     key("log.batch_records_max", Kind::Count(1, limits::LOG_BATCH_RECORDS_MAX)),
     key("log.queue_records_max", Kind::Count(1, limits::LOG_QUEUE_RECORDS_MAX)),
@@ -223,7 +220,10 @@ mod tests {
         let bytes = Kind::Bytes(1, 64 * MIB);
         for (text, n) in [("16MiB", 16 * MIB), ("1024", KIB), ("4 KiB", 4 * KIB), ("5B", 5)] {
             assert_eq!(bytes.read(text), Some(Value::Number(n)), "{text}");
-            assert_eq!(bytes.read(bytes.print(&Value::Number(n)).trim_matches('"')), bytes.read(text));
+            assert_eq!(
+                bytes.read(bytes.print(&Value::Number(n)).trim_matches('"')),
+                bytes.read(text)
+            );
         }
         for text in ["", "16MB", "-1", "1.5MiB", "MiB", "99999999999999999999", "20000GiB", "0"] {
             assert_eq!(bytes.read(text), None, "{text}");

@@ -331,8 +331,7 @@ mod tests {
     #[test]
     fn later_layers_win_and_say_so() {
         let file = "drain_timeout = \"5s\"\n[settle]\nidle = \"1s\"\nthreads = 2\n";
-        let (config, settings) =
-            load(Some(file), &[("DORMOUSE_SETTLE_IDLE", "500ms")]).unwrap();
+        let (config, settings) = load(Some(file), &[("DORMOUSE_SETTLE_IDLE", "500ms")]).unwrap();
         assert_eq!((config.drain_timeout_ms, config.settle.threads), (5_000, 2));
         assert_eq!(config.settle.idle_ms, 500);
         assert_eq!(config.settle.max_age_ms, limits::SETTLE_MAX_AGE_MS);

@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::input;
 
 /// Options of every command.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Directory that holds the runs [default: ~/.dormouse/runs]
@@ -139,11 +139,14 @@ impl Context {
 /// The options of every command that are keys of the configuration as well.
 fn options(global: &Global) -> Extra {
     let root = global.runs_root.as_ref().and_then(|root| input::absolute(root).ok());
-    let root = root.map(|root| ("runs_root", root.display().to_string(), "--runs-root or its variable"));
+    let root =
+        root.map(|root| ("runs_root", root.display().to_string(), "--runs-root or its variable"));
     let cpu = global.turn_cpu_max.map(|cpu| {
         let millis = cpu.as_millis().max(1);
         ("hosts.turn_cpu_max", format!("{millis}ms"), "--turn-cpu-max or its variable")
     });
-    let heap = global.heap_max.map(|mib| ("hosts.heap_bytes_max", format!("{mib}MiB"), "--heap-max or its variable"));
+    let heap = global
+        .heap_max
+        .map(|mib| ("hosts.heap_bytes_max", format!("{mib}MiB"), "--heap-max or its variable"));
     [root, cpu, heap].into_iter().flatten().collect()
 }

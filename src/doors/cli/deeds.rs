@@ -85,16 +85,16 @@ impl Context {
         now: bool,
     ) -> Result<Value, Failure> {
         let direct = || self.runs.cancel(run, reason.map(str::to_owned), now);
-        self.steer(run, ("cancelling", "cancel"), &with_reason(json!({ "now": now }), reason), direct)
+        self.steer(
+            run,
+            ("cancelling", "cancel"),
+            &with_reason(json!({ "now": now }), reason),
+            direct,
+        )
     }
 
     /// Ends a run from outside.
-    pub(super) fn halt(
-        &self,
-        run: &str,
-        reason: &str,
-        as_: FinalStatus,
-    ) -> Result<Value, Failure> {
+    pub(super) fn halt(&self, run: &str, reason: &str, as_: FinalStatus) -> Result<Value, Failure> {
         let final_status = if as_ == FinalStatus::Failed { "failed" } else { "completed" };
         let direct = || {
             let done = self.runs.halt(run, reason, as_)?;

@@ -99,6 +99,9 @@ pub fn main() -> ExitCode {
     if args.get(1).is_some_and(|word| word == "host") {
         return host();
     }
+    if completions::answer(&args) {
+        return Exit::Done.code();
+    }
     let args = spell_out(args);
     let wants_json = args.iter().any(|a| a == "--json");
     let cli = match parse(&args) {

@@ -73,11 +73,7 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
     done.map(|()| Exit::Done)
 }
 
-fn serve(
-    context: &Context,
-    runtime: &Runtime,
-    stop: oneshot::Receiver<()>,
-) -> Result<(), Failure> {
+fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> Result<(), Failure> {
     let daemon = Daemon::start(&context.runs, &context.config)?;
     let place = context.meta().join(SOCKET);
     remove_socket(context);

@@ -89,9 +89,13 @@ fn print(frame: &Value) {
     head(&frame["status"]).iter().for_each(|line| output::line(line));
     let kinds = frame["waitingByKind"].as_object().into_iter().flatten();
     let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
-    output::line(&format!("waiting  {}", if kinds.is_empty() { "-".into() } else { kinds.join(", ") }));
+    output::line(&format!(
+        "waiting  {}",
+        if kinds.is_empty() { "-".into() } else { kinds.join(", ") }
+    ));
     for (name, title) in [("latest", "latest"), ("failures", "failed, held or damaged")] {
-        let rows: Vec<Vec<String>> = frame[name].as_array().into_iter().flatten().map(row).collect();
+        let rows: Vec<Vec<String>> =
+            frame[name].as_array().into_iter().flatten().map(row).collect();
         if !rows.is_empty() {
             output::line(&format!("\n{title}"));
             output::table(&["RUN", "STATE", "PROCESS", "PENDING", "LAST"], &rows);

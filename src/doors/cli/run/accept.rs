@@ -72,8 +72,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::No);
     }
     let reason = args.reason.as_deref();
-    let done =
-        context.accept(&args.run.run, &source, plan, on_change, on_removed, reason)?;
+    let done = context.accept(&args.run.run, &source, plan, on_change, on_removed, reason)?;
     if context.json {
         output::json(&done);
     } else {
