@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// Serve on this TCP address of this machine as well, such as 127.0.0.1:8080
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// For trying out: serve on 127.0.0.1:8080 and log more, as text. Tokens are needed all the same
+    /// For trying out: serve on 127.0.0.1:8080 as well and log more; tokens are needed all the same
     #[arg(long)]
     dev: bool,
 }

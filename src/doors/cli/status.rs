@@ -10,7 +10,8 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Show whether a daemon serves the root, and how many runs are in which state. Exit 1 if none does.
+/// Show whether a daemon serves the root, and how many runs are in which state. Exit 1 if none
+/// serves it.
 ///
 /// Example:
 ///   dormouse status --json

@@ -1,7 +1,7 @@
 //! `run repair-journal`: show what would mend a journal, and do it with `--yes`.
 //!
-//! May not lose anything silently, nor mend beside a daemon. Invariant: the plan is shown before anything changes, and what
-//! is taken out of the journal is kept.
+//! May not lose anything silently, nor mend beside a daemon. Invariant: the plan is shown before
+//! anything changes, and what is taken out of the journal is kept.
 
 use serde_json::{Value, json};
 
