@@ -129,11 +129,10 @@ impl Context {
     pub(super) fn recover(
         &self,
         run: &str,
-        patch: Option<(EffectId, String, Json)>,
+        patch: Option<&(EffectId, String, Json)>,
         reason: Option<&str>,
     ) -> Result<Value, Failure> {
-        let direct = || self.runs.recover(run, patch.clone(), reason.map(str::to_owned));
-        let patch = patch.as_ref();
+        let direct = || self.runs.recover(run, patch.cloned(), reason.map(str::to_owned));
         let patch = patch.map(|(id, path, value)| Patching { effect_id: *id, path, value });
         self.steer(run, ("recovered", "recover"), &Recovering { patch, reason }, direct)
     }

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use super::failure::{Exit, Failure};
 
 /// A daemon that says nothing for so long is stuck: no turn takes as long.
-const ANSWER_WAIT: Duration = Duration::from_secs(600);
+const ANSWER_WAIT: Duration = Duration::from_mins(10);
 
 /// A daemon that answers.
 pub(super) struct Client {

@@ -27,7 +27,9 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
         output::json(&status);
         return Ok(exit);
     }
-    head(&status).iter().for_each(|line| output::line(line));
+    for line in head(&status) {
+        output::line(&line);
+    }
     if exit == Exit::No {
         output::remark("next: dormouse serve");
     }

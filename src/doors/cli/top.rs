@@ -86,7 +86,9 @@ fn pages(client: &Client, path: &str, name: &str) -> Result<Vec<Value>, Failure>
 }
 
 fn print(frame: &Value) {
-    head(&frame["status"]).iter().for_each(|line| output::line(line));
+    for line in head(&frame["status"]) {
+        output::line(&line);
+    }
     let kinds = frame["waitingByKind"].as_object().into_iter().flatten();
     let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
     output::line(&format!(
