@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Run, Strict, present};
+use super::body::{Run, RunPath, Strict, present};
 use super::problem::{Answer, Problem};
 use super::runs::CodeSource;
 use crate::codecs::json::Json as Text;
@@ -46,7 +46,7 @@ struct Assign {
     post, path = "/v1/runs/{run}/assign-process", operation_id = "assignProcess",
     tag = "code",
     security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Assign,
     responses((status = 200, description = "It has its process", body = Assigned)),
 )]
@@ -86,7 +86,7 @@ struct Check {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/check", operation_id = "checkRun",
     tag = "code", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Check>,
     responses((status = 200, description = "How it fares", body = CheckDone)),
 )]
@@ -147,7 +147,7 @@ enum Removed {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/accept", operation_id = "acceptCode",
     tag = "code", security(("token" = ["run.operate"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Accept,
     responses((status = 200, description = "The plan, and whether it stands", body = Accepted)),
 )]

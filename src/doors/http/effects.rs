@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::{Caller, Scope};
-use super::body::{self, Query, Run, Strict, gave_up, present};
+use super::body::{self, EffectPath, Query, Run, RunPath, Strict, gave_up, present};
 use super::problem::{Answer, Problem};
 use super::runs::{page, page_size};
 use crate::codecs::event::{ErrorInfo, Status};
@@ -76,7 +76,7 @@ fn tasks_of(look: Look<'_>, pending: bool, kind: Option<&str>) -> Vec<Value> {
     get, path = "/v1/runs/{run}/tasks", operation_id = "listTasks",
     tag = "tasks", security(("token" = ["run.read"])),
     params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"), OfRun,
+        RunPath, OfRun,
     ),
     responses((status = 200, description = "Its effects", body = Tasks)),
 )]
@@ -97,6 +97,7 @@ async fn of_run(
 #[into_params(parameter_in = Query)]
 struct Pending {
     /// Only effects of this run
+    #[param(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", max_length = 64)]
     run: Option<String>,
     /// Only effects of this kind
     kind: Option<String>,
@@ -148,7 +149,7 @@ pub(super) async fn open_runs(handle: &Handle, named: Option<&str>) -> Answer<Ve
 }
 
 async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
-    let size = page_size(wanted.page_size)?;
+    let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
     let mut found = Vec::new();
     for run in open_runs(handle, wanted.run.as_deref()).await? {
         let (kind, id) = (wanted.kind.clone(), run.clone());
@@ -185,10 +186,7 @@ fn named(run: &RunId, task: Value) -> Value {
     get, path = "/v1/runs/{run}/tasks/{effect}", operation_id = "showTask",
     tag = "tasks",
     security(("token" = ["run.read"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     responses((status = 200, description = "The effect", body = ShownTask)),
 )]
 async fn show(
@@ -330,10 +328,7 @@ impl Outcome {
     post, path = "/v1/runs/{run}/tasks/{effect}/result", operation_id = "postResult",
     tag = "tasks",
     security(("token" = ["task.work"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     request_body = Outcome,
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
@@ -351,10 +346,7 @@ async fn result(
     post, path = "/v1/runs/{run}/effects/{effect}", operation_id = "postEffect",
     tag = "tasks",
     security(("token" = ["task.work"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     request_body = Outcome,
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
@@ -402,10 +394,7 @@ struct GiveUp {
     post, path = "/v1/runs/{run}/tasks/{effect}/cancel", operation_id = "cancelTask",
     tag = "tasks",
     security(("token" = ["run.write"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     request_body = Option<GiveUp>,
     responses((status = 200, description = "It is given up", body = GivenUp)),
 )]

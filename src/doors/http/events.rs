@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Door;
-use super::body::{Query, Run};
+use super::body::{Query, Run, RunPath};
 use super::follow::follow;
 use super::problem::{Answer, Problem};
 use super::runs::page_size;
@@ -73,7 +73,7 @@ struct Counts {
     get, path = "/v1/runs/{run}/events", operation_id = "listEvents",
     tag = "events", security(("token" = ["run.read"])),
     params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"), Wanted,
+        RunPath, Wanted,
         ("Last-Event-ID" = Option<u64>, Header, description = "When following: as `after`"),
     ),
     responses((
@@ -87,15 +87,16 @@ async fn events(
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    let last_seen = last_seen(&headers)?;
     let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     if accepts.split(',').any(|kind| kind.trim().starts_with("text/event-stream")) {
         if wanted.types.is_some() || wanted.reverse {
             return Err(Problem::bad_request("following takes neither types nor reverse"));
         }
-        let after = last_seen(&headers)?.unwrap_or(Seq(wanted.after));
+        let after = last_seen.unwrap_or(Seq(wanted.after));
         return follow(&door, run, after).await;
     }
-    let size = page_size(wanted.page_size)?;
+    let size = page_size(wanted.page_size, None)?;
     let page = door.handle.read(&run, move |look| Ok(page(look, &wanted, size))).await;
     let page = page.map_err(|e| Problem::from(e).of_run(run.as_str()))?;
     Ok(Json(page).into_response())

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Query, Run, Strict, gave_up, present};
+use super::body::{Query, Run, RunPath, Strict, gave_up, present};
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{Created, Shown};
@@ -218,8 +218,11 @@ async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<
     list_runs(&door.handle, wanted).await.map(Json)
 }
 
-/// The size of a page that a request asks for.
-pub(super) fn page_size(asked: Option<usize>) -> Answer<usize> {
+/// The size of a page that a request asks for, and where it begins.
+pub(super) fn page_size(asked: Option<usize>, token: Option<&str>) -> Answer<usize> {
+    if token == Some("") {
+        return Err(Problem::bad_request("pageToken is empty"));
+    }
     let size = asked.unwrap_or(PAGE_SIZE_DEFAULT);
     if (1..=PAGE_SIZE_MAX).contains(&size) {
         return Ok(size);
@@ -243,7 +246,7 @@ pub(super) fn page<T>(
 
 /// All runs that are asked for, one page.
 async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
-    let size = page_size(wanted.page_size)?;
+    let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
     let runs = handle.runs().clone();
     let all = tokio::task::spawn_blocking(move || runs.list()).await.map_err(|_| gave_up())??;
     let fits = |run: &Entry| {
@@ -268,7 +271,7 @@ async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
 #[utoipa::path(
     get, path = "/v1/runs/{run}", operation_id = "showRun",
     tag = "runs", security(("token" = ["run.read"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     responses((status = 200, description = "The run", body = Shown)),
 )]
 async fn show(State(door): State<Door>, Run(run): Run) -> Answer<Json<Shown>> {

@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Run, Strict, present};
+use super::body::{Run, RunPath, Strict, present};
 use super::problem::{Answer, Problem};
 use super::runs::one_key;
 use crate::codecs::json::Json as Text;
@@ -49,7 +49,7 @@ struct Send {
     post, path = "/v1/runs/{run}/signals", operation_id = "sendSignal",
     tag = "runs", security(("token" = ["run.write"])),
     params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        RunPath,
         ("Idempotency-Key" = Option<String>, Header, description = "As `signalId`"),
     ),
     request_body = Send,

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Run, Strict};
+use super::body::{Run, RunPath, Strict};
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{Did, Halted};
@@ -67,7 +67,7 @@ async fn did(
 #[utoipa::path(
     post, path = "/v1/runs/{run}/iterate", operation_id = "iterateRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Nothing>,
     responses((status = 200, description = "Where it rests", body = shapes::Report)),
 )]
@@ -102,7 +102,7 @@ struct Cancel {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/cancel", operation_id = "cancelRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Cancel>,
     responses((status = 202, description = "It is asked to", body = Did)),
 )]
@@ -144,7 +144,7 @@ enum Final {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/halt", operation_id = "haltRun",
     tag = "runs", security(("token" = ["run.operate"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Halt>,
     responses((status = 200, description = "It has ended", body = Halted)),
 )]
@@ -181,7 +181,7 @@ async fn halt(
 #[utoipa::path(
     post, path = "/v1/runs/{run}/pause", operation_id = "pauseRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Nothing>,
     responses((status = 200, description = "It is paused", body = Did)),
 )]
@@ -198,7 +198,7 @@ async fn pause(
 #[utoipa::path(
     post, path = "/v1/runs/{run}/resume", operation_id = "resumeRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Why>,
     responses((status = 200, description = "It goes on", body = Did)),
 )]
@@ -241,7 +241,7 @@ struct Patch {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/recover", operation_id = "recoverRun",
     tag = "runs", security(("token" = ["run.operate"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Recover>,
     responses((status = 200, description = "It goes on", body = Did)),
 )]
@@ -273,7 +273,7 @@ struct Note {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/note", operation_id = "noteRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Note,
     responses((status = 200, description = "It stands there", body = Did)),
 )]
