@@ -19,7 +19,7 @@ use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::id::{self, EffectId, RunId};
 use crate::ground::limits::{INLINE_BYTES_MAX, JSON_DEPTH_MAX};
 
-/// A body: one JSON object whose members are all known. An empty body counts as `{}`.
+/// A body: one JSON object whose members are all known. No body and `null` count as `{}`.
 pub(super) struct Strict<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for Strict<T> {
@@ -85,7 +85,7 @@ async fn bytes(request: Request, bounds: &Bounds) -> Result<Vec<u8>, Problem> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    let bytes = if matches!(bytes, b"" | b"null") { b"{}" } else { bytes };
     let json = gate(bytes, JSON_DEPTH_MAX, Surrogates::Paired)
         .map_err(|e| Problem::bad_request(format!("the body is not JSON: {e}")))?;
     if !json.as_str().starts_with('{') {

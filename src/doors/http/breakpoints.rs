@@ -66,13 +66,10 @@ async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Words {
     /// Words for the process
-    #[schema(nullable = false)]
     response: Option<String>,
     /// What should change
-    #[schema(nullable = false)]
     feedback: Option<String>,
     /// One of the options that were offered
-    #[schema(nullable = false)]
     option: Option<String>,
 }
 

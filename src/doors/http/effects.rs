@@ -15,7 +15,7 @@ use super::Door;
 use super::auth::{Caller, Scope};
 use super::body::{self, EffectPath, Query, Run, RunPath, Strict, gave_up, present};
 use super::problem::{Answer, Problem};
-use super::runs::{page, page_size};
+use super::runs::{page, page_size, read_time};
 use crate::codecs::event::{ErrorInfo, Status};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
@@ -56,7 +56,7 @@ struct OfRun {
 #[serde(rename_all = "camelCase")]
 struct Tasks {
     /// The effects, in order of request
-    #[schema(value_type = Vec<shapes::Task>)]
+    #[schema(value_type = Vec<shapes::ListedTask>)]
     tasks: Vec<Value>,
     /// Where the next page begins, if there is one
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -204,7 +204,7 @@ fn about(error: Error, run: &RunId, effect: EffectId) -> Problem {
 /// How a task ended
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Outcome {
+struct TaskResult {
     /// How
     status: PostStatus,
     /// The value, for `ok`, kept byte for byte; if left out the task's output file is read
@@ -212,25 +212,20 @@ struct Outcome {
     #[schema(value_type = Value, required = false)]
     value: Option<Text>,
     /// The error, for `error`
-    #[schema(nullable = false)]
     error: Option<PostError>,
     /// The start that is answered, by whoever claimed it
-    #[schema(nullable = false)]
     epoch: Option<u64>,
     /// Refuse unless the effect has this invocation key
-    #[schema(nullable = false)]
     invocation_key: Option<String>,
     /// What the task printed
-    #[schema(nullable = false)]
     stdout: Option<String>,
     /// What it printed as errors
-    #[schema(nullable = false)]
     stderr: Option<String>,
     /// When the work began
-    #[schema(nullable = false, format = DateTime)]
+    #[schema(format = DateTime)]
     started_at: Option<String>,
     /// When it ended
-    #[schema(nullable = false, format = DateTime)]
+    #[schema(format = DateTime)]
     finished_at: Option<String>,
     /// Anything to keep beside the outcome
     #[serde(default, deserialize_with = "present")]
@@ -261,7 +256,6 @@ struct PostError {
     #[schema(default = "Task failed")]
     message: String,
     /// Where
-    #[schema(nullable = false)]
     stack: Option<String>,
     /// Anything else
     #[serde(default, deserialize_with = "present")]
@@ -277,7 +271,7 @@ fn task_failed() -> String {
     "Task failed".into()
 }
 
-impl Outcome {
+impl TaskResult {
     fn read(self, effect: EffectId) -> Answer<Posting> {
         let ok = self.status == PostStatus::Ok;
         if !ok && self.value.is_some() {
@@ -287,10 +281,7 @@ impl Outcome {
             return Err(Problem::bad_request("error belongs to status error"));
         }
         for time in [&self.started_at, &self.finished_at].into_iter().flatten() {
-            if time.parse::<jiff::Timestamp>().is_err() {
-                let what = format!("{time:?} is not a time such as 2026-11-20T12:00:00Z");
-                return Err(Problem::bad_request(what));
-            }
+            read_time(time)?;
         }
         let error = self.error.map(|e| ErrorInfo {
             name: e.name,
@@ -329,14 +320,14 @@ impl Outcome {
     tag = "tasks",
     security(("token" = ["task.work"])),
     params(EffectPath),
-    request_body = Outcome,
+    request_body = TaskResult,
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<Outcome>,
+    Strict(asked): Strict<TaskResult>,
 ) -> Answer<Json<PostDone>> {
     post(&door, caller, effect, asked).await
 }
@@ -347,14 +338,14 @@ async fn result(
     tag = "tasks",
     security(("token" = ["task.work"])),
     params(EffectPath),
-    request_body = Outcome,
+    request_body = TaskResult,
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn effect_result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<Outcome>,
+    Strict(asked): Strict<TaskResult>,
 ) -> Answer<Json<PostDone>> {
     post(&door, caller, effect, asked).await
 }
@@ -363,7 +354,7 @@ async fn post(
     door: &Door,
     caller: Caller,
     body::Effect(run, effect): body::Effect,
-    asked: Outcome,
+    asked: TaskResult,
 ) -> Answer<Json<PostDone>> {
     let posting = asked.read(effect)?;
     let may_decide = caller.may(Scope::Decide);
@@ -385,7 +376,6 @@ async fn post(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct GiveUp {
     /// Why, for the process and the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
 }
 

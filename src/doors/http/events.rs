@@ -42,6 +42,16 @@ struct Wanted {
     page_size: Option<usize>,
 }
 
+/// Where a follower was cut off, for the contract
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the contract alone")]
+struct Resumed {
+    /// When following: as `after`
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<u64>,
+}
+
 /// One page of records
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -73,8 +83,7 @@ struct Counts {
     get, path = "/v1/runs/{run}/events", operation_id = "listEvents",
     tag = "events", security(("token" = ["run.read"])),
     params(
-        RunPath, Wanted,
-        ("Last-Event-ID" = Option<u64>, Header, description = "When following: as `after`"),
+        RunPath, Wanted, Resumed
     ),
     responses((
         status = 200, description = "Records",
@@ -88,6 +97,9 @@ async fn events(
     headers: HeaderMap,
 ) -> Answer<Response> {
     let last_seen = last_seen(&headers)?;
+    if i64::try_from(wanted.after).is_err() {
+        return Err(Problem::bad_request("after is beyond every journal"));
+    }
     let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     if accepts.split(',').any(|kind| kind.trim().starts_with("text/event-stream")) {
         if wanted.types.is_some() || wanted.reverse {

@@ -32,11 +32,11 @@ struct Send {
     #[schema(min_length = 1)]
     name: String,
     /// What a wait may name besides
-    #[schema(min_length = 1, nullable = false)]
+    #[schema(min_length = 1)]
     correlation_key: Option<String>,
     /// The same id is accepted once
     #[serde(alias = "dedupeKey")]
-    #[schema(min_length = 1, nullable = false)]
+    #[schema(min_length = 1)]
     signal_id: Option<String>,
     /// What the wait resolves with, kept byte for byte
     #[serde(default, deserialize_with = "present")]

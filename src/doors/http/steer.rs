@@ -16,7 +16,7 @@ use super::auth::Caller;
 use super::body::{Run, RunPath, Strict};
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
-use crate::doors::answers::{Did, Halted};
+use crate::doors::answers::{Did, HaltDone};
 use crate::doors::shapes;
 use crate::ground::id::{EffectId, RunId};
 use crate::services::manager::Flow;
@@ -41,7 +41,6 @@ pub(super) fn routes() -> OpenApiRouter<Door> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Why {
     /// For the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
@@ -91,7 +90,6 @@ async fn iterate(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Cancel {
     /// Why, for the process and the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
     /// Leave no time for clean-up effects
     #[serde(default)]
@@ -122,7 +120,7 @@ async fn cancel(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Halt {
     /// Why, for the journal
-    #[schema(nullable = false, default = "manual_halt")]
+    #[schema(default = "manual_halt")]
     reason: Option<String>,
     /// How the run shall count
     #[serde(default)]
@@ -146,14 +144,14 @@ enum Final {
     tag = "runs", security(("token" = ["run.operate"])),
     params(RunPath),
     request_body = Option<Halt>,
-    responses((status = 200, description = "It has ended", body = Halted)),
+    responses((status = 200, description = "It has ended", body = HaltDone)),
 )]
 async fn halt(
     State(door): State<Door>,
     caller: Caller,
     Run(run): Run,
     Strict(asked): Strict<Halt>,
-) -> Answer<Json<Halted>> {
+) -> Answer<Json<HaltDone>> {
     let (final_status, as_) = match asked.final_status {
         Final::Completed => ("completed", FinalStatus::Completed),
         Final::Failed => ("failed", FinalStatus::Failed),
@@ -163,7 +161,7 @@ async fn halt(
         let done = open.halt(&reason, as_)?;
         let look = open.look();
         let ended = look.records.iter().find(|r| r.seq == done.seq);
-        Ok(Halted {
+        Ok(HaltDone {
             run_dir: look.dir.path().display().to_string(),
             halted: true,
             final_status,
@@ -216,10 +214,8 @@ async fn resume(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Recover {
     /// Another value inside the outcome of an effect
-    #[schema(nullable = false)]
     patch: Option<Patch>,
     /// Why, for the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
 }
 

@@ -138,7 +138,7 @@ mod tests {
     }
 
     fn root() -> MemoryDisk {
-        let disk = MemoryDisk::new();
+        let disk = MemoryDisk::new(1);
         disk.create_dirs(Path::new("/runs/.dormouse")).unwrap();
         disk
     }

@@ -77,10 +77,10 @@ pub(super) async fn serve(
     let _ = tokio::time::timeout(Duration::from_millis(HTTP_DRAIN_MS), drained).await;
 }
 
-type Accepted = (Stream, Peer, tokio::sync::OwnedSemaphorePermit);
+type AcceptDone = (Stream, Peer, tokio::sync::OwnedSemaphorePermit);
 
 /// The next connection, once there is room for it; nothing if it is somebody else's.
-async fn accept(listener: &Listener, room: &Arc<Semaphore>) -> io::Result<Option<Accepted>> {
+async fn accept(listener: &Listener, room: &Arc<Semaphore>) -> io::Result<Option<AcceptDone>> {
     let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     match listener {
         Listener::Socket(socket, ours) => {

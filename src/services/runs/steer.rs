@@ -72,7 +72,7 @@ impl Runs {
 
     /// Keeps a run from going on; posts and signals are still taken.
     pub fn pause(&self, reference: &str) -> Result<Done> {
-        self.deed(reference, |run| run.pause())
+        self.deed(reference, OpenRun::pause)
     }
 
     /// Lets a paused or held run go on.
