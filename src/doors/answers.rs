@@ -275,13 +275,13 @@ pub(crate) struct Shown {
     #[serde(flatten)]
     status: Status,
     /// Its process
-    #[schema(required, value_type = Option<shapes::Process>)]
+    #[schema(required, value_type = Option<shapes::Pinned>)]
     process: Option<ProcessRef>,
     /// What someone outside could do now
     #[schema(value_type = Vec<shapes::NextAction>)]
     next_actions: Vec<Value>,
     /// All its effects
-    #[schema(value_type = Vec<shapes::Task>)]
+    #[schema(value_type = Vec<shapes::ListedTask>)]
     tasks: Vec<Value>,
 }
 
@@ -323,7 +323,7 @@ impl Did {
 /// A run that was ended from outside
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Halted {
+pub(crate) struct HaltDone {
     /// Its directory
     pub(crate) run_dir: String,
     /// Always true
@@ -490,7 +490,7 @@ impl Rebuilt {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ShownTask {
     /// Where it stands
-    #[schema(value_type = shapes::Task)]
+    #[schema(value_type = shapes::ListedTask)]
     effect: Value,
     /// Its definition, byte for byte
     #[schema(required, value_type = Value)]
@@ -589,7 +589,7 @@ pub(crate) fn breakpoints(look: Look<'_>) -> Vec<Breakpoint> {
 /// A run that was given its process
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Assigned {
+pub(crate) struct AssignDone {
     /// The run
     #[schema(value_type = String)]
     pub(crate) run_id: RunId,
@@ -636,7 +636,7 @@ pub(crate) struct CheckDone {
     #[schema(required)]
     held: Option<String>,
     /// The code that was checked
-    #[schema(value_type = shapes::Process)]
+    #[schema(value_type = shapes::Pinned)]
     process: ProcessRef,
     /// Where it is not reproduced
     #[schema(required, value_type = Option<Object>)]
@@ -668,7 +668,7 @@ impl From<Checked> for CheckDone {
 /// A change of code, worked out or accepted
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Accepted {
+pub(crate) struct AcceptDone {
     /// Whether it stands
     accepted: bool,
     /// The record that stands for it
@@ -677,7 +677,7 @@ pub(crate) struct Accepted {
     seq: Option<Seq>,
     /// The code that was accepted
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = shapes::Process, required = false)]
+    #[schema(value_type = shapes::Pinned, required = false)]
     process: Option<ProcessRef>,
     /// How the recorded calls fare
     check: CheckDone,
@@ -689,7 +689,7 @@ pub(crate) struct Accepted {
     plan_digest: Digest,
 }
 
-impl Accepted {
+impl AcceptDone {
     /// A plan, and the record and code if it was accepted.
     pub(crate) fn of(plan: Plan, done: Option<(Seq, ProcessRef)>) -> Self {
         let (seq, process) = done.unzip();

@@ -227,7 +227,7 @@ fn d1_a_large_value_passes_and_a_larger_body_is_not_read() {
     let head = served.request(path, &format!("{kind}Content-Length: 99999999999\r\n"), b"");
     served.send(&head).is_problem(413, "payload_too_large");
     // Without a length it is refused when it has grown too long.
-    let small = Served::with(|options| options.body_bytes_max = 100);
+    let small = Served::with(|options| options.bounds.body_bytes_max = 100);
     small.create_bare("r");
     let path = "POST /v1/runs/r/note";
     let head = small.request(path, &format!("{kind}Transfer-Encoding: chunked\r\n"), b"");

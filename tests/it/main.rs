@@ -28,6 +28,7 @@ mod host_sandbox;
 mod host_tasks;
 mod host_turns;
 mod http_contract;
+mod http_events;
 mod http_runs;
 mod journal_crash;
 mod journal_damage;

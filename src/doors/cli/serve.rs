@@ -126,7 +126,7 @@ fn door(
         tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
-        body_bytes_max: asked.body_bytes_max,
+        bounds: http::Bounds { body_bytes_max: asked.body_bytes_max, ..http::Bounds::default() },
         ..http::Options::new(handle, socket)
     })
 }
