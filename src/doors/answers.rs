@@ -275,13 +275,13 @@ pub(crate) struct Shown {
     #[serde(flatten)]
     status: Status,
     /// Its process
-    #[schema(required, value_type = Option<shapes::Process>)]
+    #[schema(required, value_type = Option<shapes::Pinned>)]
     process: Option<ProcessRef>,
     /// What someone outside could do now
     #[schema(value_type = Vec<shapes::NextAction>)]
     next_actions: Vec<Value>,
     /// All its effects
-    #[schema(value_type = Vec<shapes::Task>)]
+    #[schema(value_type = Vec<shapes::ListedTask>)]
     tasks: Vec<Value>,
 }
 
@@ -323,7 +323,7 @@ impl Did {
 /// A run that was ended from outside
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Halted {
+pub(crate) struct HaltDone {
     /// Its directory
     pub(crate) run_dir: String,
     /// Always true
@@ -440,12 +440,57 @@ impl GivenUp {
     }
 }
 
+/// A run whose derived files were made anew
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Rebuilt {
+    /// Its directory
+    run_dir: String,
+    /// What they say now
+    metadata: RebuiltMetadata,
+}
+
+/// What derived files say
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RebuiltMetadata {
+    /// Effects without an outcome, by kind
+    #[schema(value_type = Object)]
+    pending_effects_by_kind: Value,
+    /// The last record
+    #[schema(value_type = u64)]
+    state_version: Seq,
+    /// Where the journal ends
+    #[schema(value_type = shapes::Head)]
+    journal_head: Head,
+    /// Always true
+    state_rebuilt: bool,
+    /// Always `cli_manual`: somebody asked for it
+    state_rebuild_reason: &'static str,
+}
+
+impl Rebuilt {
+    /// A run that was just rebuilt.
+    pub(crate) fn of(look: Look<'_>) -> Self {
+        Self {
+            run_dir: look.dir.path().display().to_string(),
+            metadata: RebuiltMetadata {
+                pending_effects_by_kind: serde_json::json!(view::pending_by_kind(look.state)),
+                state_version: look.state.head.seq,
+                journal_head: look.state.head,
+                state_rebuilt: true,
+                state_rebuild_reason: "cli_manual",
+            },
+        }
+    }
+}
+
 /// One effect with its definition, arguments and outcome
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ShownTask {
     /// Where it stands
-    #[schema(value_type = shapes::Task)]
+    #[schema(value_type = shapes::ListedTask)]
     effect: Value,
     /// Its definition, byte for byte
     #[schema(required, value_type = Value)]
@@ -544,7 +589,7 @@ pub(crate) fn breakpoints(look: Look<'_>) -> Vec<Breakpoint> {
 /// A run that was given its process
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Assigned {
+pub(crate) struct AssignDone {
     /// The run
     #[schema(value_type = String)]
     pub(crate) run_id: RunId,
@@ -591,7 +636,7 @@ pub(crate) struct CheckDone {
     #[schema(required)]
     held: Option<String>,
     /// The code that was checked
-    #[schema(value_type = shapes::Process)]
+    #[schema(value_type = shapes::Pinned)]
     process: ProcessRef,
     /// Where it is not reproduced
     #[schema(required, value_type = Option<Object>)]
@@ -623,7 +668,7 @@ impl From<Checked> for CheckDone {
 /// A change of code, worked out or accepted
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Accepted {
+pub(crate) struct AcceptDone {
     /// Whether it stands
     accepted: bool,
     /// The record that stands for it
@@ -632,7 +677,7 @@ pub(crate) struct Accepted {
     seq: Option<Seq>,
     /// The code that was accepted
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = shapes::Process, required = false)]
+    #[schema(value_type = shapes::Pinned, required = false)]
     process: Option<ProcessRef>,
     /// How the recorded calls fare
     check: CheckDone,
@@ -644,7 +689,7 @@ pub(crate) struct Accepted {
     plan_digest: Digest,
 }
 
-impl Accepted {
+impl AcceptDone {
     /// A plan, and the record and code if it was accepted.
     pub(crate) fn of(plan: Plan, done: Option<(Seq, ProcessRef)>) -> Self {
         let (seq, process) = done.unzip();

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 /// The pinned program of a run
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-pub(crate) struct Process {
+pub(crate) struct Pinned {
     /// Its name
     process_id: String,
     /// Path of the entry module below the process root
@@ -48,7 +48,7 @@ pub(crate) struct Parent {
 /// One effect of a list
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
-pub(crate) struct Task {
+pub(crate) struct ListedTask {
     /// The run, in lists over several
     #[schema(nullable = false)]
     run_id: Option<String>,

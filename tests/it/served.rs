@@ -3,6 +3,7 @@
 
 use crate::cli::{Cli, PROCESS};
 use dormouse::daemon::Daemon;
+use dormouse::daemon::config::Config;
 use dormouse::doors::http::tokens::{self, NewToken};
 use dormouse::doors::http::{self, Options, Scope};
 use dormouse::ground::clock::SystemClock;
@@ -37,6 +38,10 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+fn tokens_file(runs: &Runs) -> PathBuf {
+    runs.root.join(".dormouse/tokens.json")
+}
+
 impl Served {
     pub(crate) fn new() -> Self {
         Self::with(|_| {})
@@ -46,18 +51,18 @@ impl Served {
         let cli = Cli::new();
         cli.file("process.js", PROCESS);
         let runs = runs(cli.root());
-        let daemon = Daemon::start(runs.clone()).unwrap();
+        let daemon = Daemon::start(&runs, &Config::default()).unwrap();
         let socket = listen_for_owner(&cli.root().join(".dormouse/socket")).unwrap();
         let tcp = http::listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = tcp.local_addr().unwrap();
         let new = |name: &str, scopes: &[Scope], expires_at| {
             let new = NewToken { name: name.into(), scopes: scopes.to_vec(), expires_at };
-            tokens::create(&*runs.disk, &runs.root, new, runs.clock.now()).unwrap()
+            tokens::create(&*runs.disk, &tokens_file(&runs), new, runs.clock.now()).unwrap()
         };
         let token = new("all", &Scope::ALL, None);
         let mut options = Options::new(daemon.handle(), socket);
         options.tcp = Some(tcp);
-        options.tokens = tokens::load(&*runs.disk, &runs.root).unwrap();
+        options.tokens = tokens::load(&*runs.disk, &tokens_file(&runs)).unwrap();
         change(&mut options);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
@@ -78,8 +83,8 @@ impl Served {
         let now = runs.clock.now();
         let expires_at = Some(now.plus_millis(ends));
         let new = NewToken { name: name.into(), scopes: scopes.to_vec(), expires_at };
-        let text = tokens::create(&*runs.disk, &runs.root, new, now).unwrap();
-        options.tokens = tokens::load(&*runs.disk, &runs.root).unwrap();
+        let text = tokens::create(&*runs.disk, &tokens_file(&runs), new, now).unwrap();
+        options.tokens = tokens::load(&*runs.disk, &tokens_file(&runs)).unwrap();
         text
     }
 
@@ -133,6 +138,11 @@ impl Served {
         assert_eq!(answer.status, 201, "{answer:?}");
     }
 
+    /// A run without a process.
+    pub(crate) fn create_bare(&self, id: &str) {
+        assert_eq!(self.post("/v1/runs", &json!({ "runId": id })).status, 201);
+    }
+
     /// Stops the door and waits for it.
     pub(crate) fn stop(&mut self) {
         drop(self.stop.take());
@@ -159,6 +169,7 @@ pub(crate) fn runs(root: PathBuf) -> Runs {
         limits: host_limits(),
         turn_wall_max_ms: 60_000,
         by: "operator:test".into(),
+        owned: None,
     }
 }
 

@@ -203,7 +203,7 @@ fn bytes(text: &str) -> Option<u64> {
 }
 
 fn size(n: u64) -> String {
-    let whole = UNITS.iter().find(|(_, unit)| n >= *unit && n % unit == 0);
+    let whole = UNITS.iter().find(|(_, unit)| n >= *unit && n.is_multiple_of(*unit));
     whole.map_or_else(|| n.to_string(), |(name, unit)| format!("{}{name}", n / unit))
 }
 

@@ -142,21 +142,12 @@ impl Settings {
                         let whole = format!("{}.{}", name.get_ref(), inner.get_ref());
                         self.take_value(&whole, value.get_ref(), at(inner))?;
                     }
-                    self.known_section(name.get_ref(), &at(name))?;
+                    known_section(name.get_ref(), &at(name))?;
                 }
                 value => self.take_value(name.get_ref(), value, at(name))?,
             }
         }
         Ok(())
-    }
-
-    /// An empty section of a wrong name is a mistake as well.
-    fn known_section(&self, name: &str, origin: &Origin) -> Result<(), Error> {
-        let begins = |key: &Key| key.name.strip_prefix(name).is_some_and(|r| r.starts_with('.'));
-        if KEYS.iter().any(begins) {
-            return Ok(());
-        }
-        Err(Error::UnknownKey { origin: origin.clone(), name: name.to_owned(), near: None })
     }
 
     fn take_value(&mut self, name: &str, value: &DeValue<'_>, at: Origin) -> Result<(), Error> {
@@ -182,6 +173,15 @@ impl Settings {
         };
         KEYS.iter().filter_map(row).collect()
     }
+}
+
+/// An empty section of a wrong name is a mistake as well.
+fn known_section(name: &str, origin: &Origin) -> Result<(), Error> {
+    let begins = |key: &Key| key.name.strip_prefix(name).is_some_and(|r| r.starts_with('.'));
+    if KEYS.iter().any(begins) {
+        return Ok(());
+    }
+    Err(Error::UnknownKey { origin: origin.clone(), name: name.to_owned(), near: None })
 }
 
 fn wrong(key: &Key, value: &str, origin: &Origin) -> Error {

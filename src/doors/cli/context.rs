@@ -18,7 +18,7 @@ use super::failure::Failure;
 use super::input;
 
 /// Options of every command.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Directory that holds the runs [default: ~/.dormouse/runs]

@@ -9,7 +9,9 @@ use super::context::Context;
 use super::failure::Failure;
 use super::requests::{Accepting, Assigning, Creating, Patching, Posting, Recovering, Signalling};
 use crate::codecs::json::Json;
-use crate::doors::answers::{Accepted, Assigned, Created, Did, GivenUp, Halted, PostDone};
+use crate::doors::answers::{
+    AcceptDone, AssignDone, Created, Did, GivenUp, HaltDone, PostDone, Rebuilt,
+};
 use crate::ground::id::EffectId;
 use crate::services::manager::Made;
 use crate::services::runs::accept::{OnChange, OnRemoved, Plan};
@@ -45,7 +47,7 @@ impl Context {
         let direct = || {
             let (inputs, why) = (inputs.cloned(), reason.map(str::to_owned));
             let (dir, process, previous) = self.runs.assign(run, source, inputs, force, why)?;
-            Ok(value(&Assigned {
+            Ok(value(&AssignDone {
                 run_id: dir.id().clone(),
                 run_dir: dir.path().display().to_string(),
                 entry: source.entry.path.display().to_string(),
@@ -71,7 +73,7 @@ impl Context {
     ) -> Result<Value, Failure> {
         let direct = || {
             let done = self.runs.accept(run, source, &plan, reason.map(str::to_owned))?;
-            Ok(value(&Accepted::of(plan, Some(done))))
+            Ok(value(&AcceptDone::of(plan, Some(done))))
         };
         let body = Accepting::of(source, on_change, on_removed, reason);
         self.deed(run, direct, |client, run| client.post(&path(run, "accept"), &body))
@@ -100,7 +102,7 @@ impl Context {
             let done = self.runs.halt(run, reason, as_)?;
             let seen = self.runs.look(run)?;
             let ended = seen.record(done.seq);
-            Ok(value(&Halted {
+            Ok(value(&HaltDone {
                 run_dir: seen.dir.path().display().to_string(),
                 halted: true,
                 final_status,
@@ -129,11 +131,10 @@ impl Context {
     pub(super) fn recover(
         &self,
         run: &str,
-        patch: Option<(EffectId, String, Json)>,
+        patch: Option<&(EffectId, String, Json)>,
         reason: Option<&str>,
     ) -> Result<Value, Failure> {
-        let direct = || self.runs.recover(run, patch.clone(), reason.map(str::to_owned));
-        let patch = patch.as_ref();
+        let direct = || self.runs.recover(run, patch.cloned(), reason.map(str::to_owned));
         let patch = patch.map(|(id, path, value)| Patching { effect_id: *id, path, value });
         self.steer(run, ("recovered", "recover"), &Recovering { patch, reason }, direct)
     }
@@ -173,6 +174,12 @@ impl Context {
         self.deed(run, direct, |client, run| {
             client.post(&path(run, &format!("tasks/{effect}/cancel")), &body)
         })
+    }
+
+    /// Makes everything derived anew.
+    pub(super) fn rebuild_state(&self, run: &str) -> Result<Value, Failure> {
+        let direct = || Ok(value(&Rebuilt::of(self.runs.rebuild_state(run)?.look())));
+        self.deed(run, direct, |client, run| client.post(&path(run, "rebuild-state"), &json!({})))
     }
 
     /// A deed that appends one record.

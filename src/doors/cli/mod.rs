@@ -18,7 +18,10 @@ mod remote;
 mod requests;
 mod run;
 mod serve;
+mod status;
 mod task;
+mod token;
+mod top;
 mod version;
 mod way;
 
@@ -68,6 +71,13 @@ enum Noun {
     Breakpoint(breakpoint::Verb),
     #[command(about = "Own a runs root and let its runs go on")]
     Serve(serve::Args),
+    #[command(about = "Show whether a daemon runs, and how the root stands")]
+    Status(status::Args),
+    #[command(about = "Watch a daemon and its runs")]
+    Top(top::Args),
+    #[command(about = "Make, list and revoke tokens for requests over TCP")]
+    #[command(subcommand)]
+    Token(token::Verb),
     #[command(about = "Show the configuration and where it comes from")]
     #[command(subcommand)]
     Config(config::Verb),
@@ -88,6 +98,9 @@ pub fn main() -> ExitCode {
     // A process host is this same program; see `shells::host`.
     if args.get(1).is_some_and(|word| word == "host") {
         return host();
+    }
+    if completions::answer(&args) {
+        return Exit::Done.code();
     }
     let args = spell_out(args);
     let wants_json = args.iter().any(|a| a == "--json");
@@ -148,6 +161,9 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Serve(args) => serve::run(&args, context),
+        Noun::Status(args) => status::run(&args, context),
+        Noun::Top(args) => top::run(&args, context),
+        Noun::Token(verb) => token::dispatch(verb, context),
         Noun::Config(verb) => config::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),
         Noun::Explain(args) => explain::run(&args, context),

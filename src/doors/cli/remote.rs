@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use super::failure::{Exit, Failure};
 
 /// A daemon that says nothing for so long is stuck: no turn takes as long.
-const ANSWER_WAIT: Duration = Duration::from_secs(600);
+const ANSWER_WAIT: Duration = Duration::from_mins(10);
 
 /// A daemon that answers.
 pub(super) struct Client {
@@ -61,12 +61,6 @@ impl Client {
     /// Asks for something to look at.
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
         read(&self.ask(&Method::GET, path, Vec::new())?)
-    }
-
-    /// The same, for what is no JSON.
-    pub(super) fn text(&self, path: &str) -> Result<String, Failure> {
-        let bytes = self.ask(&Method::GET, path, Vec::new())?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     fn ask(&self, method: &Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {

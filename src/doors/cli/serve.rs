@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// Serve on this TCP address of this machine as well, such as 127.0.0.1:8080
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// For trying out: serve on 127.0.0.1:8080 and log more, as text. Tokens are needed all the same
+    /// For trying out: serve on 127.0.0.1:8080 as well and log more; tokens are needed all the same
     #[arg(long)]
     dev: bool,
 }
@@ -125,7 +125,7 @@ fn door(
         tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
-        body_bytes_max: asked.body_bytes_max,
+        bounds: http::Bounds { body_bytes_max: asked.body_bytes_max, ..http::Bounds::default() },
         ..http::Options::new(daemon.handle(), daemon.exposition(), socket)
     })
 }

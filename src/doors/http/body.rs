@@ -11,14 +11,15 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
-use super::Door;
 use super::problem::Problem;
+use super::{Bounds, Door};
 use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::id::{self, EffectId, RunId};
-use crate::ground::limits::{HTTP_BODY_WAIT_MS, INLINE_BYTES_MAX, JSON_DEPTH_MAX};
+use crate::ground::limits::{INLINE_BYTES_MAX, JSON_DEPTH_MAX};
 
-/// A body: one JSON object whose members are all known. An empty body counts as `{}`.
+/// A body: one JSON object whose members are all known. No body and `null` count as `{}`.
 pub(super) struct Strict<T>(pub(super) T);
 
 impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for Strict<T> {
@@ -26,7 +27,7 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for Strict<T> {
 
     async fn from_request(request: Request, door: &Door) -> Result<Self, Problem> {
         let is_json = speaks_json(request.headers());
-        let bytes = bytes(request, door.body_bytes_max).await?;
+        let bytes = bytes(request, &door.bounds).await?;
         match is_json {
             Some(true) => {}
             None if bytes.is_empty() => {}
@@ -60,7 +61,8 @@ fn speaks_json(headers: &HeaderMap) -> Option<bool> {
 }
 
 /// The whole body, refused before it is read where its length is known to be too large.
-async fn bytes(request: Request, max: usize) -> Result<Vec<u8>, Problem> {
+async fn bytes(request: Request, bounds: &Bounds) -> Result<Vec<u8>, Problem> {
+    let (max, wait_ms) = (bounds.body_bytes_max, bounds.body_wait_ms);
     let too_large = || {
         let detail = format!("a body has at most {max} bytes (http.body_max)");
         Problem::new("payload_too_large", StatusCode::PAYLOAD_TOO_LARGE, detail)
@@ -71,19 +73,19 @@ async fn bytes(request: Request, max: usize) -> Result<Vec<u8>, Problem> {
         return Err(too_large());
     }
     let reading = Limited::new(request.into_body(), max).collect();
-    match tokio::time::timeout(Duration::from_millis(HTTP_BODY_WAIT_MS), reading).await {
+    match tokio::time::timeout(Duration::from_millis(wait_ms), reading).await {
         Ok(Ok(body)) => Ok(body.to_bytes().into()),
         Ok(Err(e)) if e.is::<LengthLimitError>() => Err(too_large()),
         Ok(Err(e)) => Err(Problem::bad_request(format!("the body cannot be read: {e}"))),
         Err(_) => {
-            let detail = format!("the body did not come within {HTTP_BODY_WAIT_MS} ms");
+            let detail = format!("the body did not come within {wait_ms} ms");
             Err(Problem::new("body_timeout", StatusCode::REQUEST_TIMEOUT, detail))
         }
     }
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let bytes = if bytes.is_empty() { b"{}" } else { bytes };
+    let bytes = if matches!(bytes, b"" | b"null") { b"{}" } else { bytes };
     let json = gate(bytes, JSON_DEPTH_MAX, Surrogates::Paired)
         .map_err(|e| Problem::bad_request(format!("the body is not JSON: {e}")))?;
     if !json.as_str().starts_with('{') {
@@ -121,6 +123,29 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
 /// An error's innermost reason.
 fn reason(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), reason)
+}
+
+/// The names in the path of a run, for the contract.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the contract alone")]
+pub(super) struct RunPath {
+    /// Id of the run, or a unique beginning of it
+    #[param(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", max_length = 64)]
+    run: String,
+}
+
+/// The names in the path of an effect, for the contract.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "read by the contract alone")]
+pub(super) struct EffectPath {
+    /// Id of the run, or a unique beginning of it
+    #[param(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", max_length = 64)]
+    run: String,
+    /// Id of the effect
+    #[param(pattern = "^e[0-9]{4,9}$", example = "e0001")]
+    effect: String,
 }
 
 /// The run that a path names: an id, or the beginning of one id only. Never a path of files.

@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{self, Query, Strict};
+use super::body::{self, EffectPath, Query, Strict};
 use super::effects::open_runs;
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
@@ -34,6 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Door> {
 #[into_params(parameter_in = Query)]
 struct Wanted {
     /// Only of this run
+    #[param(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", max_length = 64)]
     run: Option<String>,
 }
 
@@ -65,13 +66,10 @@ async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Words {
     /// Words for the process
-    #[schema(nullable = false)]
     response: Option<String>,
     /// What should change
-    #[schema(nullable = false)]
     feedback: Option<String>,
     /// One of the options that were offered
-    #[schema(nullable = false)]
     option: Option<String>,
 }
 
@@ -80,10 +78,7 @@ struct Words {
     post, path = "/v1/runs/{run}/breakpoints/{effect}/approve", operation_id = "approveBreakpoint",
     tag = "breakpoints",
     security(("token" = ["approval.decide"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     request_body = Option<Words>,
     responses((status = 200, description = "The answer stands", body = PostDone)),
 )]
@@ -101,10 +96,7 @@ async fn approve(
     post, path = "/v1/runs/{run}/breakpoints/{effect}/reject", operation_id = "rejectBreakpoint",
     tag = "breakpoints",
     security(("token" = ["approval.decide"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     request_body = Option<Words>,
     responses((status = 200, description = "The answer stands", body = PostDone)),
 )]

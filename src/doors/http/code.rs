@@ -11,11 +11,11 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Run, Strict, present};
+use super::body::{Run, RunPath, Strict, present};
 use super::problem::{Answer, Problem};
 use super::runs::CodeSource;
 use crate::codecs::json::Json as Text;
-use crate::doors::answers::{Accepted, Assigned, CheckDone};
+use crate::doors::answers::{AcceptDone, AssignDone, CheckDone};
 use crate::services::manager::Assignment;
 use crate::services::runs::accept::{OnChange, OnRemoved};
 
@@ -37,7 +37,6 @@ struct Assign {
     #[serde(default)]
     force: bool,
     /// Why, for the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
@@ -46,23 +45,23 @@ struct Assign {
     post, path = "/v1/runs/{run}/assign-process", operation_id = "assignProcess",
     tag = "code",
     security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Assign,
-    responses((status = 200, description = "It has its process", body = Assigned)),
+    responses((status = 200, description = "It has its process", body = AssignDone)),
 )]
 async fn assign(
     State(door): State<Door>,
     caller: Caller,
     Run(run): Run,
     Strict(asked): Strict<Assign>,
-) -> Answer<Json<Assigned>> {
+) -> Answer<Json<AssignDone>> {
     let source = asked.source.read()?;
     let entry = source.entry.path.display().to_string();
     let (inputs, force, reason) = (asked.inputs, asked.force, asked.reason);
     let assignment = Assignment { source, inputs, force, reason };
     let done = door.handle.assign(&run, &caller.by, assignment).await;
     let (dir, process, previous) = done.map_err(|e| Problem::from(e).of_run(run.as_str()))?;
-    Ok(Json(Assigned {
+    Ok(Json(AssignDone {
         run_id: run,
         run_dir: dir.display().to_string(),
         entry,
@@ -78,7 +77,6 @@ async fn assign(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Check {
     /// Other code; its own if left out
-    #[schema(nullable = false)]
     source: Option<CodeSource>,
 }
 
@@ -86,7 +84,7 @@ struct Check {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/check", operation_id = "checkRun",
     tag = "code", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Check>,
     responses((status = 200, description = "How it fares", body = CheckDone)),
 )]
@@ -110,10 +108,8 @@ struct Accept {
     #[serde(default)]
     on_args_change: ArgsChange,
     /// Pending calls that the new code does not make
-    #[schema(nullable = false)]
     on_removed: Option<Removed>,
     /// Why, for the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
     /// Do it; without this the plan is only shown
     #[serde(default)]
@@ -147,16 +143,16 @@ enum Removed {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/accept", operation_id = "acceptCode",
     tag = "code", security(("token" = ["run.operate"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Accept,
-    responses((status = 200, description = "The plan, and whether it stands", body = Accepted)),
+    responses((status = 200, description = "The plan, and whether it stands", body = AcceptDone)),
 )]
 async fn accept(
     State(door): State<Door>,
     caller: Caller,
     Run(run): Run,
     Strict(asked): Strict<Accept>,
-) -> Answer<Json<Accepted>> {
+) -> Answer<Json<AcceptDone>> {
     let on_change = match asked.on_args_change {
         ArgsChange::Keep => OnChange::Keep,
         ArgsChange::Redo => OnChange::Redo,
@@ -171,9 +167,9 @@ async fn accept(
     let planned = door.handle.plan_accept(&run, source, on_change, on_removed).await;
     let (plan, graph) = planned.map_err(of_run)?;
     if !asked.yes {
-        return Ok(Json(Accepted::of(plan, None)));
+        return Ok(Json(AcceptDone::of(plan, None)));
     }
     let accepted = door.handle.accept(&run, &caller.by, plan, graph, asked.reason).await;
     let (plan, done) = accepted.map_err(of_run)?;
-    Ok(Json(Accepted::of(plan, Some(done))))
+    Ok(Json(AcceptDone::of(plan, Some(done))))
 }

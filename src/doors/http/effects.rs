@@ -13,9 +13,9 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::{Caller, Scope};
-use super::body::{self, Query, Run, Strict, gave_up, present};
+use super::body::{self, EffectPath, Query, Run, RunPath, Strict, gave_up, present};
 use super::problem::{Answer, Problem};
-use super::runs::{page, page_size};
+use super::runs::{page, page_size, read_time};
 use crate::codecs::event::{ErrorInfo, Status};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
@@ -56,7 +56,7 @@ struct OfRun {
 #[serde(rename_all = "camelCase")]
 struct Tasks {
     /// The effects, in order of request
-    #[schema(value_type = Vec<shapes::Task>)]
+    #[schema(value_type = Vec<shapes::ListedTask>)]
     tasks: Vec<Value>,
     /// Where the next page begins, if there is one
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,7 @@ fn tasks_of(look: Look<'_>, pending: bool, kind: Option<&str>) -> Vec<Value> {
     get, path = "/v1/runs/{run}/tasks", operation_id = "listTasks",
     tag = "tasks", security(("token" = ["run.read"])),
     params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"), OfRun,
+        RunPath, OfRun,
     ),
     responses((status = 200, description = "Its effects", body = Tasks)),
 )]
@@ -97,6 +97,7 @@ async fn of_run(
 #[into_params(parameter_in = Query)]
 struct Pending {
     /// Only effects of this run
+    #[param(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", max_length = 64)]
     run: Option<String>,
     /// Only effects of this kind
     kind: Option<String>,
@@ -148,7 +149,7 @@ pub(super) async fn open_runs(handle: &Handle, named: Option<&str>) -> Answer<Ve
 }
 
 async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
-    let size = page_size(wanted.page_size)?;
+    let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
     let mut found = Vec::new();
     for run in open_runs(handle, wanted.run.as_deref()).await? {
         let (kind, id) = (wanted.kind.clone(), run.clone());
@@ -185,10 +186,7 @@ fn named(run: &RunId, task: Value) -> Value {
     get, path = "/v1/runs/{run}/tasks/{effect}", operation_id = "showTask",
     tag = "tasks",
     security(("token" = ["run.read"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     responses((status = 200, description = "The effect", body = ShownTask)),
 )]
 async fn show(
@@ -206,7 +204,7 @@ fn about(error: Error, run: &RunId, effect: EffectId) -> Problem {
 /// How a task ended
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Outcome {
+struct TaskResult {
     /// How
     status: PostStatus,
     /// The value, for `ok`, kept byte for byte; if left out the task's output file is read
@@ -214,31 +212,26 @@ struct Outcome {
     #[schema(value_type = Value, required = false)]
     value: Option<Text>,
     /// The error, for `error`
-    #[schema(nullable = false)]
     error: Option<PostError>,
     /// The start that is answered, by whoever claimed it
-    #[schema(nullable = false)]
     epoch: Option<u64>,
     /// Refuse unless the effect has this invocation key
-    #[schema(nullable = false)]
     invocation_key: Option<String>,
     /// What the task printed
-    #[schema(nullable = false)]
     stdout: Option<String>,
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stdout_ref: Option<String>,
     /// What it printed as errors
-    #[schema(nullable = false)]
     stderr: Option<String>,
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stderr_ref: Option<String>,
     /// When the work began
-    #[schema(nullable = false, format = DateTime)]
+    #[schema(format = DateTime)]
     started_at: Option<String>,
     /// When it ended
-    #[schema(nullable = false, format = DateTime)]
+    #[schema(format = DateTime)]
     finished_at: Option<String>,
     /// Anything to keep beside the outcome
     #[serde(default, deserialize_with = "present")]
@@ -269,7 +262,6 @@ struct PostError {
     #[schema(default = "Task failed")]
     message: String,
     /// Where
-    #[schema(nullable = false)]
     stack: Option<String>,
     /// Anything else
     #[serde(default, deserialize_with = "present")]
@@ -285,7 +277,7 @@ fn task_failed() -> String {
     "Task failed".into()
 }
 
-impl Outcome {
+impl TaskResult {
     fn read(self, effect: EffectId) -> Answer<Posting> {
         let ok = self.status == PostStatus::Ok;
         if !ok && self.value.is_some() {
@@ -295,10 +287,7 @@ impl Outcome {
             return Err(Problem::bad_request("error belongs to status error"));
         }
         for time in [&self.started_at, &self.finished_at].into_iter().flatten() {
-            if time.parse::<jiff::Timestamp>().is_err() {
-                let what = format!("{time:?} is not a time such as 2026-11-20T12:00:00Z");
-                return Err(Problem::bad_request(what));
-            }
+            read_time(time)?;
         }
         let error = self.error.map(|e| ErrorInfo {
             name: e.name,
@@ -340,18 +329,15 @@ impl Outcome {
     post, path = "/v1/runs/{run}/tasks/{effect}/result", operation_id = "postResult",
     tag = "tasks",
     security(("token" = ["task.work"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
-    request_body = Outcome,
+    params(EffectPath),
+    request_body = TaskResult,
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<Outcome>,
+    Strict(asked): Strict<TaskResult>,
 ) -> Answer<Json<PostDone>> {
     post(&door, caller, effect, asked).await
 }
@@ -361,18 +347,15 @@ async fn result(
     post, path = "/v1/runs/{run}/effects/{effect}", operation_id = "postEffect",
     tag = "tasks",
     security(("token" = ["task.work"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
-    request_body = Outcome,
+    params(EffectPath),
+    request_body = TaskResult,
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn effect_result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<Outcome>,
+    Strict(asked): Strict<TaskResult>,
 ) -> Answer<Json<PostDone>> {
     post(&door, caller, effect, asked).await
 }
@@ -381,7 +364,7 @@ async fn post(
     door: &Door,
     caller: Caller,
     body::Effect(run, effect): body::Effect,
-    asked: Outcome,
+    asked: TaskResult,
 ) -> Answer<Json<PostDone>> {
     let posting = asked.read(effect)?;
     let may_decide = caller.may(Scope::Decide);
@@ -403,7 +386,6 @@ async fn post(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct GiveUp {
     /// Why, for the process and the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
@@ -412,10 +394,7 @@ struct GiveUp {
     post, path = "/v1/runs/{run}/tasks/{effect}/cancel", operation_id = "cancelTask",
     tag = "tasks",
     security(("token" = ["run.write"])),
-    params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
-        ("effect" = String, Path, description = "Id of the effect, such as e0001"),
-    ),
+    params(EffectPath),
     request_body = Option<GiveUp>,
     responses((status = 200, description = "It is given up", body = GivenUp)),
 )]

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Door;
-use super::body::{Query, Run};
+use super::body::{Query, Run, RunPath};
 use super::follow::follow;
 use super::problem::{Answer, Problem};
 use super::runs::page_size;
@@ -40,6 +40,16 @@ struct Wanted {
     /// Records of a page
     #[param(minimum = 1, maximum = 1000)]
     page_size: Option<usize>,
+}
+
+/// Where a follower was cut off, for the contract
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "read by the contract alone")]
+struct Resumed {
+    /// When following: as `after`
+    #[param(rename = "Last-Event-ID")]
+    last_event_id: Option<u64>,
 }
 
 /// One page of records
@@ -73,8 +83,7 @@ struct Counts {
     get, path = "/v1/runs/{run}/events", operation_id = "listEvents",
     tag = "events", security(("token" = ["run.read"])),
     params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"), Wanted,
-        ("Last-Event-ID" = Option<u64>, Header, description = "When following: as `after`"),
+        RunPath, Wanted, Resumed
     ),
     responses((
         status = 200, description = "Records",
@@ -87,15 +96,19 @@ async fn events(
     Query(wanted): Query<Wanted>,
     headers: HeaderMap,
 ) -> Answer<Response> {
+    let last_seen = last_seen(&headers)?;
+    if i64::try_from(wanted.after).is_err() {
+        return Err(Problem::bad_request("after is beyond every journal"));
+    }
     let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
     if accepts.split(',').any(|kind| kind.trim().starts_with("text/event-stream")) {
         if wanted.types.is_some() || wanted.reverse {
             return Err(Problem::bad_request("following takes neither types nor reverse"));
         }
-        let after = last_seen(&headers)?.unwrap_or(Seq(wanted.after));
+        let after = last_seen.unwrap_or(Seq(wanted.after));
         return follow(&door, run, after).await;
     }
-    let size = page_size(wanted.page_size)?;
+    let size = page_size(wanted.page_size, None)?;
     let page = door.handle.read(&run, move |look| Ok(page(look, &wanted, size))).await;
     let page = page.map_err(|e| Problem::from(e).of_run(run.as_str()))?;
     Ok(Json(page).into_response())

@@ -66,7 +66,7 @@ async fn ready(State(door): State<Door>) -> Answer<Json<Health>> {
 
 /// What the daemon is
 #[derive(Debug, Serialize, ToSchema)]
-struct Version {
+struct About {
     /// `dormouse`
     name: &'static str,
     /// Its version
@@ -106,10 +106,10 @@ struct Engine {
 #[utoipa::path(
     get, path = "/v1/version", operation_id = "version",
     tag = "daemon", security(("token" = ["run.read"])),
-    responses((status = 200, description = "What it is", body = Version)),
+    responses((status = 200, description = "What it is", body = About)),
 )]
-async fn version() -> Json<Version> {
-    Json(Version {
+async fn version() -> Json<About> {
+    Json(About {
         name: "dormouse",
         version: env!("CARGO_PKG_VERSION"),
         formats: Formats { journal: 1, run_directory: FORMAT_VERSION, root: 1, process_lock: 1 },

@@ -14,8 +14,10 @@ mod health;
 mod metrics;
 mod openapi;
 mod problem;
+mod rebuild;
 mod runs;
 mod signals;
+mod status;
 mod steer;
 pub mod tokens;
 mod wire;
@@ -31,7 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::daemon::metrics::Exposition;
-use crate::ground::limits::{HTTP_BODY_BYTES_MAX, SSE_FOLLOWERS_MAX};
+use crate::ground::limits;
 use crate::services::manager::Handle;
 
 pub use auth::Scope;
@@ -53,8 +55,38 @@ pub struct Options {
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may ask.
     pub allowed_origins: Vec<String>,
+    /// What it takes.
+    pub bounds: Bounds,
+}
+
+/// How much the door takes, and how long it waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
     /// Largest body.
     pub body_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_wait_ms: u64,
+    /// How long the head of a request may take to arrive, and a connection may be idle.
+    pub headers_wait_ms: u64,
+    /// How long a peer may read nothing of what is sent to it.
+    pub write_wait_ms: u64,
+    /// Most connections of one listener at a time.
+    pub connections_max: usize,
+    /// Most clients that follow runs at a time.
+    pub followers_max: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: limits::HTTP_BODY_BYTES_MAX,
+            body_wait_ms: limits::HTTP_BODY_WAIT_MS,
+            headers_wait_ms: limits::HTTP_HEADERS_WAIT_MS,
+            write_wait_ms: limits::HTTP_WRITE_WAIT_MS,
+            connections_max: limits::HTTP_CONNECTIONS_MAX,
+            followers_max: limits::SSE_FOLLOWERS_MAX,
+        }
+    }
 }
 
 impl Options {
@@ -73,7 +105,7 @@ impl Options {
             tokens: tokens::Tokens::default(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
-            body_bytes_max: HTTP_BODY_BYTES_MAX,
+            bounds: Bounds::default(),
         }
     }
 }
@@ -89,7 +121,7 @@ struct Inside {
     tokens: tokens::Tokens,
     allowed_hosts: Vec<String>,
     allowed_origins: Vec<String>,
-    body_bytes_max: usize,
+    bounds: Bounds,
     rights: guard::Rights,
     contract: String,
     followers: Arc<Semaphore>,
@@ -111,6 +143,8 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(steer::routes())
         .merge(code::routes())
         .merge(signals::routes())
+        .merge(rebuild::routes())
+        .merge(status::routes())
         .merge(events::routes())
         .merge(effects::routes())
         .merge(breakpoints::routes())
@@ -143,16 +177,18 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
         tokens: options.tokens,
         allowed_hosts: options.allowed_hosts,
         allowed_origins: options.allowed_origins,
-        body_bytes_max: options.body_bytes_max,
+        bounds: options.bounds,
         rights: guard::Rights::of(&serde_json::from_str(&contract)?),
         contract,
-        followers: Arc::new(Semaphore::new(SSE_FOLLOWERS_MAX)),
+        followers: Arc::new(Semaphore::new(options.bounds.followers_max)),
         stop: stopped.clone(),
     }));
     let router = finish(router, door);
     let serving: Vec<_> = listeners
         .into_iter()
-        .map(|listener| tokio::spawn(wire::serve(listener, router.clone(), stopped.clone())))
+        .map(|listener| {
+            tokio::spawn(wire::serve(listener, router.clone(), options.bounds, stopped.clone()))
+        })
         .collect();
     stop.await;
     // Whoever listens to this is counted above.

@@ -1,4 +1,4 @@
-//! The contract: OpenAPI 3.1, made of the routes themselves, served at `/v1/openapi.json`.
+//! The contract (`OpenAPI` 3.1), made of the routes themselves, served at `/v1/openapi.json`.
 //!
 //! May not say what no route does. Invariant: every answer that a route can give stands in it.
 

@@ -14,7 +14,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Query, Run, Strict, gave_up, present};
+use super::body::{Query, Run, RunPath, Strict, gave_up, present};
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{Created, Shown};
@@ -41,13 +41,13 @@ pub(super) struct CodeSource {
     #[schema(pattern = "^/", max_length = 4096)]
     entry: String,
     /// Name of the process; the stem of the entry file if left out
-    #[schema(min_length = 1, nullable = false)]
+    #[schema(min_length = 1)]
     process_id: Option<String>,
     /// Directory below which all modules must lie
-    #[schema(pattern = "^/", nullable = false)]
+    #[schema(pattern = "^/")]
     process_root: Option<String>,
     /// Directory of the process library
-    #[schema(pattern = "^/", nullable = false)]
+    #[schema(pattern = "^/")]
     library_root: Option<String>,
     /// Further modules to pin, by pattern below the process root
     #[serde(default)]
@@ -83,23 +83,21 @@ impl CodeSource {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Create {
     /// Its process; without one the run is bare
-    #[schema(nullable = false)]
     source: Option<CodeSource>,
     /// Its inputs, kept byte for byte
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Value, required = false)]
     inputs: Option<Text>,
     /// Its id; a new ULID if left out
-    #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", max_length = 64, nullable = false)]
+    #[schema(pattern = "^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$", max_length = 64)]
     run_id: Option<String>,
     /// Asked again with the same key and request, the same run is returned
-    #[schema(min_length = 1, nullable = false)]
+    #[schema(min_length = 1)]
     idempotency_key: Option<String>,
     /// Words for finding it
     #[serde(default)]
     tags: Vec<String>,
     /// Where it was asked for
-    #[schema(nullable = false)]
     cwd: Option<String>,
     /// Answer every breakpoint at once
     #[serde(default)]
@@ -182,11 +180,11 @@ struct Wanted {
     /// Only child runs of this run
     parent: Option<String>,
     /// Only runs created at this time or later
-    #[param(value_type = Option<String>, format = DateTime)]
-    created_after: Option<Timestamp>,
+    #[param(format = DateTime)]
+    created_after: Option<String>,
     /// Only runs created before this time
-    #[param(value_type = Option<String>, format = DateTime)]
-    created_before: Option<Timestamp>,
+    #[param(format = DateTime)]
+    created_before: Option<String>,
     /// Runs of a page
     #[param(minimum = 1, maximum = 1000)]
     page_size: Option<usize>,
@@ -218,13 +216,24 @@ async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<
     list_runs(&door.handle, wanted).await.map(Json)
 }
 
-/// The size of a page that a request asks for.
-pub(super) fn page_size(asked: Option<usize>) -> Answer<usize> {
+/// The size of a page that a request asks for, and where it begins.
+pub(super) fn page_size(asked: Option<usize>, token: Option<&str>) -> Answer<usize> {
+    if token == Some("") {
+        return Err(Problem::bad_request("pageToken is empty"));
+    }
     let size = asked.unwrap_or(PAGE_SIZE_DEFAULT);
     if (1..=PAGE_SIZE_MAX).contains(&size) {
         return Ok(size);
     }
     Err(Problem::bad_request(format!("pageSize is 1 to {PAGE_SIZE_MAX}")))
+}
+
+/// A time that a request gives.
+pub(super) fn read_time(text: &str) -> Answer<Timestamp> {
+    let read = text.parse::<jiff::Timestamp>();
+    read.map(|time| Timestamp::from_micros(time.as_microsecond())).map_err(|_| {
+        Problem::bad_request(format!("{text:?} is not a time such as 2026-11-20T12:00:00Z"))
+    })
 }
 
 /// Cuts a page out of an ordered list: what follows `token`, at most `size`, and the next token.
@@ -243,7 +252,9 @@ pub(super) fn page<T>(
 
 /// All runs that are asked for, one page.
 async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
-    let size = page_size(wanted.page_size)?;
+    let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
+    let after = wanted.created_after.as_deref().map(read_time).transpose()?;
+    let before = wanted.created_before.as_deref().map(read_time).transpose()?;
     let runs = handle.runs().clone();
     let all = tokio::task::spawn_blocking(move || runs.list()).await.map_err(|_| gave_up())??;
     let fits = |run: &Entry| {
@@ -255,8 +266,8 @@ async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
             && wanted.process.as_deref().is_none_or(|p| run.process_id.as_deref() == Some(p))
             && wanted.tag.as_ref().is_none_or(|tag| run.tags.contains(tag))
             && is(&wanted.parent, run.parent.as_ref().map(RunId::as_str))
-            && wanted.created_after.is_none_or(|t| run.created_at.is_some_and(|at| at >= t))
-            && wanted.created_before.is_none_or(|t| run.created_at.is_some_and(|at| at < t))
+            && after.is_none_or(|t| run.created_at.is_some_and(|at| at >= t))
+            && before.is_none_or(|t| run.created_at.is_some_and(|at| at < t))
     };
     let fitting = all.into_iter().filter(fits);
     let (runs, next_page_token) =
@@ -268,7 +279,7 @@ async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
 #[utoipa::path(
     get, path = "/v1/runs/{run}", operation_id = "showRun",
     tag = "runs", security(("token" = ["run.read"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     responses((status = 200, description = "The run", body = Shown)),
 )]
 async fn show(State(door): State<Door>, Run(run): Run) -> Answer<Json<Shown>> {

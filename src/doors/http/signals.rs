@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Run, Strict, present};
+use super::body::{Run, RunPath, Strict, present};
 use super::problem::{Answer, Problem};
 use super::runs::one_key;
 use crate::codecs::json::Json as Text;
@@ -32,11 +32,11 @@ struct Send {
     #[schema(min_length = 1)]
     name: String,
     /// What a wait may name besides
-    #[schema(min_length = 1, nullable = false)]
+    #[schema(min_length = 1)]
     correlation_key: Option<String>,
     /// The same id is accepted once
     #[serde(alias = "dedupeKey")]
-    #[schema(min_length = 1, nullable = false)]
+    #[schema(min_length = 1)]
     signal_id: Option<String>,
     /// What the wait resolves with, kept byte for byte
     #[serde(default, deserialize_with = "present")]
@@ -49,7 +49,7 @@ struct Send {
     post, path = "/v1/runs/{run}/signals", operation_id = "sendSignal",
     tag = "runs", security(("token" = ["run.write"])),
     params(
-        ("run" = String, Path, description = "Id of the run, or a unique beginning of it"),
+        RunPath,
         ("Idempotency-Key" = Option<String>, Header, description = "As `signalId`"),
     ),
     request_body = Send,

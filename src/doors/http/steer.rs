@@ -13,10 +13,10 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Run, Strict};
+use super::body::{Run, RunPath, Strict};
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
-use crate::doors::answers::{Did, Halted};
+use crate::doors::answers::{Did, HaltDone};
 use crate::doors::shapes;
 use crate::ground::id::{EffectId, RunId};
 use crate::services::manager::Flow;
@@ -41,7 +41,6 @@ pub(super) fn routes() -> OpenApiRouter<Door> {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Why {
     /// For the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
@@ -67,7 +66,7 @@ async fn did(
 #[utoipa::path(
     post, path = "/v1/runs/{run}/iterate", operation_id = "iterateRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Nothing>,
     responses((status = 200, description = "Where it rests", body = shapes::Report)),
 )]
@@ -91,7 +90,6 @@ async fn iterate(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Cancel {
     /// Why, for the process and the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
     /// Leave no time for clean-up effects
     #[serde(default)]
@@ -102,7 +100,7 @@ struct Cancel {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/cancel", operation_id = "cancelRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Cancel>,
     responses((status = 202, description = "It is asked to", body = Did)),
 )]
@@ -122,7 +120,7 @@ async fn cancel(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Halt {
     /// Why, for the journal
-    #[schema(nullable = false, default = "manual_halt")]
+    #[schema(default = "manual_halt")]
     reason: Option<String>,
     /// How the run shall count
     #[serde(default)]
@@ -144,16 +142,16 @@ enum Final {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/halt", operation_id = "haltRun",
     tag = "runs", security(("token" = ["run.operate"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Halt>,
-    responses((status = 200, description = "It has ended", body = Halted)),
+    responses((status = 200, description = "It has ended", body = HaltDone)),
 )]
 async fn halt(
     State(door): State<Door>,
     caller: Caller,
     Run(run): Run,
     Strict(asked): Strict<Halt>,
-) -> Answer<Json<Halted>> {
+) -> Answer<Json<HaltDone>> {
     let (final_status, as_) = match asked.final_status {
         Final::Completed => ("completed", FinalStatus::Completed),
         Final::Failed => ("failed", FinalStatus::Failed),
@@ -163,7 +161,7 @@ async fn halt(
         let done = open.halt(&reason, as_)?;
         let look = open.look();
         let ended = look.records.iter().find(|r| r.seq == done.seq);
-        Ok(Halted {
+        Ok(HaltDone {
             run_dir: look.dir.path().display().to_string(),
             halted: true,
             final_status,
@@ -181,7 +179,7 @@ async fn halt(
 #[utoipa::path(
     post, path = "/v1/runs/{run}/pause", operation_id = "pauseRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Nothing>,
     responses((status = 200, description = "It is paused", body = Did)),
 )]
@@ -198,7 +196,7 @@ async fn pause(
 #[utoipa::path(
     post, path = "/v1/runs/{run}/resume", operation_id = "resumeRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Why>,
     responses((status = 200, description = "It goes on", body = Did)),
 )]
@@ -216,10 +214,8 @@ async fn resume(
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Recover {
     /// Another value inside the outcome of an effect
-    #[schema(nullable = false)]
     patch: Option<Patch>,
     /// Why, for the journal
-    #[schema(nullable = false)]
     reason: Option<String>,
 }
 
@@ -241,7 +237,7 @@ struct Patch {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/recover", operation_id = "recoverRun",
     tag = "runs", security(("token" = ["run.operate"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Option<Recover>,
     responses((status = 200, description = "It goes on", body = Did)),
 )]
@@ -273,7 +269,7 @@ struct Note {
 #[utoipa::path(
     post, path = "/v1/runs/{run}/note", operation_id = "noteRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("run" = String, Path, description = "Id of the run, or a unique beginning of it")),
+    params(RunPath),
     request_body = Note,
     responses((status = 200, description = "It stands there", body = Did)),
 )]

@@ -20,11 +20,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep};
 
+use super::Bounds;
 use super::guard::Peer;
-use crate::ground::limits::{
-    HTTP_CONNECTIONS_MAX, HTTP_DRAIN_MS, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX,
-    HTTP_HEADERS_WAIT_MS, HTTP_WRITE_WAIT_MS,
-};
+use crate::ground::limits::{HTTP_DRAIN_MS, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
 /// How long to wait after accepting failed, as when descriptors ran out.
 const ACCEPT_AGAIN_MS: u64 = 50;
@@ -47,8 +45,13 @@ pub fn listen(address: SocketAddr, anywhere: bool) -> io::Result<std::net::TcpLi
 }
 
 /// Serves a listener until `stop` changes; then the requests under way are finished.
-pub(super) async fn serve(listener: Listener, router: Router, mut stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+pub(super) async fn serve(
+    listener: Listener,
+    router: Router,
+    bounds: Bounds,
+    mut stop: watch::Receiver<bool>,
+) {
+    let room = Arc::new(Semaphore::new(bounds.connections_max));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -57,10 +60,11 @@ pub(super) async fn serve(listener: Listener, router: Router, mut stop: watch::R
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok(Some((io, peer, place))) => {
+            Ok(Some((stream, peer, place))) => {
+                let io = Patient { stream, patience_ms: bounds.write_wait_ms, stuck: None };
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    converse(io, router.layer(Extension(peer)), stop).await;
+                    converse(io, router.layer(Extension(peer)), bounds, stop).await;
                     drop(place);
                 });
             }
@@ -73,10 +77,10 @@ pub(super) async fn serve(listener: Listener, router: Router, mut stop: watch::R
     let _ = tokio::time::timeout(Duration::from_millis(HTTP_DRAIN_MS), drained).await;
 }
 
-type Accepted = (Patient, Peer, tokio::sync::OwnedSemaphorePermit);
+type AcceptDone = (Stream, Peer, tokio::sync::OwnedSemaphorePermit);
 
 /// The next connection, once there is room for it; nothing if it is somebody else's.
-async fn accept(listener: &Listener, room: &Arc<Semaphore>) -> io::Result<Option<Accepted>> {
+async fn accept(listener: &Listener, room: &Arc<Semaphore>) -> io::Result<Option<AcceptDone>> {
     let place = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     match listener {
         Listener::Socket(socket, ours) => {
@@ -84,13 +88,13 @@ async fn accept(listener: &Listener, room: &Arc<Semaphore>) -> io::Result<Option
             if stream.peer_cred()?.uid() != *ours {
                 return Ok(None);
             }
-            Ok(Some((Patient::new(Stream::Socket(stream)), Peer::Socket, place)))
+            Ok(Some((Stream::Socket(stream), Peer::Socket, place)))
         }
         Listener::Tcp(tcp) => {
             let (stream, _) = tcp.accept().await?;
             stream.set_nodelay(true)?;
             let port = stream.local_addr()?.port();
-            Ok(Some((Patient::new(Stream::Tcp(stream)), Peer::Tcp(port), place)))
+            Ok(Some((Stream::Tcp(stream), Peer::Tcp(port), place)))
         }
     }
 }
@@ -101,10 +105,10 @@ pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
-async fn converse(io: Patient, router: Router, mut stop: watch::Receiver<bool>) {
+async fn converse(io: Patient, router: Router, bounds: Bounds, mut stop: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HTTP_HEADERS_WAIT_MS))
+        .header_read_timeout(Duration::from_millis(bounds.headers_wait_ms))
         .max_headers(HTTP_HEADERS_MAX)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(router));
@@ -127,14 +131,11 @@ enum Stream {
 /// A stream that gives up when its peer has read nothing for too long.
 struct Patient {
     stream: Stream,
+    patience_ms: u64,
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Patient {
-    fn new(stream: Stream) -> Self {
-        Self { stream, stuck: None }
-    }
-
     /// Counts how long writing has been stuck.
     fn judge<T>(
         &mut self,
@@ -145,8 +146,8 @@ impl Patient {
             self.stuck = None;
             return wrote;
         }
-        let patience = || Box::pin(sleep(Duration::from_millis(HTTP_WRITE_WAIT_MS)));
-        let stuck = self.stuck.get_or_insert_with(patience);
+        let patience = Duration::from_millis(self.patience_ms);
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(patience)));
         std::task::ready!(stuck.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -126,12 +126,22 @@ impl Runs {
     /// Makes everything derived anew: `run.json`, `inputs.json`, `state/`, `tasks/`.
     pub fn rebuild_state(&self, reference: &str) -> super::Result<SeenRun> {
         let run = self.open(reference)?;
-        run.dir.forget_state()?;
-        for record in run.records() {
-            after_append(&run, record);
+        let dir = run.dir.clone();
+        let rebuilt = run.rebuild();
+        run.close_after(rebuilt)?;
+        self.look_dir(dir)
+    }
+}
+
+impl OpenRun {
+    /// Makes everything derived anew: `run.json`, `inputs.json`, `state/`, `tasks/`.
+    pub fn rebuild(&self) -> super::Result<()> {
+        self.dir.forget_state()?;
+        for record in self.records() {
+            after_append(self, record);
         }
-        let state = run.state();
-        run.dir.write_run_json(&RunJson {
+        let state = self.state();
+        self.dir.write_run_json(&RunJson {
             run_id: state.run_id.clone(),
             format_version: FORMAT_VERSION,
             created_at: state.created_at,
@@ -141,18 +151,15 @@ impl Runs {
             tags: state.tags.clone(),
             non_interactive: state.non_interactive,
         })?;
-        let inputs = run.records().iter().rev().find_map(|r| match &r.event {
+        let inputs = self.records().iter().rev().find_map(|r| match &r.event {
             Event::RunCreated(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
             Event::ProcessAssigned(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
             _ => None,
         });
         if let Some(inputs) = inputs {
-            run.dir.write_inputs(&run.value(&inputs)?)?;
+            self.dir.write_inputs(&self.value(&inputs)?)?;
         }
-        write_state(&run)?;
-        let dir = run.dir.clone();
-        run.close()?;
-        self.look_dir(dir)
+        write_state(self)
     }
 }
 

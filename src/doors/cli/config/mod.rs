@@ -19,6 +19,7 @@ pub(crate) enum Verb {
     Show(show::Args),
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every noun has this shape")]
 pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
     match verb {
         Verb::Default(args) => Ok(default::run(&args, context)),

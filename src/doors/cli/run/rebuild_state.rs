@@ -8,7 +8,6 @@ use super::RunArg;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
-use crate::services::runs::view;
 
 /// Make state/, run.json and the task files of a run anew from its journal.
 #[derive(Debug, clap::Args)]
@@ -29,18 +28,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         }));
         return Ok(Exit::Done);
     }
-    let seen = context.runs.rebuild_state(&args.run.run)?;
+    let id = context.target(&args.run.run)?.id;
+    let rebuilt = context.rebuild_state(&args.run.run)?;
     if context.json {
-        output::json(&json!({
-            "runDir": seen.dir.path(),
-            "metadata": {
-                "pendingEffectsByKind": view::pending_by_kind(&seen.state),
-                "stateVersion": seen.state.head.seq, "journalHead": seen.state.head,
-                "stateRebuilt": true, "stateRebuildReason": "cli_manual",
-            },
-        }));
+        output::json(&rebuilt);
     } else {
-        let (id, seq) = (seen.dir.id(), seen.state.head.seq);
+        let seq = &rebuilt["metadata"]["stateVersion"];
         output::line(&format!("state of run {id} rebuilt up to record {seq}"));
     }
     Ok(Exit::Done)

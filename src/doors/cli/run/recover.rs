@@ -29,7 +29,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let patch = args.patch_effect.as_deref().map(parse).transpose()?;
-    let done = context.recover(&args.run.run, patch, args.reason.as_deref())?;
+    let done = context.recover(&args.run.run, patch.as_ref(), args.reason.as_deref())?;
     Ok(report(context, &done))
 }
 

@@ -1,7 +1,7 @@
 //! `run repair-journal`: show what would mend a journal, and do it with `--yes`.
 //!
-//! May not lose anything silently. Invariant: the plan is shown before anything changes, and what
-//! is taken out of the journal is kept.
+//! May not lose anything silently, nor mend beside a daemon. Invariant: the plan is shown before
+//! anything changes, and what is taken out of the journal is kept.
 
 use serde_json::{Value, json};
 
@@ -45,6 +45,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             Failure::usage(&what, "--accept-loss unknown")
         })?),
     };
+    context.needs_no_daemon(&args.run.run)?;
     let mended = context.runs.repair(&args.run.run, loss, args.reason.clone())?;
     report(context, &mended);
     Ok(Exit::Done)
