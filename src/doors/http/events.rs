@@ -117,7 +117,8 @@ async fn events(
 /// Where a follower was cut off.
 fn last_seen(headers: &HeaderMap) -> Answer<Option<Seq>> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
-    let seq = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    let seq = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
+    let seq = seq.filter(|seq| i64::try_from(*seq).is_ok());
     seq.map(|seq| Some(Seq(seq)))
         .ok_or_else(|| Problem::bad_request("Last-Event-ID is not the place of a record"))
 }
