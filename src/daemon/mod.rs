@@ -85,7 +85,7 @@ impl Daemon {
             inbox.stop();
         }
         self.auditor.stop();
-        let stopped = self.manager.stop().and_then(|()| rest(&self.committer, &self.indexer));
+        let stopped = self.manager.stop().and_then(|()| rest(self.committer, &self.indexer));
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.
         let _ = self.index.join();
@@ -99,20 +99,20 @@ impl Daemon {
 }
 
 /// Makes every run directory complete by itself and leaves no segment of the log.
-fn rest(committer: &Committer, indexer: &Indexer) -> Result<()> {
+fn rest(committer: Committer, indexer: &Indexer) -> Result<()> {
     let failed = |what: String| {
         let trouble = Trouble::new("storage_failed", what);
         let next = "nothing acknowledged is lost: the next start recovers";
         Error::Storage { trouble: trouble.next(next), unknown: false }
     };
-    let frame = committer.drain().map_err(failed)?;
+    let frame = committer.drain().map_err(|e| failed(e.to_string()))?;
     // Every change was given before: whatever frames follow hold none.
     indexer.apply(Batch { frame, changes: Vec::new() });
     match indexer.flush(frame).blocking_recv() {
-        Ok(Ok(())) => committer.index_applied(frame),
+        Ok(Ok(())) => committer.applied(frame),
         _ => return Err(failed("the index could not be made durable".to_owned())),
     }
-    committer.finish().map_err(|e| failed(e.to_string()))
+    committer.stop().map_err(|e| failed(e.to_string()))
 }
 
 /// Sends traces, if somebody wants them.

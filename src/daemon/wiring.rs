@@ -7,25 +7,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use crate::ground::clock::monotonic_micros;
 use crate::ground::id::RunId;
 use crate::machines::timer::Timers;
-use crate::ports::disk::{self, Dir};
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
-use crate::services::manager::{self, Inbox, Options, Parts, Running};
+use crate::services::manager::{self, Inbox, Mailbox, Options, Parts, Running};
 use crate::services::runs::create::KnownCode;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::commit_log::log::{Home, Log};
+use crate::shells::commit_log::log::Home;
 use crate::shells::commit_log::recover::{self, Patience, Recovered};
-use crate::shells::commit_log::{self, Committed, Maker, RootRecord, Settings};
+use crate::shells::commit_log::{self, Committed, Settings};
 use crate::shells::host::pool::{Pool, PoolOptions};
-use crate::shells::run_dir::make;
 use crate::shells::run_dir::owned::OwnedRoot;
-use crate::shells::run_dir::root::{self, RootJson, RootView};
+use crate::shells::run_dir::root;
 use crate::shells::store::{self, Batch, Change, Condition, Index, LogSpan, Verdict};
 
 use super::config::Config;
@@ -142,44 +139,71 @@ fn start_log(
     frame: &Arc<AtomicU64>,
 ) -> Result<Committer> {
     let home = Home {
-        disk: Arc::clone(&runs.disk),
-        root: Arc::clone(owned.view().dir()),
+        root: owned.view().clone(),
         meta: Arc::clone(owned.meta()),
-        record: Arc::new(Record(Arc::clone(owned))),
-        maker: Arc::new(RunMaker(owned.view().clone())),
+        file: Arc::clone(owned.file()),
         clock: Arc::clone(&runs.clock),
     };
-    let log = Log::start(home, settings(config), monotonic_micros() / 1000).map_err(no_log)?;
     let options = commit::Options {
+        log: settings(config),
+        threads: config.settle.threads,
         queue_records_max: usize_of(config.log.queue_records_max),
         queue_bytes_max: usize_of(config.log.queue_bytes_max),
         unsettled_bytes_max: config.log.unsettled_bytes_max,
-        settle_threads: config.settle.threads,
-    };
-    let (mailbox, frame) = (inbox.mailbox(), Arc::clone(frame));
-    let told = move |events: Vec<Committed>| {
-        for event in &events {
-            if let Committed::Durable { frame: number, .. } = event {
-                frame.fetch_max(*number, Ordering::AcqRel);
-            }
-        }
-        mailbox.committed(events);
     };
     let slot: Arc<OnceLock<Committer>> = Arc::default();
-    let (theirs, indexer) = (Arc::clone(&slot), indexer.clone());
-    let flush = move |frame| {
-        let (slot, answer) = (Arc::clone(&theirs), indexer.flush(frame));
-        std::thread::spawn(move || {
-            if let (Ok(Ok(())), Some(committer)) = (answer.blocking_recv(), slot.get()) {
-                committer.index_applied(frame);
-            }
-        });
+    let news = News {
+        mailbox: inbox.mailbox(),
+        frame: Arc::clone(frame),
+        committer: Arc::clone(&slot),
+        indexer: indexer.clone(),
+        flushed: AtomicU64::new(1),
     };
-    let started = Committer::start(log, options, Box::new(told), Box::new(flush));
-    let committer = started.map_err(|e| no_log(commit_log::Error::Failed(e.to_string())))?;
+    let tell = Box::new(move |events| news.pass_on(events));
+    let committer = Committer::start(home, options, tell).map_err(no_log)?;
     // Set once, here.
     let _ = slot.set(committer.clone());
     Ok(committer)
+}
+
+/// Passes on what the log tells.
+struct News {
+    mailbox: Mailbox,
+    /// The last durable frame.
+    frame: Arc<AtomicU64>,
+    committer: Arc<OnceLock<Committer>>,
+    indexer: Indexer,
+    /// Segments that were begun when the index was last asked to be durable.
+    flushed: AtomicU64,
+}
+
+impl News {
+    fn pass_on(&self, events: Vec<Committed>) {
+        for event in &events {
+            if let Committed::Durable { frame, .. } | Committed::Mark { frame } = event {
+                self.frame.fetch_max(*frame, Ordering::AcqRel);
+            }
+        }
+        self.mailbox.committed(events);
+        self.ask_index();
+    }
+
+    /// A segment was closed: it can go once the index is durable beyond it.
+    fn ask_index(&self) {
+        let Some(committer) = self.committer.get() else { return };
+        let figures = committer.figures();
+        if self.flushed.swap(figures.segments, Ordering::AcqRel) >= figures.segments {
+            return;
+        }
+        let (frame, committer) = (figures.last_frame, committer.clone());
+        let answer = self.indexer.flush(frame);
+        // The log's own thread must not wait for the index.
+        std::thread::spawn(move || {
+            if let Ok(Ok(())) = answer.blocking_recv() {
+                committer.applied(frame);
+            }
+        });
+    }
 }
 
 fn settings(config: &Config) -> Settings {
@@ -206,32 +230,6 @@ fn no_log(error: commit_log::Error) -> Error {
     Error::Storage {
         trouble: trouble.next("see that .dormouse/ may be written and has room"),
         unknown: false,
-    }
-}
-
-/// `root.json`, as the log changes it.
-#[derive(Debug)]
-struct Record(Arc<OwnedRoot>);
-
-impl RootRecord for Record {
-    fn json(&self) -> RootJson {
-        self.0.file().json()
-    }
-
-    fn replace(&self, change: &dyn Fn(&mut RootJson)) -> disk::Result<()> {
-        self.0.file().replace(change)
-    }
-}
-
-/// Makes directories of runs from their first records.
-#[derive(Debug)]
-struct RunMaker(RootView);
-
-impl Maker for RunMaker {
-    fn make(&self, run: &RunId, first_lines: &[u8]) -> disk::Result<Arc<dyn Dir>> {
-        let dir = make::make(&self.0, run, first_lines)?;
-        make::sync(&dir)?;
-        Ok(Arc::clone(dir.dir()))
     }
 }
 

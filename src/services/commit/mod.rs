@@ -137,8 +137,9 @@ impl Committer {
         Ok(Self { shared, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
-    /// Hands over a unit. Never waits: what becomes of it is told later.
-    pub fn submit(&self, unit: Unit) -> Result<(), Rejected> {
+    /// Hands over a unit. Never waits: what becomes of it is told later. One that is not taken comes
+    /// back.
+    pub fn submit(&self, unit: Unit) -> Result<(), (Rejected, Unit)> {
         let mut inbox = self.shared.inbox();
         let options = &self.shared.options;
         let records = inbox.records + unit.entry.records() as usize;
@@ -157,7 +158,7 @@ impl Committer {
             None
         };
         if let Some(rejected) = rejected {
-            return Err(rejected);
+            return Err((rejected, unit));
         }
         (inbox.records, inbox.bytes) = (records, bytes);
         inbox.units.push_back(unit);

@@ -47,6 +47,8 @@ struct Writer {
     /// The front of the queue waits for a job.
     stuck: bool,
     drain: Option<Drain>,
+    /// Everything is settled, and nothing will be written any more.
+    drained: bool,
     finish: bool,
 }
 
@@ -80,6 +82,7 @@ pub(super) fn run(shared: &Arc<Shared>, log: Log) -> Result<(), Error> {
         running: 0,
         stuck: false,
         drain: None,
+        drained: false,
         finish: false,
     };
     while !writer.finish || writer.running > 0 {
@@ -135,7 +138,10 @@ impl Writer {
             let step = self.log.commit(&mut self.queue, now_ms());
             self.stuck = matches!(step, Step::NeedsSpare | Step::Crowded);
         }
-        self.log.tick(now_ms());
+        // Whoever drained has counted the frames: none may follow.
+        if !self.drained {
+            self.log.tick(now_ms());
+        }
         let room = (2 * self.shared.options.threads).saturating_sub(self.running);
         for job in self.log.jobs(now_ms(), room) {
             self.running += 1;
@@ -170,7 +176,7 @@ impl Writer {
         let waiting = !self.queue.is_empty() || !self.shared.inbox().units.is_empty();
         let (now, unsettled) = (now_ms(), self.log.unsettled());
         if !waiting && unsettled == 0 && self.running == 0 {
-            self.log.settle_all();
+            self.drained = true;
             let _ = drain.tell.send(Ok(self.log.figures().last_frame));
             return;
         }

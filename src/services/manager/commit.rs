@@ -5,6 +5,7 @@
 
 use crate::codecs::format::log_entry::Append;
 use crate::ground::id::{RunId, Seq};
+use crate::services::commit::Rejected;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
 use crate::shells::commit_log::{Committed, Unit, Why, WriterState};
@@ -49,10 +50,17 @@ impl Manager {
     /// Gives the log what it takes.
     pub(super) fn pump(&mut self) {
         while let Some(unit) = self.outbox.pop_front() {
-            if let Err((_, unit)) = self.parts.committer.submit(unit) {
-                // It takes more when the batch that is under way is done.
-                self.outbox.push_front(unit);
-                return;
+            match self.parts.committer.submit(unit) {
+                Ok(()) => {}
+                Err((Rejected::QueueFull | Rejected::UnsettledMax, unit)) => {
+                    // It takes more when the batch that is under way is done.
+                    self.outbox.push_front(unit);
+                    return;
+                }
+                Err((Rejected::DiskFull, unit)) => self.rejected(unit.entry.run(), Why::NoRoom),
+                Err((Rejected::Failed | Rejected::Stopping, unit)) => {
+                    self.rejected(unit.entry.run(), Why::Failed);
+                }
             }
         }
     }

@@ -70,7 +70,7 @@ impl Runs {
     /// The same for a directory that was found already, by a command that may hold the root.
     pub(super) fn open_dir(&self, dir: RunDir, root: Option<Arc<Root>>) -> Result<OpenRun> {
         let root = match root {
-            None if dir.in_root() => Some(self.open_root_of(&dir)?),
+            None if dir.in_root() => Some(Arc::new(self.open_root_of(&dir)?)),
             other => other,
         };
         let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;

@@ -148,26 +148,6 @@ impl From<disk::Error> for Error {
     }
 }
 
-impl From<recover::Failure> for Error {
-    fn from(failure: recover::Failure) -> Self {
-        match failure {
-            recover::Failure::Log(scan::Error::Corrupt(found)) => {
-                let what = scan::Error::Corrupt(found.clone()).to_string();
-                let trouble = Trouble::new(found.label.as_str(), what);
-                Self::Damaged(trouble.next(format!("dormouse explain {}", found.label)))
-            }
-            recover::Failure::Log(e @ scan::Error::OtherRoot(_)) => {
-                Self::Refused(Trouble::new("R2", e.to_string()))
-            }
-            recover::Failure::Log(scan::Error::Unreadable(e)) => {
-                let trouble = Trouble::new("L10", chain(&e));
-                Self::Storage { trouble, unknown: false }
-            }
-            recover::Failure::Disk(e) => Self::from(e),
-        }
-    }
-}
-
 impl From<lock::Error> for Error {
     fn from(error: lock::Error) -> Self {
         match error {
