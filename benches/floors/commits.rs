@@ -4,7 +4,7 @@
 //! and each producer waits for its own before it goes on.
 
 use crate::figures::Bench;
-use dormouse::codecs::event::{Event, OperatorNote};
+use dormouse::codecs::event::{Event, OperatorNote, RunCreated};
 use dormouse::codecs::format::line;
 use dormouse::codecs::format::log_entry::Append;
 use dormouse::ground::clock::{SystemClock, Timestamp};
@@ -39,13 +39,31 @@ struct Producer {
 
 impl Producer {
     fn unit(&mut self) -> Unit {
-        let event: Event = OperatorNote { text: "x".repeat(100), by: "bench".into() }.into();
+        let note: Event = OperatorNote { text: "x".repeat(100), by: "bench".into() }.into();
+        let event = if self.seq == Seq(0) { created(&self.run) } else { note };
         let (seq, prev, off) = (self.seq.next(), self.sum, self.off);
         let (lines, last) = line::encode(seq, Timestamp::default(), &event, prev);
         (self.seq, self.sum, self.off) = (seq, last, off + lines.len() as u64);
         let (run, file) = (self.run.clone(), Seq(1));
         Unit::append(Append { run, file, off, seq, n: 1, prev, last, lines }, true)
     }
+}
+
+fn created(run: &RunId) -> Event {
+    RunCreated {
+        run_id: run.clone(),
+        process: None,
+        inputs: None,
+        inputs_blob: None,
+        parent: None,
+        idempotency: None,
+        generation: 1,
+        tags: Vec::new(),
+        cwd: None,
+        non_interactive: false,
+        by: "operator:bench".into(),
+    }
+    .into()
 }
 
 fn producers() -> (Vec<Producer>, HashMap<RunId, Sender<()>>) {

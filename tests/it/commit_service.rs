@@ -134,7 +134,7 @@ fn runs_are_made_and_settled_when_asked() {
     assert!(matches!(settled, Committed::Settled { run, .. } if run == *owner.run()));
     memory.power_cut();
     let journal = memory.content(Path::new("/runs/a/journal/0000000001.jsonl")).unwrap();
-    assert_eq!(journal.iter().filter(|b| **b == b'\n').count(), 2);
+    assert_eq!(journal.split_inclusive(|b| *b == b'\n').count(), 2);
 }
 
 #[test]
