@@ -1,4 +1,5 @@
-//! Recovery of the commit log: every label, every place to die, power cuts, failed write-backs, rot.
+//! Recovery of the commit log: every label, every place to die, power cuts, failed write-backs,
+//! rot.
 //!
 //! On the memory disk; the log is written by hand.
 
@@ -817,4 +818,35 @@ fn many_runs_are_recovered_by_many_threads() {
     let done = recover::recover(&root, None, &patience, &clock()).unwrap();
     assert_eq!(done.runs.len(), 60);
     assert!(names.iter().all(|run| head(&disk, run) == Some(3)));
+}
+
+#[test]
+fn g1_what_the_writer_acknowledged_is_in_journals_after_recovery() {
+    use crate::commit_log_support::{Known, check};
+    for (direct, how) in [(true, 0), (true, 1), (false, 1), (false, 2), (true, 3)] {
+        for nth in (1 + how..).step_by(4) {
+            let disk = MemoryDisk::new(nth * 31 + how);
+            if !direct {
+                disk.forbid_direct();
+            }
+            let mut known = Known::default();
+            disk.fail_at(nth, Fault::Die);
+            let stopped = crate::commit_log_crash::scenario(&disk, &mut known);
+            crash(&disk, how);
+            let what = format!("direct {direct}, died at {nth}, then {how}");
+            disk.fail_at(1 + nth % 40, Fault::Die);
+            let _ = recover(&disk);
+            crash(&disk, how + nth);
+            let done = recover(&disk).map_err(|e| format!("{what}: {e}")).unwrap();
+            assert!(done.set_aside.is_empty(), "{what}: {:?}", done.set_aside);
+            disk.power_cut();
+            check(&disk, &known, &what);
+            for name in ["a", "b", "c"] {
+                head(&disk, &run(name));
+            }
+            if stopped {
+                break;
+            }
+        }
+    }
 }

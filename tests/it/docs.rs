@@ -94,6 +94,9 @@ fn used() -> BTreeSet<String> {
         }
     }
     codes.extend(dormouse::shells::journal::scan::CASES.iter().map(|c| c.label().to_owned()));
+    use dormouse::shells::commit_log::label::{LABELS, RUN_CASES};
+    codes.extend(LABELS.iter().map(|label| label.as_str().to_owned()));
+    codes.extend(RUN_CASES.iter().map(|case| case.as_str().to_owned()));
     codes.extend(HELD.iter().map(|reason| (*reason).to_owned()));
     codes
 }

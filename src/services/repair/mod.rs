@@ -15,8 +15,8 @@ use crate::services::runs::{Error, Result, Runs};
 use crate::shells::journal::plan::{self, Edit, Plan};
 use crate::shells::journal::scan::{Case, Finding, Scan, Verdict};
 use crate::shells::journal::{reader, writer};
-use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::blob;
+use crate::shells::run_dir::dir::RunDir;
 
 /// What stands in a journal and what would mend it.
 #[derive(Debug)]
