@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "floors are measured with the system's own calls")]
 
+mod commits;
 mod figures;
 mod hosts;
 mod journals;
@@ -23,6 +24,7 @@ fn main() {
     steps::warm(&mut bench, sync);
     steps::cold(&mut bench, sync);
     steps::create(&mut bench);
+    commits::group(&mut bench);
     hosts::round_trip(&mut bench);
     hosts::spawn(&mut bench);
     journals::replay(&mut bench);

@@ -84,7 +84,7 @@ fn without_faults_everything_is_settled_and_the_log_is_gone() {
 #[test]
 fn g1_nothing_acknowledged_is_lost_wherever_the_daemon_or_the_machine_dies() {
     let mut steps = 0;
-    for (direct, seeds) in [(true, 8), (false, 8)] {
+    for (direct, seeds) in [(true, 2), (false, 2)] {
         for seed in 0..seeds {
             for nth in 1.. {
                 let disk = disk(seed * 10_000 + nth, direct);
@@ -94,8 +94,15 @@ fn g1_nothing_acknowledged_is_lost_wherever_the_daemon_or_the_machine_dies() {
                 if nth % 3 == 0 {
                     disk.write_back_some();
                 }
-                disk.power_cut();
                 let what = format!("direct {direct}, seed {seed}, death at {nth}");
+                if nth % 2 == 0 {
+                    disk.power_cut();
+                    check(&disk, &known, &what);
+                } else {
+                    disk.kill();
+                }
+                recover_all(&disk, &what);
+                disk.power_cut();
                 check(&disk, &known, &what);
                 if through {
                     steps = nth;
@@ -112,8 +119,9 @@ fn g1_nothing_acknowledged_is_lost_whatever_fails() {
     let faults = [Fault::Broken, Fault::NoSpace, Fault::Short(100), Fault::Short(5000)];
     let (mut failed, mut survived) = (0, 0);
     for direct in [true, false] {
-        for fault in faults {
-            for nth in 1..400 {
+        for (n, fault) in (1..).zip(faults) {
+            // Each kind of fault at every fourth operation; together they meet each one.
+            for nth in (n..200).step_by(4) {
                 let disk = disk(nth, direct);
                 let mut known = Known::default();
                 disk.fail_at(nth, fault);
@@ -125,19 +133,25 @@ fn g1_nothing_acknowledged_is_lost_whatever_fails() {
                 } else {
                     failed += 1;
                 }
+                disk.kill();
+                if nth % 3 == 0 {
+                    disk.power_cut();
+                    check(&disk, &known, &what);
+                }
+                recover_all(&disk, &what);
                 disk.power_cut();
                 check(&disk, &known, &what);
             }
         }
     }
     // Most failures are survived; those of the log itself end the writer.
-    assert!(failed > 50 && survived > 1000, "{failed} {survived}");
+    assert!(failed > 50 && survived > 150, "{failed} {survived}");
 }
 
 #[test]
 fn g1_a_failed_write_back_anywhere_costs_nothing() {
     for direct in [true, false] {
-        for nth in 1..120 {
+        for nth in (1..120).step_by(2) {
             let disk = disk(nth, direct);
             let mut known = Known::default();
             // The kernel gives up on whatever is dirty, and the next sync of each file says so.

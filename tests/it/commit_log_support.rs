@@ -11,6 +11,7 @@ use dormouse::ground::id::{RunId, Seq};
 use dormouse::ports::disk::memory::MemoryDisk;
 use dormouse::ports::disk::{Disk, Open};
 use dormouse::shells::commit_log::log::{Home, Log, Step};
+use dormouse::shells::commit_log::recover::{self, Patience};
 use dormouse::shells::commit_log::{
     Committed, Error, LOG_DIR, Settings, Unit, WriterState, segment_file,
 };
@@ -106,21 +107,17 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
-    pub(crate) fn open(disk: &MemoryDisk, settings: Settings) -> Result<Self, Error> {
-        let dead = |e: dormouse::shells::run_dir::root::Error| match e {
-            dormouse::shells::run_dir::root::Error::Disk(e) => Error::Disk(e),
-            other => panic!("{other}"),
-        };
+    pub(crate) fn open(disk: &MemoryDisk, settings: Settings) -> Result<Self, String> {
         let options = Options { create: true, wait_ms: 0, allow_fs: None };
         let root = OwnedRoot::open(&as_disk(disk), Path::new("/runs"), &options, &clock());
-        let root = root.map_err(dead)?;
+        let root = root.map_err(|e| e.to_string())?;
         let home = Home {
             root: root.view().clone(),
             meta: Arc::clone(root.meta()),
             file: Arc::clone(root.file()),
             clock: Arc::new(clock()),
         };
-        let log = Log::start(home, settings, 0)?;
+        let log = Log::start(home, settings, 0).map_err(|e| e.to_string())?;
         Ok(Self { log, queue: VecDeque::new(), now_ms: 0, applied: 0, _root: root })
     }
 
@@ -272,7 +269,7 @@ fn entries(disk: &MemoryDisk) -> Vec<Entry> {
             continue;
         };
         if let Some(tip) = tip {
-            assert_eq!(segment.tip(), tip, "segment {segno} does not continue the one before");
+            assert_eq!(segment.tip(), tip, "segment {segno}");
         }
         let (mut last, mut at) = (segment.tip(), segment.frames_at());
         while at < segment.segment_bytes {
@@ -292,6 +289,15 @@ fn entries(disk: &MemoryDisk) -> Vec<Entry> {
         tip = Some(last);
     }
     found
+}
+
+/// Opens the root as the next daemon does, and checks that it accepts what it finds.
+pub(crate) fn recover_all(disk: &MemoryDisk, what: &str) {
+    let options = Options { create: true, wait_ms: 0, allow_fs: None };
+    let root = OwnedRoot::open(&as_disk(disk), Path::new("/runs"), &options, &clock()).unwrap();
+    let recovered = recover::recover(&root, None, &Patience::default(), &clock());
+    let recovered = recovered.unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert!(recovered.set_aside.is_empty(), "{what}: {:?}", recovered.set_aside);
 }
 
 /// Everything that was called durable is there, nothing that was called not written is.

@@ -15,6 +15,7 @@ mod cli_repair;
 mod commit_log_crash;
 mod commit_log_recovery;
 mod commit_log_support;
+mod commit_service;
 mod compat_forms;
 mod demo;
 mod divergence;

@@ -238,7 +238,11 @@ pub(super) mod tests {
     pub(in super::super) fn first_line() -> Append {
         let run: RunId = "demo-run".parse().unwrap();
         let prev = line::genesis(&run);
-        let body = br#"{"seq":1,"at":"2026-11-20T12:00:00.000000Z","type":"RUN_CREATED","data":{"run":"demo-run"}"#;
+        let body = concat!(
+            r#"{"seq":1,"at":"2026-11-20T12:00:00.000000Z","#,
+            r#""type":"RUN_CREATED","data":{"run":"demo-run"}"#,
+        );
+        let body = body.as_bytes();
         let last = line::chain(prev, body);
         let mut lines = body.to_vec();
         line::push_trailer(&mut lines, last);

@@ -94,6 +94,8 @@ impl Log {
 
     /// Everything is to be settled as soon as possible: the log will be stopped.
     pub fn settle_all(&mut self) {
+        // What is settled needs no proof, and the last frame should stay the last.
+        self.duty.unmarked = false;
         self.runs.ask_all();
     }
 
@@ -132,6 +134,9 @@ impl Log {
         if now_ms >= self.next_probe() {
             self.duty.probe_ms = now_ms;
             self.probe();
+            if self.state() == WriterState::Failed {
+                return;
+            }
         }
         let quiet = now_ms.saturating_sub(self.duty.last_frame_ms);
         if self.duty.unmarked && quiet >= self.settings.mark_after_ms {

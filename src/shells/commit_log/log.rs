@@ -178,6 +178,11 @@ impl Log {
         self.active.extent.room() + spare >= self.settings.reserve_bytes
     }
 
+    /// Never writes again, for a reason that the log cannot see.
+    pub fn give_up(&mut self, why: &str) {
+        self.fail(&why);
+    }
+
     /// Says and notes that the writer will never write again.
     pub(super) fn fail(&mut self, why: &dyn std::fmt::Display) {
         if self.state != WriterState::Failed {
@@ -201,14 +206,18 @@ impl Log {
     /// Takes units from the front of the queue and makes them durable as one frame; says in
     /// [`Log::events`] what became of each.
     pub fn commit(&mut self, queue: &mut VecDeque<Unit>, now_ms: u64) -> Step {
+        let mut batch = Vec::new();
+        let mut step = Step::Empty;
+        if self.state != WriterState::Failed {
+            step = self.assemble(queue, &mut batch, now_ms);
+        }
+        // Beginning a segment may fail too: then nothing may follow, in whatever segment.
         if self.state == WriterState::Failed {
             while let Some(unit) = queue.pop_front() {
                 self.refuse(&unit, Why::Failed);
             }
             return Step::Empty;
         }
-        let mut batch = Vec::new();
-        let step = self.assemble(queue, &mut batch, now_ms);
         if batch.is_empty() { step } else { self.write(batch, now_ms) }
     }
 
@@ -249,7 +258,7 @@ impl Log {
                     Ok(true) => continue,
                     Ok(false) if !self.trouble.spare => return Step::NeedsSpare,
                     Ok(false) => Err(Why::NoRoom),
-                    Err(()) => Err(Why::Failed),
+                    Err(()) => return Step::Empty,
                 }
             } else if self.is_crowded(&unit.entry) {
                 return Step::Crowded;
