@@ -23,7 +23,7 @@ fn die(cli: &Cli) {
     let bytes = fs::read(cli.root().join("r/journal/0000000001.jsonl")).unwrap();
     let last = bytes[..bytes.len() - 1].rsplit(|b| *b == b'\n').next().unwrap();
     let sum = line::split(&[last, b"\n"].concat()).unwrap().1;
-    let count = bytes.iter().filter(|b| **b == b'\n').count() as u64;
+    let count = bytes.split(|b| *b == b'\n').count() as u64 - 1;
     let head = Head { seq: Seq(count), sum };
     daemon.ends.insert(r.clone(), End { head, file: Seq(1), off: bytes.len() as u64 });
     daemon.without_copies = true;
@@ -43,6 +43,8 @@ fn looking_beside_a_dead_daemon_shows_what_is_durable_and_writes_nothing() {
     for line in ["run show r", "run status r", "journal verify r", "task list r"] {
         cli.run(line).ok();
     }
+    let error = cli.run("run show fresh --json").exits(4).error();
+    assert_eq!(error["code"], "root_needs_recovery");
     same_tree(&before, &cli.tree(), "looking");
 }
 
@@ -61,7 +63,11 @@ fn the_first_command_that_writes_recovers_the_root() {
     assert!(json.contains("\"state\":\"at_rest\""), "{json}");
     assert!(cli.root().join("fresh/run.json").exists());
     cli.run("journal verify fresh").ok();
-    // A run that is opened by its path is in a root as well.
+    // A run that has no directory yet, and one that is opened by its path.
+    fs::remove_dir_all(cli.root().join("fresh")).unwrap();
+    die(&cli);
+    cli.run("run pause fresh").ok();
+    fs::remove_dir_all(cli.root().join("fresh")).unwrap();
     die(&cli);
     let path = cli.root().join("r");
     cli.run(&format!("run resume {}", path.display())).ok();

@@ -100,9 +100,9 @@ fn l1_a_last_batch_that_was_cut_short_is_ignored_and_kept() {
         daemon.commit(&entries).unwrap_err();
         drop(daemon);
         if seed % 2 == 0 {
-            disk.kill()
+            disk.kill();
         } else {
-            disk.power_cut()
+            disk.power_cut();
         }
         let done = recover(&disk).unwrap();
         let kept = disk.open_dir(Path::new("/runs/.dormouse/quarantine"));
@@ -258,9 +258,9 @@ fn l4_is_not_said_of_a_spare_or_of_an_activation_that_was_cut_short() {
         assert_eq!(died, disk.is_dead());
         drop(daemon);
         if seed % 3 == 0 {
-            disk.kill()
+            disk.kill();
         } else {
-            disk.power_cut()
+            disk.power_cut();
         }
         let done = recover(&disk).unwrap();
         assert_eq!((done.verdict, done.last_seq), (Label::L0, 3), "seed {seed}");
