@@ -45,6 +45,10 @@ struct Watched(ChildHosts, Arc<Mutex<Vec<Instant>>>);
 struct WatchedHost(Box<dyn Host>, Arc<Mutex<Vec<Instant>>>);
 
 impl Hosts for Watched {
+    fn program(&self) -> &std::path::Path {
+        self.0.program()
+    }
+
     fn spawn(&self) -> Result<Box<dyn Host>, Silence> {
         Ok(Box::new(WatchedHost(self.0.spawn()?, Arc::clone(&self.1))))
     }

@@ -62,7 +62,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let inbox = Inbox::default();
     let owned = Arc::new(owned);
     let committer = start_log(&runs, &owned, config, &indexer, &inbox, &frame)?;
-    let pool = pool_options(&runs, config)?;
+    let pool = pool_options(&runs, config);
     let mailbox = inbox.mailbox();
     let (taken, metrics) = (committer.clone(), Arc::clone(&runs.telemetry.metrics));
     let make = move || {
@@ -315,17 +315,13 @@ fn help(runs: &Runs, indexer: &Indexer, frame: &AtomicU64, need: Need) {
     }
 }
 
-fn pool_options(runs: &Runs, config: &Config) -> Result<PoolOptions> {
-    let exe = std::env::current_exe().map_err(|e| {
-        let what = format!("this program cannot be found: {e}");
-        Error::Storage { trouble: Trouble::new("host_unavailable", what), unknown: false }
-    })?;
-    Ok(PoolOptions {
-        exe,
+fn pool_options(runs: &Runs, config: &Config) -> PoolOptions {
+    PoolOptions {
+        exe: runs.hosts.program().to_owned(),
         children: config.hosts.children,
         memory_bytes_max: config.hosts.memory_bytes_max,
         wall_max_ms: runs.turn_wall_max_ms,
-    })
+    }
 }
 
 /// Figures that are read when somebody asks for them.

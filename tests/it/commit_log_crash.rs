@@ -15,7 +15,7 @@ fn disk(seed: u64, direct: bool) -> MemoryDisk {
 
 /// Starts, commits for several runs, fills a segment, settles, releases, rests, stops. Ends where
 /// the disk dies or the writer fails. True if the stop was clean.
-fn scenario(disk: &MemoryDisk, known: &mut Known) -> bool {
+pub(crate) fn scenario(disk: &MemoryDisk, known: &mut Known) -> bool {
     let Ok(mut rig) = Rig::open(disk, settings()) else { return false };
     let mut owners = ["a", "b", "c"].map(Owner::new);
     let mut serial = 0;

@@ -1,4 +1,5 @@
-//! Recovery of the commit log: every label, every place to die, power cuts, failed write-backs, rot.
+//! Recovery of the commit log: every label, every place to die, power cuts, failed write-backs,
+//! rot.
 //!
 //! On the memory disk; the log is written by hand.
 
@@ -99,9 +100,9 @@ fn l1_a_last_batch_that_was_cut_short_is_ignored_and_kept() {
         daemon.commit(&entries).unwrap_err();
         drop(daemon);
         if seed % 2 == 0 {
-            disk.kill()
+            disk.kill();
         } else {
-            disk.power_cut()
+            disk.power_cut();
         }
         let done = recover(&disk).unwrap();
         let kept = disk.open_dir(Path::new("/runs/.dormouse/quarantine"));
@@ -257,9 +258,9 @@ fn l4_is_not_said_of_a_spare_or_of_an_activation_that_was_cut_short() {
         assert_eq!(died, disk.is_dead());
         drop(daemon);
         if seed % 3 == 0 {
-            disk.kill()
+            disk.kill();
         } else {
-            disk.power_cut()
+            disk.power_cut();
         }
         let done = recover(&disk).unwrap();
         assert_eq!((done.verdict, done.last_seq), (Label::L0, 3), "seed {seed}");
@@ -817,4 +818,35 @@ fn many_runs_are_recovered_by_many_threads() {
     let done = recover::recover(&root, None, &patience, &clock()).unwrap();
     assert_eq!(done.runs.len(), 60);
     assert!(names.iter().all(|run| head(&disk, run) == Some(3)));
+}
+
+#[test]
+fn g1_what_the_writer_acknowledged_is_in_journals_after_recovery() {
+    use crate::commit_log_support::{Known, check};
+    for (direct, how) in [(true, 0), (true, 1), (false, 1), (false, 2), (true, 3)] {
+        for nth in (1 + how..).step_by(4) {
+            let disk = MemoryDisk::new(nth * 31 + how);
+            if !direct {
+                disk.forbid_direct();
+            }
+            let mut known = Known::default();
+            disk.fail_at(nth, Fault::Die);
+            let stopped = crate::commit_log_crash::scenario(&disk, &mut known);
+            crash(&disk, how);
+            let what = format!("direct {direct}, died at {nth}, then {how}");
+            disk.fail_at(1 + nth % 40, Fault::Die);
+            let _ = recover(&disk);
+            crash(&disk, how + nth);
+            let done = recover(&disk).map_err(|e| format!("{what}: {e}")).unwrap();
+            assert!(done.set_aside.is_empty(), "{what}: {:?}", done.set_aside);
+            disk.power_cut();
+            check(&disk, &known, &what);
+            for name in ["a", "b", "c"] {
+                head(&disk, &run(name));
+            }
+            if stopped {
+                break;
+            }
+        }
+    }
 }

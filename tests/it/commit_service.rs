@@ -107,7 +107,10 @@ fn a_clean_stop_leaves_every_run_complete_and_no_log() {
         assert_eq!(figures.buffered, !direct);
         running.committer.clone().stop().unwrap();
         drop(root);
-        assert_eq!(running.committer.submit(unit()), Err(Rejected::Stopping));
+        assert_eq!(
+            running.committer.submit(unit()).map_err(|(why, _)| why),
+            Err(Rejected::Stopping)
+        );
         memory.power_cut();
         all_there(&disk, Path::new("/runs"));
     }
@@ -164,7 +167,7 @@ fn too_much_at_once_is_refused_and_a_failed_writer_says_so() {
     let memory = MemoryDisk::new(1);
     let small = Options { queue_records_max: 0, ..options() };
     let (root, running) = open(&as_disk(&memory), Path::new("/runs"), small);
-    assert_eq!(running.committer.submit(unit()), Err(Rejected::QueueFull));
+    assert_eq!(running.committer.submit(unit()).map_err(|(why, _)| why), Err(Rejected::QueueFull));
     running.committer.stop().unwrap();
     drop(root);
     let (_root, running) = open(&as_disk(&memory), Path::new("/runs"), options());
@@ -180,7 +183,7 @@ fn too_much_at_once_is_refused_and_a_failed_writer_says_so() {
         }
         refused
     });
-    assert!(matches!(refused, Some(Rejected::Failed | Rejected::DiskFull)), "{refused:?}");
+    assert!(matches!(refused, Some((Rejected::Failed | Rejected::DiskFull, _))), "{refused:?}");
     running.next(|event| *event == Committed::State(WriterState::Failed));
     assert_eq!(running.committer.state(), WriterState::Failed);
     assert!(matches!(running.committer.stop(), Err(Error::Failed(_))));

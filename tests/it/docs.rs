@@ -3,6 +3,7 @@
 //! Reads sources and pages as text. Invariant: a code without a page, a page without a code and a
 //! link that leads nowhere fail here.
 
+use dormouse::shells::commit_log::label::{LABELS, RUN_CASES};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -99,6 +100,8 @@ fn used() -> BTreeSet<String> {
         }
     }
     codes.extend(dormouse::shells::journal::scan::CASES.iter().map(|c| c.label().to_owned()));
+    codes.extend(LABELS.iter().map(|label| label.as_str().to_owned()));
+    codes.extend(RUN_CASES.iter().map(|case| case.as_str().to_owned()));
     codes.extend(HELD.iter().map(|reason| (*reason).to_owned()));
     codes
 }

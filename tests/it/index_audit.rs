@@ -212,6 +212,7 @@ fn service() -> (MemoryDisk, Runs) {
         limits: host_limits(),
         turn_wall_max_ms: 1,
         by: "operator:test".into(),
+        telemetry: dormouse::services::telemetry::Telemetry::default(),
     };
     (disk, runs)
 }

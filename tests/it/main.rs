@@ -10,6 +10,7 @@ mod cli_completions;
 mod cli_help;
 mod cli_locks;
 mod cli_main_job;
+mod cli_recovery;
 mod cli_repair;
 mod commit_log_crash;
 mod commit_log_recovery;

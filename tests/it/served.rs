@@ -12,6 +12,7 @@ use dormouse::ports::disk::std::StdDisk;
 use dormouse::services::runs::Runs;
 use dormouse::services::runs::create::host_limits;
 use dormouse::services::runs::hosts::ChildHosts;
+use dormouse::services::telemetry::Telemetry;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -60,7 +61,7 @@ impl Served {
             tokens::create(&*runs.disk, &tokens_file(&runs), new, runs.clock.now()).unwrap()
         };
         let token = new("all", &Scope::ALL, None);
-        let mut options = Options::new(daemon.handle(), socket);
+        let mut options = Options::new(daemon.handle(), daemon.exposition(), socket);
         options.tcp = Some(tcp);
         options.tokens = tokens::load(&*runs.disk, &tokens_file(&runs)).unwrap();
         change(&mut options);
@@ -169,7 +170,7 @@ pub(crate) fn runs(root: PathBuf) -> Runs {
         limits: host_limits(),
         turn_wall_max_ms: 60_000,
         by: "operator:test".into(),
-        owned: None,
+        telemetry: Telemetry::default(),
     }
 }
 

@@ -6,9 +6,10 @@ use crate::cli::Cli;
 use crate::inbox::{appears, terminate};
 use crate::yard::Yard;
 use dormouse::codecs::event::{Event, Record};
+use dormouse::daemon::Daemon;
+use dormouse::daemon::config::Config;
 use dormouse::daemon::metrics::Exposition;
 use dormouse::daemon::tracing_export::{Exporter, traceparent_of};
-use dormouse::daemon::{Daemon, Options};
 use dormouse::ground::clock::Timestamp;
 use dormouse::ground::digest::hex;
 use dormouse::ground::id::{EffectId, RunId};
@@ -139,6 +140,12 @@ fn sampled(text: &str) -> BTreeSet<String> {
     names.map(whole).collect()
 }
 
+fn sending_to(collector: &str) -> Config {
+    let mut config = Config::default();
+    config.telemetry.otlp_endpoint = Some(collector.to_owned());
+    config
+}
+
 /// A process that asks for one task, after a short sleep.
 const BODY: &str = "await ctx.sleep('1ms'); return await ctx.task(t, { secret: inputs.secret });";
 
@@ -157,8 +164,7 @@ fn busy(yard: &Yard, daemon: &Daemon) -> RunId {
 fn a_daemon_that_works_writes_every_number_it_can() {
     let yard = Yard::new();
     let collector = Collector::start();
-    let options = Options { otlp_endpoint: Some(collector.address()), ..Options::default() };
-    let daemon = Daemon::start(yard.runs.clone(), options).unwrap();
+    let daemon = Daemon::start(&yard.runs, &sending_to(&collector.address())).unwrap();
     let run = busy(&yard, &daemon);
     yard.drop_in("a.json", "no letter");
     appears(&yard.inbox().join("refused/a.json"));
@@ -310,15 +316,14 @@ fn time_of(records: &[Arc<Record>], is: impl Fn(&Event) -> bool) -> u64 {
 fn traces_have_a_span_for_each_effect_and_one_trace_over_restarts() {
     let yard = Yard::new();
     let collector = Collector::start();
-    let options = || Options { otlp_endpoint: Some(collector.address()), ..Options::default() };
-    let daemon = Daemon::start(yard.runs.clone(), options()).unwrap();
+    let daemon = Daemon::start(&yard.runs, &sending_to(&collector.address())).unwrap();
     let handle = daemon.handle();
     let body = "await ctx.task(t, {}); return await ctx.task(t, {});";
     let run = yard.run(&handle, "r", body, &json!({}));
     yard.clock.by_millis(1_500);
     yard.post(&handle, &run, 1, &json!("first"));
     daemon.stop().unwrap();
-    let daemon = Daemon::start(yard.runs.clone(), options()).unwrap();
+    let daemon = Daemon::start(&yard.runs, &sending_to(&collector.address())).unwrap();
     yard.clock.by_millis(2_500);
     yard.post(&daemon.handle(), &run, 2, &json!("second"));
     daemon.stop().unwrap();
@@ -359,8 +364,7 @@ fn traces_have_a_span_for_each_effect_and_one_trace_over_restarts() {
 fn a_collector_that_is_not_there_costs_spans_and_nothing_else() {
     let yard = Yard::new();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let options = Options { otlp_endpoint: Some(format!("http://{closed}")), ..Options::default() };
-    let daemon = Daemon::start(yard.runs.clone(), options).unwrap();
+    let daemon = Daemon::start(&yard.runs, &sending_to(&format!("http://{closed}"))).unwrap();
     let run = busy(&yard, &daemon);
     daemon.stop().unwrap();
     assert!(yard.runs.look(run.as_str()).unwrap().state.end.is_some());

@@ -5,10 +5,12 @@
 
 use dormouse::codecs::event::Record;
 use dormouse::codecs::json::Json;
+use dormouse::daemon::Daemon;
+use dormouse::daemon::config::Config;
 use dormouse::ground::clock::{Clock, SystemClock, Timestamp};
 use dormouse::ground::id::RunId;
 use dormouse::ports::disk::std::StdDisk;
-use dormouse::services::manager::{self, Flow, Handle};
+use dormouse::services::manager::{Flow, Handle};
 use dormouse::services::runs::Runs;
 use dormouse::services::runs::create::{NewRun, Source, host_limits};
 use dormouse::services::runs::hosts::ChildHosts;
@@ -67,13 +69,16 @@ impl Yard {
             by: "operator:test".into(),
             telemetry: Telemetry::default(),
         };
-        runs.open_root(true).unwrap();
+        drop(runs.open_root(true).unwrap());
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         Self { dir, clock, runs, runtime }
     }
 
-    pub(crate) fn manager(&self) -> manager::Running {
-        manager::start(self.runs.clone()).unwrap()
+    /// A daemon that looks after no inbox.
+    pub(crate) fn manager(&self) -> Daemon {
+        let mut config = Config::default();
+        config.inbox.enabled = false;
+        Daemon::start(&self.runs, &config).unwrap()
     }
 
     pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {

@@ -2,7 +2,7 @@
 //!
 //! May not know pipes or engines. Invariant: a host that failed is not spoken to again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::Error;
 use super::trouble::Trouble;
@@ -20,6 +20,8 @@ pub(super) fn absent(why: String) -> Error {
 
 /// Starts hosts.
 pub trait Hosts: Send + Sync {
+    /// The program that hosts are.
+    fn program(&self) -> &Path;
     /// A new host without an instance.
     fn spawn(&self) -> Result<Box<dyn Host>, Silence>;
 }
@@ -43,6 +45,10 @@ pub struct ChildHosts {
 }
 
 impl Hosts for ChildHosts {
+    fn program(&self) -> &Path {
+        &self.exe
+    }
+
     fn spawn(&self) -> Result<Box<dyn Host>, Silence> {
         match parent::Host::spawn(&self.exe) {
             Ok(host) => Ok(Box::new(host)),

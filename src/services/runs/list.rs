@@ -11,6 +11,7 @@ use crate::ground::id::RunId;
 use crate::shells::commit_log::overlay::{Overlay, overlay};
 use crate::shells::run_dir::root::RootView;
 
+use super::open::look_over;
 use super::{Result, Runs, view};
 
 /// One run of a list.
@@ -76,31 +77,29 @@ impl Runs {
         let mut ids = root.run_ids()?;
         ids.retain(|id| !log.is_gone(id));
         let unmade: Vec<RunId> = log.born().filter(|id| !ids.contains(id)).cloned().collect();
-        let mut entries: Vec<Entry> =
-            ids.into_iter().map(|id| self.entry(&root, id, &log)).collect();
+        let mut entries: Vec<Entry> = ids.into_iter().map(|id| entry(&root, id, &log)).collect();
         let why = "its directory is not made yet: a recovery of the root does it";
         entries.extend(unmade.into_iter().map(|id| Entry::unread(id, "created", why.to_owned())));
         entries.sort_by(|a, b| a.run_id.cmp(&b.run_id));
         Ok(entries)
     }
+}
 
-    fn entry(&self, root: &RootView, id: RunId, log: &Overlay) -> Entry {
-        let seen =
-            root.run(&id).map_err(super::Error::from).and_then(|dir| self.look_over(dir, log));
-        match seen {
-            Err(e) => Entry::unread(id, "damaged", e.to_string()),
-            Ok(seen) => Entry {
-                run_id: id,
-                state: view::state_name(&seen.state).to_owned(),
-                native_state: Some(view::native_state(&seen.state).to_owned()),
-                process_id: seen.state.process.as_ref().map(|p| p.process_id.clone()),
-                created_at: Some(seen.state.created_at),
-                last_at: Some(seen.state.last_at),
-                pending: seen.state.open.len(),
-                tags: seen.state.tags.clone(),
-                parent: seen.state.parent.as_ref().map(|p| p.run_id.clone()),
-                problem: None,
-            },
-        }
+fn entry(root: &RootView, id: RunId, log: &Overlay) -> Entry {
+    let seen = root.run(&id).map_err(super::Error::from).and_then(|dir| look_over(dir, log));
+    match seen {
+        Err(e) => Entry::unread(id, "damaged", e.to_string()),
+        Ok(seen) => Entry {
+            run_id: id,
+            state: view::state_name(&seen.state).to_owned(),
+            native_state: Some(view::native_state(&seen.state).to_owned()),
+            process_id: seen.state.process.as_ref().map(|p| p.process_id.clone()),
+            created_at: Some(seen.state.created_at),
+            last_at: Some(seen.state.last_at),
+            pending: seen.state.open.len(),
+            tags: seen.state.tags.clone(),
+            parent: seen.state.parent.as_ref().map(|p| p.run_id.clone()),
+            problem: None,
+        },
     }
 }

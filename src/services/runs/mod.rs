@@ -87,7 +87,13 @@ impl Runs {
 
     /// Adds the nearest run ids to an error about an unknown one.
     fn did_you_mean(&self, reference: &str, error: Error) -> Error {
-        let Error::NotFound(mut trouble) = error else { return error };
+        let mut trouble = match error {
+            Error::NotFound(trouble) => match self.or_unmade(reference) {
+                Some(unmade) => return unmade,
+                None => trouble,
+            },
+            other => return other,
+        };
         let ids = self.view_root().and_then(|root| Ok(root.run_ids()?)).unwrap_or_default();
         let near = ids.iter().map(|id| (strsim::osa_distance(id.as_str(), reference), id));
         let near =

@@ -63,7 +63,7 @@ impl Runs {
     /// Opens a run for writing: root lock shared, run lock alone, journal repaired where nothing
     /// acknowledged is lost by that.
     pub fn open(&self, reference: &str) -> Result<OpenRun> {
-        let dir = self.find(reference)?;
+        let dir = self.find_to_write(reference)?;
         self.open_dir(dir, None)
     }
 
@@ -118,25 +118,24 @@ impl Runs {
     /// The same for a directory.
     pub fn look_dir(&self, dir: RunDir) -> Result<SeenRun> {
         let log = dir.root().map(|meta| overlay(&**meta)).unwrap_or_default();
-        self.look_over(dir, &log)
+        look_over(dir, &log)
     }
+}
 
-    /// The same for one of many runs of a root whose commit log was read already.
-    pub(super) fn look_over(&self, dir: RunDir, log: &Overlay) -> Result<SeenRun> {
-        let mut scan = reader::read_over(&dir, None, log);
-        let hint = format!("dormouse journal verify {}", dir.id());
-        if scan.verdict() >= Verdict::Damaged {
-            return Err(with_hint(damaged(&scan), &hint));
-        }
-        let records: Vec<Arc<Record>> =
-            std::mem::take(&mut scan.records).into_iter().map(Arc::new).collect();
-        let state = fold(&records)
-            .map_err(|e| Error::Damaged(Trouble::new("J24", e.to_string()).next(hint.clone())))?;
-        let state = state.ok_or_else(|| {
-            Error::Damaged(Trouble::new("J02", "the journal is empty").next(hint))
-        })?;
-        Ok(SeenRun { dir, records, state, scan })
+/// Reads one of many runs of a root whose commit log was read already.
+pub(super) fn look_over(dir: RunDir, log: &Overlay) -> Result<SeenRun> {
+    let mut scan = reader::read_over(&dir, None, log);
+    let hint = format!("dormouse journal verify {}", dir.id());
+    if scan.verdict() >= Verdict::Damaged {
+        return Err(with_hint(damaged(&scan), &hint));
     }
+    let records: Vec<Arc<Record>> =
+        std::mem::take(&mut scan.records).into_iter().map(Arc::new).collect();
+    let state = fold(&records)
+        .map_err(|e| Error::Damaged(Trouble::new("J24", e.to_string()).next(hint.clone())))?;
+    let state = state
+        .ok_or_else(|| Error::Damaged(Trouble::new("J02", "the journal is empty").next(hint)))?;
+    Ok(SeenRun { dir, records, state, scan })
 }
 
 fn with_hint(error: Error, hint: &str) -> Error {

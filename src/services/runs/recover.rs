@@ -5,12 +5,17 @@
 
 use std::path::Path;
 
+use crate::shells::commit_log::overlay::overlay;
 use crate::shells::commit_log::recover::{self, Patience, Recovered};
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root::{self, Guard, Options, Root};
 
-use super::{Result, Runs};
+use super::trouble::Trouble;
+use super::{Error, Result, Runs};
+
+/// The code of a run, or a root, that a recovery has to complete.
+const UNMADE: &str = "root_needs_recovery";
 
 impl Runs {
     /// Opens a root for writing commands; one that a daemon left open is recovered first.
@@ -36,6 +41,27 @@ impl Runs {
             }
             other => Ok(other?),
         }
+    }
+
+    /// The directory of a run that will be written. One that stands in the commit log alone so far
+    /// gets its directory by recovering the root.
+    pub(super) fn find_to_write(&self, reference: &str) -> Result<RunDir> {
+        match self.find(reference) {
+            Err(Error::Conflict(t)) if t.code == UNMADE => {
+                drop(self.open_root(false)?);
+                self.find(reference)
+            }
+            other => other,
+        }
+    }
+
+    /// What to say of a run that was not found if it stands in the commit log alone so far.
+    pub(super) fn or_unmade(&self, reference: &str) -> Option<Error> {
+        let root = self.view_root().ok()?;
+        let log = overlay(&**root.meta()?);
+        let id = log.born().find(|id| id.as_str().starts_with(reference))?;
+        let what = format!("run {id} stands in the commit log only: its directory is not made yet");
+        Some(Error::Conflict(Trouble::new(UNMADE, what).next("dormouse run list")))
     }
 
     /// Recovers a root and leaves it at rest.

@@ -207,7 +207,7 @@ fn keep_torn(meta: &dyn Dir, torn: &Torn) -> disk::Result<()> {
         Ok(()) => {}
     }
     let mut kept = quarantine.list()?;
-    kept.retain(|name| name.starts_with("log-") && name.ends_with(".dlog"));
+    kept.retain(|name| name.starts_with("log-") && name.strip_suffix(".dlog").is_some());
     for old in kept.iter().rev().skip(TORN_KEPT_MAX) {
         disk::optional(quarantine.unlink(old))?;
     }

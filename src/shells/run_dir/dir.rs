@@ -425,7 +425,7 @@ pub(super) fn descend(
 
 /// Whether a file in `quarantine/` has lines that a recovery kept.
 fn is_tail(name: &str) -> bool {
-    name.starts_with("tail-g") && name.ends_with(".jsonl")
+    name.strip_prefix("tail-g").and_then(|rest| rest.strip_suffix(".jsonl")).is_some()
 }
 
 /// What is wrong with a file; owner and permissions only where it has to be the file of `uid`.

@@ -250,9 +250,9 @@ mod tests {
             disk.fail_at(nth, Fault::Die);
             let died = make_synced(&disk, &lines).is_err();
             if nth % 2 == 0 {
-                disk.kill()
+                disk.kill();
             } else {
-                disk.power_cut()
+                disk.power_cut();
             }
             make_synced(&disk, &lines).unwrap();
             disk.power_cut();

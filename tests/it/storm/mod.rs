@@ -95,8 +95,9 @@ fn g1_nothing_acknowledged_is_lost_while_the_daemon_is_killed_again_and_again() 
     let runs: Vec<String> = (0..size.runs).map(|n| format!("run-{n:03}")).collect();
     let socket = cli.root().join(".dormouse/socket");
     let (acks, posted) = (Mutex::new(Vec::new()), AtomicUsize::new(0));
-    let mut daemon = Daemon::start(&cli, &[]);
-    let kills = std::thread::scope(|scope| {
+    let first = Daemon::start(&cli, &[]);
+    let (daemon, kills) = std::thread::scope(|scope| {
+        let mut daemon = first;
         let clients: Vec<_> = (0..size.clients)
             .map(|n| {
                 let (client, runs, entry) = (Client { socket: socket.clone() }, &runs, &entry);
@@ -117,7 +118,7 @@ fn g1_nothing_acknowledged_is_lost_while_the_daemon_is_killed_again_and_again() 
             }
             std::thread::yield_now();
         }
-        kills
+        (daemon, kills)
     });
     assert_eq!(kills, size.kills, "the storm was over too early");
     assert_eq!(daemon.stop(), Some(0));
