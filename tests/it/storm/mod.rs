@@ -43,7 +43,7 @@ struct Size {
 
 fn size() -> Size {
     if std::env::var_os("DORMOUSE_STORM").is_some_and(|size| size == "full") {
-        return Size { runs: 200, steps: 20, clients: 16, kills: 50, calm: 80 };
+        return Size { runs: 200, steps: 20, clients: 16, kills: 50, calm: 70 };
     }
     Size { runs: 24, steps: 8, clients: 8, kills: 10, calm: 16 }
 }
