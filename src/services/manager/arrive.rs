@@ -5,8 +5,10 @@
 
 use crate::ground::id::RunId;
 use crate::machines::effect::Wait;
+use crate::machines::replay::facts::Update;
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::{Error, Result};
+use crate::shells::store::{Batch, Change};
 
 use super::seat::{Coming, Here, Seat};
 use super::workers::WORKERS;
@@ -15,8 +17,9 @@ use super::{Manager, Message};
 impl Manager {
     /// Opens runs that wait for a seat, as far as there is room.
     pub(super) fn seat_queued(&mut self) {
-        while self.arriving < WORKERS
-            && self.seats.len() < self.limits.loaded_max + WORKERS
+        while !self.stopping
+            && self.arriving < WORKERS
+            && self.present < self.limits.loaded_max + WORKERS
             && let Some(id) = self.queue.pop_front()
         {
             let wanted = match self.seats.get_mut(&id) {
@@ -43,6 +46,7 @@ impl Manager {
 
     fn open(&mut self, id: RunId) {
         self.arriving += 1;
+        self.present += 1;
         let (runs, inbox) = (self.runs.clone(), self.inbox.clone());
         self.workers.run(move || {
             let opened = Box::new(runs.open_shared(&id, None));
@@ -65,9 +69,20 @@ impl Manager {
     pub(super) fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
         let trouble = why.trouble();
         tracing::warn!(run = %id, code = trouble.code, "the run cannot be opened: {}", trouble.what);
+        self.present -= 1;
         self.timers.set(id, None);
+        self.say_damaged(id, why);
         for ask in coming.asks {
             ask.refuse(why.clone());
+        }
+    }
+
+    /// The index knows that a run cannot be read: nothing wakes it but an operator.
+    pub(super) fn say_damaged(&self, id: &RunId, why: &Error) {
+        if matches!(why, Error::Damaged(_)) {
+            let update = Update::damaged(id.clone(), why.trouble().what.clone());
+            let changes = vec![Change::Put(Box::new(update))];
+            self.indexer.apply(Batch { frame: 0, changes });
         }
     }
 

@@ -77,10 +77,13 @@ impl Manager {
                 Committed::Made { run } => self.made(&run),
                 Committed::Mark { frame } => self.frame = self.frame.max(frame),
                 Committed::State(WriterState::Failed) => self.fail(),
+                Committed::State(WriterState::Healthy) => self.feed_starved(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
                 // The state that follows says the same of everything.
                 Committed::Unknown { .. } => {}
-                Committed::State(_) | Committed::Settled { .. } | Committed::Released { .. } => {}
+                Committed::State(WriterState::Full)
+                | Committed::Settled { .. }
+                | Committed::Released { .. } => {}
             }
         }
         batch.frame = self.frame;
@@ -109,6 +112,7 @@ impl Manager {
             }
             _ => {}
         }
+        self.open_fresh(id);
     }
 
     /// Sends the index what rests on nothing that is under way.
@@ -145,6 +149,7 @@ impl Manager {
         self.outbox.retain(|unit| unit.entry.run() != id);
         match self.seats.remove(id) {
             Some(Seat::Here(here)) => {
+                self.present -= 1;
                 self.idle.remove(&here.used);
                 self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
                 for (_, answer) in here.answers {
@@ -158,6 +163,7 @@ impl Manager {
                 }
             }
             Some(Seat::Coming(coming)) => {
+                self.present -= 1;
                 for answer in coming.fresh.into_iter().flat_map(|fresh| fresh.answers) {
                     answer(Err(refusal()));
                 }

@@ -138,6 +138,7 @@ impl Manager {
         let fresh =
             Fresh { record, writer, answers: vec![answer], change, durable: false, made: false };
         let coming = Coming { plays: true, begun: true, fresh: Some(fresh), ..Coming::default() };
+        self.present += 1;
         self.seats.insert(id.clone(), Seat::Coming(coming));
         self.outbox.extend(lines.into_iter().map(|lines| unit(&id, lines, flow)));
         self.pump();

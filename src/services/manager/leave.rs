@@ -19,14 +19,18 @@ impl Manager {
             wanted = wanted.saturating_sub(1);
         }
         let crowded = |manager: &Self| {
-            manager.seats.len() > manager.limits.loaded_max
+            manager.present > manager.limits.loaded_max
                 || manager.loaded_bytes > manager.limits.loaded_bytes_max
         };
+        let mut busy = Vec::new();
         while crowded(self)
-            && let Some((_, id)) = self.idle.pop_first()
+            && let Some((used, id)) = self.idle.pop_first()
         {
-            self.leave(&id);
+            if !self.leave(&id) {
+                busy.push((used, id));
+            }
         }
+        self.idle.extend(busy);
     }
 
     /// Lets a run go that has ended or broke, once everything it made is durable.
@@ -38,18 +42,18 @@ impl Manager {
         }
     }
 
-    fn leave(&mut self, id: &RunId) {
+    /// False if something still keeps it.
+    fn leave(&mut self, id: &RunId) -> bool {
         let quiet = match self.seats.get(id) {
             Some(Seat::Here(here)) => here.is_quiet() && here.resters.is_empty(),
             _ => false,
         };
         if !quiet {
-            return;
+            return false;
         }
         self.drop_instance(id);
-        let Some(Seat::Here(here)) = self.seats.remove(id) else { return };
+        let Some(Seat::Here(here)) = self.seats.remove(id) else { return false };
         self.idle.remove(&here.used);
-        self.warm.remove(&here.used);
         self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
         self.seats.insert(id.clone(), Seat::Leaving(Leaving::default()));
         let (inbox, id) = (self.inbox.clone(), id.clone());
@@ -61,10 +65,12 @@ impl Manager {
             }
             let _ = inbox.send(Message::Left(id));
         });
+        true
     }
 
     /// A run was closed.
     pub(super) fn left(&mut self, id: &RunId) {
+        self.present -= 1;
         let Some(Seat::Leaving(leaving)) = self.seats.remove(id) else { return };
         for ask in leaving.asks {
             self.ask(id.clone(), ask);

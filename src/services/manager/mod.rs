@@ -48,6 +48,10 @@ use workers::Workers;
 
 /// Longest time between two looks at clocks, hosts and seats.
 const TICK_MS: u64 = 250;
+/// Units that may wait for the log before runs stop making more.
+const OUTBOX_MAX: usize = 4_096;
+/// How long to wait before a host is tried again that could not be started.
+const HOST_RETRY_MS: i64 = 1_000;
 /// How long lines of a turn may wait for what the turn adds, so that both go in one batch.
 const GATHER_MICROS: u64 = 300;
 
@@ -129,6 +133,8 @@ struct Manager {
     /// Runs that wait for a seat.
     queue: VecDeque<RunId>,
     arriving: usize,
+    /// Runs that are here, or on their way in or out.
+    present: usize,
     loaded_bytes: u64,
     /// Counts uses, to tell which was longer ago.
     uses: u64,
@@ -279,6 +285,7 @@ impl Manager {
             starved: VecDeque::new(),
             queue: options.awake.into(),
             arriving: 0,
+            present: 0,
             loaded_bytes: 0,
             uses: 0,
             frame: 0,
@@ -320,7 +327,34 @@ impl Manager {
             Message::Arrived(run, opened) => self.arrived(&run, *opened),
             Message::Left(run) => self.left(&run),
             Message::Look(look) => look(self),
-            Message::Stop => self.stopping = true,
+            Message::Stop => self.stop(),
+        }
+    }
+
+    /// Takes nothing more in. Runs that nobody has begun to open stay where they are.
+    fn stop(&mut self) {
+        self.stopping = true;
+        let unbegun = |seat: &mut Seat| matches!(seat, Seat::Coming(coming) if !coming.begun);
+        let left: Vec<Seat> =
+            self.seats.extract_if(|_, seat| unbegun(seat)).map(|(_, seat)| seat).collect();
+        for seat in left {
+            if let Seat::Coming(coming) = seat {
+                for ask in coming.asks {
+                    ask.refuse(handle::gone());
+                }
+            }
+        }
+    }
+
+    /// Lets runs go on that waited for room, until one waits again.
+    fn feed_starved(&mut self) {
+        for _ in 0..self.starved.len() {
+            let Some(run) = self.starved.pop_front() else { return };
+            let before = self.starved.len();
+            self.play(&run);
+            if self.starved.len() > before {
+                return;
+            }
         }
     }
 
@@ -347,9 +381,7 @@ impl Manager {
             self.wake(&run);
         }
         self.make_room();
-        if let Some(run) = self.starved.pop_front() {
-            self.play(&run);
-        }
+        self.feed_starved();
         self.seat_queued();
     }
 

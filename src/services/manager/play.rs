@@ -15,8 +15,8 @@ use crate::services::runs::{Error, Result};
 use crate::shells::commit_log::WriterState;
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
-use super::Manager;
 use super::seat::{Awaiting, Here, Seat};
+use super::{HOST_RETRY_MS, Manager, OUTBOX_MAX};
 
 /// Where a run got to.
 enum Went {
@@ -35,7 +35,8 @@ impl Manager {
         if here.is_in_turn() || here.broken {
             return;
         }
-        if self.parts.committer.state() == WriterState::Full {
+        let full = self.parts.committer.state() == WriterState::Full;
+        if full || self.outbox.len() > OUTBOX_MAX {
             // A turn asks for more, and there is no room for more.
             return self.starved.push_back(id.clone());
         }
@@ -75,6 +76,9 @@ impl Manager {
         if here.instance.is_some() {
             self.warm.insert(used, id.clone());
         }
+        let bytes = here.run.journal_bytes();
+        self.loaded_bytes = self.loaded_bytes + bytes - here.bytes;
+        here.bytes = bytes;
         self.timers.set(id, here.run.wake_at());
         let ended = matches!(rest, Rest::Ended(_));
         here.rest = Some(rest);
@@ -92,7 +96,11 @@ impl Manager {
     pub(super) fn file(&mut self) {
         for id in std::mem::take(&mut self.unfiled) {
             let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { continue };
-            if here.rest.is_none() || here.durable != here.run.written().seq {
+            if here.rest.is_none() {
+                continue;
+            }
+            if here.durable != here.run.written().seq {
+                self.unfiled.push_back(id);
                 continue;
             }
             let files = here.run.files_since(std::mem::replace(&mut here.filed, here.durable));
@@ -142,6 +150,7 @@ impl Manager {
         let trouble = why.trouble();
         tracing::warn!(run = %id, code = trouble.code, "the run cannot go on: {}", trouble.what);
         self.drop_instance(id);
+        self.say_damaged(id, why);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.broken = true;
         here.awaiting = Awaiting::Nothing;
@@ -160,8 +169,9 @@ impl Manager {
         match event {
             HostEvent::Answer { instance, answer, .. } => self.answered(instance, answer),
             HostEvent::Lost { instances, guilty, why } => {
+                let absent = matches!(why, Silence::Absent(_));
                 for instance in instances {
-                    self.lost(instance, (guilty == Some(instance)).then(|| why.clone()));
+                    self.lost(instance, (guilty == Some(instance)).then(|| why.clone()), absent);
                 }
             }
         }
@@ -201,10 +211,11 @@ impl Manager {
     }
 
     /// An instance is gone. `guilty` says how, if it was the one that its host was working for.
-    fn lost(&mut self, instance: InstanceId, guilty: Option<Silence>) {
+    fn lost(&mut self, instance: InstanceId, guilty: Option<Silence>, absent: bool) {
         let Some(id) = self.instances.remove(&instance) else { return };
         let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
         here.instance = None;
+        self.warm.remove(&here.used);
         let worked = here.is_in_turn();
         here.awaiting = Awaiting::Nothing;
         let input = match guilty {
@@ -219,7 +230,11 @@ impl Manager {
             Some(input) => self.drive(&id, input),
             None => {
                 here.stale = true;
-                if worked {
+                if absent {
+                    // The machine has no room for a host: it is tried again, and not at once.
+                    let again = self.runs.clock.now().plus_millis(HOST_RETRY_MS);
+                    self.timers.set(&id, Some(again));
+                } else if worked {
                     self.play(&id);
                 }
             }
@@ -231,6 +246,7 @@ impl Manager {
     pub(super) fn drop_instance(&mut self, id: &RunId) {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         if let Some(instance) = here.instance.take() {
+            self.warm.remove(&here.used);
             self.instances.remove(&instance);
             self.parts.pool.drop_instance(instance);
             here.stale = true;
