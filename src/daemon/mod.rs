@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod tracing_export;
 
 mod auditor;
+mod warden;
 mod wiring;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use auditor::Auditor;
 use config::Config;
 use metrics::Exposition;
 use tracing_export::{Exporter, Sending};
+use warden::Warden;
 
 /// A daemon that runs.
 pub struct Daemon {
@@ -36,6 +38,7 @@ pub struct Daemon {
     indexer: Indexer,
     index: JoinHandle<()>,
     auditor: Auditor,
+    warden: Warden,
     inbox: Option<inbox::Running>,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
@@ -51,6 +54,7 @@ impl Daemon {
         let wired = wiring::wire(runs.clone(), config)?;
         let auditor =
             Auditor::start(&runs, &wired.indexer, wired.manager.handle(), config.audit_rate)?;
+        let warden = Warden::start(Arc::clone(&wired.root), wired.mailbox)?;
         let inbox = letters(wired.manager.handle(), config);
         let metrics = Arc::clone(&runs.telemetry.metrics);
         let exposition = Exposition::new(metrics, &*runs.clock, wired.refresh);
@@ -61,6 +65,7 @@ impl Daemon {
             indexer: wired.indexer,
             index: wired.index,
             auditor,
+            warden,
             inbox,
             traces,
             exposition: Arc::new(exposition),
@@ -85,6 +90,7 @@ impl Daemon {
             inbox.stop();
         }
         self.auditor.stop();
+        self.warden.stop();
         let stopped = self.manager.stop().and_then(|()| rest(self.committer, &self.indexer));
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.

@@ -39,6 +39,7 @@ pub(super) struct Wired {
     pub(super) indexer: Indexer,
     pub(super) index: JoinHandle<()>,
     pub(super) refresh: Vec<Refresh>,
+    pub(super) mailbox: Mailbox,
 }
 
 /// Puts a daemon together and lets it work.
@@ -63,7 +64,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let owned = Arc::new(owned);
     let committer = start_log(&runs, &owned, config, &indexer, &inbox, &frame)?;
     let pool = pool_options(&runs, config);
-    let mailbox = inbox.mailbox();
+    let (mailbox, for_warden) = (inbox.mailbox(), inbox.mailbox());
     let (taken, metrics) = (committer.clone(), Arc::clone(&runs.telemetry.metrics));
     let make = move || {
         let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
@@ -81,7 +82,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer, metrics);
-    Ok(Wired { manager, committer, root: owned, indexer, index, refresh })
+    Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
 }
 
 fn unusable(error: store::Error) -> Error {
