@@ -15,6 +15,7 @@ mod handle;
 mod leave;
 mod play;
 mod seat;
+mod shelf;
 mod workers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -44,10 +45,13 @@ pub use handle::{Flow, Handle};
 
 use create::Prepared;
 use seat::{Ask, Seat};
+use shelf::Shelf;
 use workers::Workers;
 
 /// Longest time between two looks at clocks, hosts and seats.
 const TICK_MS: u64 = 250;
+/// Shortest time between two looks at hosts.
+const WATCH_MICROS: u64 = 10_000;
 /// How long lines of a turn may wait for what the turn adds, so that both go in one batch.
 const GATHER_MICROS: u64 = 300;
 
@@ -110,6 +114,7 @@ struct Manager {
     indexer: Indexer,
     workers: Workers,
     known: KnownCode,
+    shelf: Shelf,
     inbox: mpsc::Sender<Message>,
     followers: Followers,
     limits: Limits,
@@ -138,6 +143,8 @@ struct Manager {
     unfiled: VecDeque<RunId>,
     /// When those were last looked at.
     filed_micros: u64,
+    /// When hosts were last looked at.
+    watched_micros: u64,
     stopping: bool,
     failed: bool,
 }
@@ -266,6 +273,7 @@ impl Manager {
             indexer: options.indexer,
             workers: Workers::start()?,
             known: options.known,
+            shelf: Shelf::default(),
             inbox,
             followers,
             limits,
@@ -284,6 +292,7 @@ impl Manager {
             frame: 0,
             unfiled: VecDeque::new(),
             filed_micros: 0,
+            watched_micros: 0,
             stopping: false,
             failed: false,
         })
@@ -293,10 +302,11 @@ impl Manager {
     fn serve(&mut self, messages: &mpsc::Receiver<Message>) -> Result<()> {
         self.seat_queued();
         loop {
-            let wait = if self.gathering.is_empty() {
-                Duration::from_millis(self.nap_ms())
-            } else {
-                Duration::from_micros(GATHER_MICROS)
+            let wait = match self.gathering.front() {
+                None => Duration::from_millis(self.nap_ms()),
+                Some((since, _)) => Duration::from_micros(
+                    (since + GATHER_MICROS).saturating_sub(monotonic_micros()),
+                ),
             };
             match messages.recv_timeout(wait) {
                 Ok(message) => self.take(message),
@@ -335,7 +345,10 @@ impl Manager {
     fn tick(&mut self) {
         let now = self.runs.clock.now();
         let micros = monotonic_micros();
-        self.parts.pool.tick(micros);
+        if micros.saturating_sub(self.watched_micros) > WATCH_MICROS {
+            self.watched_micros = micros;
+            self.parts.pool.tick(micros);
+        }
         self.hand_over_gathered(micros);
         if micros.saturating_sub(self.filed_micros) > TICK_MS * 1000 {
             self.filed_micros = micros;
