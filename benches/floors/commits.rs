@@ -99,8 +99,9 @@ fn bare_frames(dir: &dyn Dir, count: u64) -> f64 {
     rate
 }
 
-/// The group-commit ceiling of this machine, and what the service makes of it.
-pub(crate) fn group(bench: &mut Bench) {
+/// The group-commit ceiling of this machine, and what the service makes of it: bare frames and commits
+/// a second.
+pub(crate) fn group(bench: &mut Bench) -> (f64, f64) {
     let path = bench.dir().join("group-commit");
     let disk: Arc<dyn Disk> = Arc::new(StdDisk);
     let how = root::Options { create: true, wait_ms: 0, allow_fs: None };
@@ -148,4 +149,5 @@ pub(crate) fn group(bench: &mut Bench) {
     let what = "commit log: 64 producers, one record each";
     bench.rate(what, rate, Some(("64 commits per bare frame", ceiling)));
     bench.ratio("commit log: commits per frame", batch);
+    (frames, rate)
 }

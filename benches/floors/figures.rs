@@ -130,10 +130,16 @@ impl Bench {
         }
     }
 
+    /// A file with this text.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
     /// A run to be created from a source text.
     pub(crate) fn new_run(&self, id: &str, source: &str, inputs: &str, alone: bool) -> NewRun {
-        let path: PathBuf = self.dir().join(format!("{id}.js"));
-        std::fs::write(&path, source).unwrap();
+        let path = self.file(&format!("{id}.js"), source);
         let source = Source {
             entry: EntrySpec { path, export_name: None },
             root: Some(self.dir().to_owned()),

@@ -59,7 +59,11 @@ pub const HOST_CHILDREN: u64 = 4;
 pub const HOST_MEMORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Runs that a daemon keeps in memory at a time.
 pub const RUNS_LOADED_MAX: u64 = 4_096;
-/// Memory that those may take.
+/// Processes whose verified code a daemon keeps in memory.
+pub const CODE_SHELF_MAX: usize = 32;
+/// Memory that their code may take.
+pub const CODE_SHELF_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Memory that runs in memory may take.
 pub const RUNS_LOADED_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Runs a second that are audited: slow enough to cost nothing.
 pub const AUDIT_RATE: u64 = 100;

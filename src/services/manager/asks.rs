@@ -64,7 +64,11 @@ impl Manager {
                 self.play(run);
             }
         }
-        self.hand_over(run);
+        match self.seats.get(run) {
+            // What its turn adds goes into the same batch.
+            Some(Seat::Here(here)) if here.is_in_turn() => {}
+            _ => self.hand_over(run),
+        }
         self.answer(run);
     }
 

@@ -4,6 +4,7 @@
 //! after the last record that it rests on came back.
 
 use crate::codecs::format::log_entry::Append;
+use crate::ground::clock::monotonic_micros;
 use crate::ground::id::{RunId, Seq};
 use crate::services::commit::Rejected;
 use crate::services::runs::Error;
@@ -26,6 +27,7 @@ impl Manager {
         if lines.is_empty() && (here.row_rests || !rests) {
             return;
         }
+        here.gathers = None;
         here.row_rests = rests;
         let seq = here.run.written().seq;
         let change = here.change(rests);
@@ -35,15 +37,31 @@ impl Manager {
         self.settle_changes(id);
     }
 
+    /// A host works for a run: its lines wait a little for what that adds.
+    pub(super) fn gather(&mut self, id: &RunId) {
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        if here.gathers.is_none() && here.run.has_lines() {
+            let now = monotonic_micros();
+            here.gathers = Some(now);
+            self.gathering.push_back((now, id.clone()));
+        }
+    }
+
     /// Hands over what waited for its turn to add something, when the turn takes longer.
     pub(super) fn hand_over_gathered(&mut self, now_micros: u64) {
-        while self
-            .gathering
-            .front()
-            .is_some_and(|(since, _)| now_micros.saturating_sub(*since) >= GATHER_MICROS)
-            && let Some((_, id)) = self.gathering.pop_front()
-        {
-            self.hand_over(&id);
+        while let Some((since, id)) = self.gathering.front() {
+            let waits = match self.seats.get(id) {
+                Some(Seat::Here(here)) => here.gathers == Some(*since),
+                _ => false,
+            };
+            if waits && now_micros.saturating_sub(*since) < GATHER_MICROS {
+                return;
+            }
+            if let Some((_, id)) = self.gathering.pop_front()
+                && waits
+            {
+                self.hand_over(&id);
+            }
         }
     }
 

@@ -15,6 +15,7 @@ mod handle;
 mod leave;
 mod play;
 mod seat;
+mod shelf;
 mod workers;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -44,6 +45,7 @@ pub use handle::{Flow, Handle};
 
 use create::Prepared;
 use seat::{Ask, Seat};
+use shelf::Shelf;
 use workers::Workers;
 
 /// Longest time between two looks at clocks, hosts and seats.
@@ -52,6 +54,8 @@ const TICK_MS: u64 = 250;
 const OUTBOX_MAX: usize = 4_096;
 /// How long to wait before a host is tried again that could not be started.
 const HOST_RETRY_MS: i64 = 1_000;
+/// Shortest time between two looks at hosts.
+const WATCH_MICROS: u64 = 10_000;
 /// How long lines of a turn may wait for what the turn adds, so that both go in one batch.
 const GATHER_MICROS: u64 = 300;
 
@@ -114,6 +118,7 @@ struct Manager {
     indexer: Indexer,
     workers: Workers,
     known: KnownCode,
+    shelf: Shelf,
     inbox: mpsc::Sender<Message>,
     followers: Followers,
     limits: Limits,
@@ -144,6 +149,8 @@ struct Manager {
     unfiled: VecDeque<RunId>,
     /// When those were last looked at.
     filed_micros: u64,
+    /// When hosts were last looked at.
+    watched_micros: u64,
     stopping: bool,
     failed: bool,
 }
@@ -272,6 +279,7 @@ impl Manager {
             indexer: options.indexer,
             workers: Workers::start()?,
             known: options.known,
+            shelf: Shelf::default(),
             inbox,
             followers,
             limits,
@@ -291,6 +299,7 @@ impl Manager {
             frame: 0,
             unfiled: VecDeque::new(),
             filed_micros: 0,
+            watched_micros: 0,
             stopping: false,
             failed: false,
         })
@@ -300,10 +309,11 @@ impl Manager {
     fn serve(&mut self, messages: &mpsc::Receiver<Message>) -> Result<()> {
         self.seat_queued();
         loop {
-            let wait = if self.gathering.is_empty() {
-                Duration::from_millis(self.nap_ms())
-            } else {
-                Duration::from_micros(GATHER_MICROS)
+            let wait = match self.gathering.front() {
+                None => Duration::from_millis(self.nap_ms()),
+                Some((since, _)) => Duration::from_micros(
+                    (since + GATHER_MICROS).saturating_sub(monotonic_micros()),
+                ),
             };
             match messages.recv_timeout(wait) {
                 Ok(message) => self.take(message),
@@ -369,7 +379,10 @@ impl Manager {
     fn tick(&mut self) {
         let now = self.runs.clock.now();
         let micros = monotonic_micros();
-        self.parts.pool.tick(micros);
+        if micros.saturating_sub(self.watched_micros) > WATCH_MICROS {
+            self.watched_micros = micros;
+            self.parts.pool.tick(micros);
+        }
         self.hand_over_gathered(micros);
         if micros.saturating_sub(self.filed_micros) > TICK_MS * 1000 {
             self.filed_micros = micros;

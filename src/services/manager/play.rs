@@ -3,8 +3,9 @@
 //! May not decide anything about a run: that is its engine's. Invariant: an instance has at most one
 //! message to answer, and its run takes nothing else in meanwhile.
 
+use std::sync::Arc;
+
 use crate::codecs::turn::FromHost;
-use crate::ground::clock::monotonic_micros;
 use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
 use crate::machines::effect::plain_error;
@@ -16,6 +17,7 @@ use crate::shells::commit_log::WriterState;
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
 use super::seat::{Awaiting, Here, Seat};
+use super::shelf::Shelf;
 use super::{HOST_RETRY_MS, Manager, OUTBOX_MAX};
 
 /// Where a run got to.
@@ -49,14 +51,14 @@ impl Manager {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.rest = None;
         let before = here.instance;
-        let went = advance(here, input, &mut self.parts.pool);
+        let went = advance(here, input, &mut self.parts.pool, &mut self.shelf);
         let now = here.instance;
         if before != now {
             before.map(|gone| self.instances.remove(&gone));
             now.map(|new| self.instances.insert(new, id.clone()));
         }
         match went {
-            Ok(Went::Busy) => self.gathering.push_back((monotonic_micros(), id.clone())),
+            Ok(Went::Busy) => self.gather(id),
             Ok(Went::Rests(rest)) => self.rested(id, rest),
             Ok(Went::Starved) => self.starved.push_back(id.clone()),
             Err(e) => self.broke(id, &e),
@@ -255,7 +257,7 @@ impl Manager {
 }
 
 /// Steps a run until a host works for it or it rests.
-fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
+fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf) -> Result<Went> {
     loop {
         if here.stale {
             here.run.reload()?;
@@ -263,7 +265,7 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
             input = Input::Poll;
         }
         match here.run.step(input)? {
-            Step::Start(plan) => match start(here, &plan, pool)? {
+            Step::Start(plan) => match start(here, &plan, pool, shelf)? {
                 Begun::Busy => return Ok(Went::Busy),
                 Begun::Not(failed) => input = failed,
                 Begun::Starved => return Ok(Went::Starved),
@@ -292,10 +294,17 @@ enum Begun {
     Starved,
 }
 
-fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool) -> Result<Begun> {
-    let graph = match here.stage.code(plan)? {
-        Ok(graph) => graph,
-        Err(input) => return Ok(Begun::Not(input)),
+fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool, shelf: &mut Shelf) -> Result<Begun> {
+    let graph = match shelf.find(&plan.process) {
+        Some(graph) => graph,
+        None => match here.stage.code(plan)? {
+            Ok(graph) => {
+                let graph = Arc::new(graph);
+                shelf.keep(&plan.process, &graph);
+                graph
+            }
+            Err(input) => return Ok(Begun::Not(input)),
+        },
     };
     let message = here.stage.start(plan, &graph, &plan.process)?;
     here.instance.take().map(|gone| pool.drop_instance(gone));

@@ -153,6 +153,8 @@ pub(super) struct Here {
     pub(super) row_rests: bool,
     /// The record up to which its files for people are written.
     pub(super) filed: Seq,
+    /// Since when its lines wait for what a turn adds.
+    pub(super) gathers: Option<u64>,
     /// Hosts that died under it in a row.
     pub(super) failures: u32,
     /// It cannot go on as it is: it is opened anew the next time.
@@ -181,6 +183,7 @@ impl Here {
             filed: durable,
             row: durable,
             row_rests: false,
+            gathers: None,
             failures: 0,
             broken: false,
             used: 0,

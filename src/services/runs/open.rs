@@ -275,6 +275,15 @@ impl OpenRun {
         }
     }
 
+    /// Whether lines were made since then.
+    #[must_use]
+    pub fn has_lines(&self) -> bool {
+        match &self.writer {
+            Ink::Direct(_) => false,
+            Ink::Shared(writer) => writer.has_lines(),
+        }
+    }
+
     /// Takes in a record that the writer put into the journal by itself.
     fn take(&mut self, record: Record) -> Result<()> {
         let record = Arc::new(record);

@@ -1,0 +1,48 @@
+//! Benchmarks of the daemon: real hosts, the real disk, clients on its socket; floors of the same run
+//! beside them. `cargo bench --bench daemon`, `-- --quick`, `-- steps` for one section.
+//!
+//! May not compare with figures of other days. Invariant: nothing is measured that a user could not
+//! do.
+
+#![allow(missing_docs, reason = "a program")]
+#![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop")]
+#![allow(clippy::disallowed_methods, reason = "floors are measured with the system's own calls")]
+
+mod client;
+#[path = "../floors/commits.rs"]
+mod commits;
+#[allow(dead_code, reason = "the other benchmarks use the rest of it")]
+#[path = "../floors/figures.rs"]
+mod figures;
+mod parked;
+mod server;
+mod starts;
+mod steps;
+mod submits;
+
+use figures::Bench;
+
+const SECTIONS: &[&str] = &["starts", "steps", "submits", "parked"];
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let named = |word: &str| args.iter().any(|arg| arg == word);
+    let all = !SECTIONS.iter().any(|section| named(section));
+    let mut bench = Bench::new(named("--quick"));
+    if all || named("starts") {
+        starts::empty(&mut bench);
+    }
+    if all || named("steps") {
+        let (frames, commits) = commits::group(&mut bench);
+        let floors = steps::Floors { frame_micros: 1e6 / frames, commits };
+        steps::over_the_socket(&mut bench, &floors);
+        steps::in_process(&mut bench, &floors);
+    }
+    if all || named("submits") {
+        submits::to_the_end(&mut bench);
+    }
+    if all || named("parked") {
+        parked::many(&mut bench);
+    }
+    bench.end();
+}
