@@ -77,6 +77,7 @@ impl Manager {
                 Committed::Made { run } => self.made(&run),
                 Committed::Mark { frame } => self.frame = self.frame.max(frame),
                 Committed::State(WriterState::Failed) => self.fail(),
+                Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
                 // The state that follows says the same of everything.
                 Committed::Unknown { .. } => {}
@@ -135,8 +136,19 @@ impl Manager {
         self.leave_when_durable(id);
     }
 
+    /// There is no room: nothing goes on until there is, and nobody is kept waiting for that.
+    fn refuse_resters(&mut self) {
+        for seat in self.seats.values_mut() {
+            if let Seat::Here(here) = seat {
+                for rester in std::mem::take(&mut here.resters) {
+                    rester(Err(disk_full()));
+                }
+            }
+        }
+    }
+
     /// The log did not take what a run has made: what is in memory never happened. The run is opened
-    /// anew the next time somebody wants something of it.
+    /// anew when there is room.
     fn rejected(&mut self, id: &RunId, why: Why) {
         tracing::error!(run = %id, "the log refused records: {why}");
         let full = matches!(why, Why::NoRoom);
@@ -146,6 +158,8 @@ impl Manager {
         match self.seats.remove(id) {
             Some(Seat::Here(here)) => {
                 self.idle.remove(&here.used);
+                self.warm.remove(&here.used);
+                self.starve(id);
                 self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
                 for (_, answer) in here.answers {
                     answer(Err(refusal()));
@@ -170,6 +184,7 @@ impl Manager {
             }
             None => {}
         }
+        self.report_parents();
     }
 
     /// The log failed: nothing is written any more. Whoever waits learns that nobody knows.
@@ -180,6 +195,9 @@ impl Manager {
                 Seat::Here(here) => {
                     for (_, answer) in here.answers {
                         answer(Err(unknown()));
+                    }
+                    for rester in here.resters {
+                        rester(Err(unknown()));
                     }
                     for ask in here.asks {
                         ask.refuse(not_written());

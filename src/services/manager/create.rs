@@ -69,6 +69,10 @@ impl Manager {
     pub(super) fn create(&mut self, prepared: Prepared) {
         let Prepared { run, origin } = prepared;
         let id = run.id().clone();
+        if let Origin::Parent { run: parent, .. } = &origin {
+            // That a parent asked for its child is durable before the child is.
+            self.hand_over(parent);
+        }
         if self.knows(&id) {
             return match origin {
                 Origin::Client(reply) => self.existing(id, run, reply),

@@ -17,7 +17,7 @@ mod play;
 mod seat;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::timer::Timers;
-use crate::shells::commit_log::{Committed, Unit};
+use crate::shells::commit_log::{Committed, Unit, WriterState};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool};
 use crate::shells::run_dir::root::RootView;
 
@@ -46,6 +46,8 @@ use create::Prepared;
 use seat::{Ask, Seat};
 use workers::Workers;
 
+/// Until a run is opened again that could not go on because storage failed.
+const RETRY_MS: i64 = 10_000;
 /// Longest time between two looks at clocks, hosts and seats.
 const TICK_MS: u64 = 250;
 /// How long lines of a turn may wait for what the turn adds, so that both go in one batch.
@@ -129,6 +131,12 @@ struct Manager {
     /// Runs that wait for a seat.
     queue: VecDeque<RunId>,
     arriving: usize,
+    /// Seats of runs that nobody opens yet.
+    outside: usize,
+    /// Seats of runs that are being closed.
+    leaving: usize,
+    /// Runs at rest whose child runs are not, and somebody waits for both.
+    with_children: BTreeSet<RunId>,
     loaded_bytes: u64,
     /// Counts uses, to tell which was longer ago.
     uses: u64,
@@ -279,6 +287,9 @@ impl Manager {
             starved: VecDeque::new(),
             queue: options.awake.into(),
             arriving: 0,
+            outside: 0,
+            leaving: 0,
+            with_children: BTreeSet::new(),
             loaded_bytes: 0,
             uses: 0,
             frame: 0,
@@ -347,8 +358,10 @@ impl Manager {
             self.wake(&run);
         }
         self.make_room();
-        if let Some(run) = self.starved.pop_front() {
-            self.play(&run);
+        if self.parts.committer.state() != WriterState::Full
+            && let Some(run) = self.starved.pop_front()
+        {
+            self.wake(&run);
         }
         self.seat_queued();
     }
