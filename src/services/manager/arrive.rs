@@ -19,11 +19,15 @@ impl Manager {
     pub(super) fn seat_queued(&mut self) {
         while !self.stopping
             && self.arriving < WORKERS
-            && self.present < self.limits.loaded_max + WORKERS
+            && self.has_seat()
             && let Some(id) = self.queue.pop_front()
         {
             let wanted = match self.seats.get_mut(&id) {
-                Some(Seat::Coming(coming)) => !std::mem::replace(&mut coming.begun, true),
+                Some(Seat::Coming(coming)) => {
+                    let first = !std::mem::replace(&mut coming.begun, true);
+                    self.outside -= usize::from(first);
+                    first
+                }
                 Some(Seat::Here(_)) => {
                     self.play(&id);
                     false
@@ -44,9 +48,24 @@ impl Manager {
         }
     }
 
+    /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of them
+    /// would keep everybody out, themselves included.
+    fn has_seat(&self) -> bool {
+        self.seats.len() - self.outside < self.limits.loaded_max + WORKERS
+            || (self.arriving == 0 && self.is_jammed())
+    }
+
+    /// Whether everybody who is here waits for somebody who is not: parents for their child runs.
+    fn is_jammed(&self) -> bool {
+        self.seats.values().all(|seat| match seat {
+            Seat::Here(here) => here.is_quiet() && !here.resters.is_empty(),
+            Seat::Coming(coming) => !coming.begun,
+            Seat::Leaving(_) => false,
+        })
+    }
+
     fn open(&mut self, id: RunId) {
         self.arriving += 1;
-        self.present += 1;
         let (runs, inbox) = (self.runs.clone(), self.inbox.clone());
         self.workers.run(move || {
             let opened = Box::new(runs.open_shared(&id, None));
@@ -69,12 +88,12 @@ impl Manager {
     pub(super) fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
         let trouble = why.trouble();
         tracing::warn!(run = %id, code = trouble.code, "the run cannot be opened: {}", trouble.what);
-        self.present -= 1;
-        self.timers.set(id, None);
+        self.timers.set(id, self.retry_at(why));
         self.say_damaged(id, why);
         for ask in coming.asks {
             ask.refuse(why.clone());
         }
+        self.report_parents();
     }
 
     /// The index knows that a run cannot be read: nothing wakes it but an operator.

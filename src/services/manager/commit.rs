@@ -96,12 +96,11 @@ impl Manager {
                 Committed::Mark { frame } => self.frame = self.frame.max(frame),
                 Committed::State(WriterState::Failed) => self.fail(),
                 Committed::State(WriterState::Healthy) => self.feed_starved(),
+                Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
                 // The state that follows says the same of everything.
                 Committed::Unknown { .. } => {}
-                Committed::State(WriterState::Full)
-                | Committed::Settled { .. }
-                | Committed::Released { .. } => {}
+                Committed::Settled { .. } | Committed::Released { .. } => {}
             }
         }
         batch.frame = self.frame;
@@ -157,8 +156,19 @@ impl Manager {
         self.leave_when_durable(id);
     }
 
+    /// There is no room: nothing goes on until there is, and nobody is kept waiting for that.
+    fn refuse_resters(&mut self) {
+        for seat in self.seats.values_mut() {
+            if let Seat::Here(here) = seat {
+                for rester in std::mem::take(&mut here.resters) {
+                    rester(Err(disk_full()));
+                }
+            }
+        }
+    }
+
     /// The log did not take what a run has made: what is in memory never happened. The run is opened
-    /// anew the next time somebody wants something of it.
+    /// anew when there is room.
     fn rejected(&mut self, id: &RunId, why: Why) {
         tracing::error!(run = %id, "the log refused records: {why}");
         let full = matches!(why, Why::NoRoom);
@@ -167,8 +177,9 @@ impl Manager {
         self.outbox.retain(|unit| unit.entry.run() != id);
         match self.seats.remove(id) {
             Some(Seat::Here(here)) => {
-                self.present -= 1;
                 self.idle.remove(&here.used);
+                self.warm.remove(&here.used);
+                self.starve(id);
                 self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
                 for (_, answer) in here.answers {
                     answer(Err(refusal()));
@@ -181,7 +192,6 @@ impl Manager {
                 }
             }
             Some(Seat::Coming(coming)) => {
-                self.present -= 1;
                 for answer in coming.fresh.into_iter().flat_map(|fresh| fresh.answers) {
                     answer(Err(refusal()));
                 }
@@ -194,6 +204,7 @@ impl Manager {
             }
             None => {}
         }
+        self.report_parents();
     }
 
     /// The log failed: nothing is written any more. Whoever waits learns that nobody knows.
@@ -204,6 +215,9 @@ impl Manager {
                 Seat::Here(here) => {
                     for (_, answer) in here.answers {
                         answer(Err(unknown()));
+                    }
+                    for rester in here.resters {
+                        rester(Err(unknown()));
                     }
                     for ask in here.asks {
                         ask.refuse(not_written());

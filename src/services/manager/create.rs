@@ -69,6 +69,10 @@ impl Manager {
     pub(super) fn create(&mut self, prepared: Prepared) {
         let Prepared { run, origin } = prepared;
         let id = run.id().clone();
+        if let Origin::Parent { run: parent, .. } = &origin {
+            // That a parent asked for its child is durable before the child is.
+            self.hand_over(parent);
+        }
         if self.knows(&id) {
             return match origin {
                 Origin::Client(reply) => self.existing(id, run, reply),
@@ -138,7 +142,6 @@ impl Manager {
         let fresh =
             Fresh { record, writer, answers: vec![answer], change, durable: false, made: false };
         let coming = Coming { plays: true, begun: true, fresh: Some(fresh), ..Coming::default() };
-        self.present += 1;
         self.seats.insert(id.clone(), Seat::Coming(coming));
         self.outbox.extend(lines.into_iter().map(|lines| unit(&id, lines, flow)));
         self.pump();

@@ -18,7 +18,7 @@ mod seat;
 mod shelf;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -48,6 +48,8 @@ use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
 
+/// Until a run is opened again that could not go on because storage failed.
+const RETRY_MS: i64 = 10_000;
 /// Longest time between two looks at clocks, hosts and seats.
 const TICK_MS: u64 = 250;
 /// Units that may wait for the log before runs stop making more.
@@ -138,8 +140,12 @@ struct Manager {
     /// Runs that wait for a seat.
     queue: VecDeque<RunId>,
     arriving: usize,
-    /// Runs that are here, or on their way in or out.
-    present: usize,
+    /// Seats of runs that nobody opens yet.
+    outside: usize,
+    /// Seats of runs that are being closed.
+    leaving: usize,
+    /// Runs at rest whose child runs are not, and somebody waits for both.
+    with_children: BTreeSet<RunId>,
     loaded_bytes: u64,
     /// Counts uses, to tell which was longer ago.
     uses: u64,
@@ -293,7 +299,9 @@ impl Manager {
             starved: VecDeque::new(),
             queue: options.awake.into(),
             arriving: 0,
-            present: 0,
+            outside: 0,
+            leaving: 0,
+            with_children: BTreeSet::new(),
             loaded_bytes: 0,
             uses: 0,
             frame: 0,
@@ -361,7 +369,7 @@ impl Manager {
         for _ in 0..self.starved.len() {
             let Some(run) = self.starved.pop_front() else { return };
             let before = self.starved.len();
-            self.play(&run);
+            self.wake(&run);
             if self.starved.len() > before {
                 return;
             }

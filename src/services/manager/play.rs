@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::codecs::turn::FromHost;
+use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
 use crate::machines::effect::plain_error;
@@ -16,9 +17,10 @@ use crate::services::runs::{Error, Result};
 use crate::shells::commit_log::WriterState;
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
+use super::asks::disk_full;
 use super::seat::{Awaiting, Here, Seat};
 use super::shelf::Shelf;
-use super::{HOST_RETRY_MS, Manager, OUTBOX_MAX};
+use super::{HOST_RETRY_MS, Manager, OUTBOX_MAX, RETRY_MS};
 
 /// Where a run got to.
 enum Went {
@@ -40,7 +42,10 @@ impl Manager {
         let full = self.parts.committer.state() == WriterState::Full;
         if full || self.outbox.len() > OUTBOX_MAX {
             // A turn asks for more, and there is no room for more.
-            return self.starved.push_back(id.clone());
+            for rester in std::mem::take(&mut here.resters) {
+                rester(Err(disk_full()));
+            }
+            return self.starve(id);
         }
         self.idle.remove(&here.used);
         self.warm.remove(&here.used);
@@ -60,8 +65,15 @@ impl Manager {
         match went {
             Ok(Went::Busy) => self.gather(id),
             Ok(Went::Rests(rest)) => self.rested(id, rest),
-            Ok(Went::Starved) => self.starved.push_back(id.clone()),
+            Ok(Went::Starved) => self.starve(id),
             Err(e) => self.broke(id, &e),
+        }
+    }
+
+    /// Has a run wait for room. It is woken when there is some.
+    pub(super) fn starve(&mut self, id: &RunId) {
+        if !self.starved.contains(id) {
+            self.starved.push_back(id.clone());
         }
     }
 
@@ -121,6 +133,9 @@ impl Manager {
             Some(_) => false,
             None => true,
         });
+        if !children_rest && !here.resters.is_empty() {
+            self.with_children.insert(id.clone());
+        }
         if let Some(Seat::Here(here)) = self.seats.get_mut(id)
             && let Some(rest) = here.rest.clone()
             && children_rest
@@ -146,6 +161,19 @@ impl Manager {
         }
     }
 
+    /// A run went away: somebody may have waited for it to rest.
+    pub(super) fn report_parents(&mut self) {
+        for parent in std::mem::take(&mut self.with_children) {
+            self.report(&parent);
+        }
+    }
+
+    /// When a run is opened again that could not go on, if that may help.
+    pub(super) fn retry_at(&self, why: &Error) -> Option<Timestamp> {
+        let may_pass = matches!(why, Error::Storage { .. } | Error::Conflict(_));
+        may_pass.then(|| self.now().plus_millis(RETRY_MS))
+    }
+
     /// A run cannot go on as it is. What it has made so far stands; it is opened anew the next
     /// time somebody wants something of it.
     pub(super) fn broke(&mut self, id: &RunId, why: &Error) {
@@ -156,12 +184,14 @@ impl Manager {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.broken = true;
         here.awaiting = Awaiting::Nothing;
+        here.rest = None;
         for rester in std::mem::take(&mut here.resters) {
             rester(Err(why.clone()));
         }
         for ask in std::mem::take(&mut here.asks) {
             ask.refuse(why.clone());
         }
+        self.timers.set(id, self.retry_at(why));
         self.hand_over(id);
         self.leave_when_durable(id);
     }
