@@ -355,6 +355,7 @@ impl Manager {
         let unbegun = |seat: &mut Seat| matches!(seat, Seat::Coming(coming) if !coming.begun);
         let left: Vec<Seat> =
             self.seats.extract_if(|_, seat| unbegun(seat)).map(|(_, seat)| seat).collect();
+        self.outside -= left.len();
         for seat in left {
             if let Seat::Coming(coming) = seat {
                 for ask in coming.asks {
