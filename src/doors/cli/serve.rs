@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -41,6 +42,9 @@ pub(crate) struct Args {
 
 /// Where `--dev` serves.
 const DEV_ADDRESS: &str = "127.0.0.1:8080";
+
+/// What a daemon that cannot write any more takes for its last answers.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 impl Args {
     /// What these options set in the configuration.
@@ -84,10 +88,22 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
     watchdog(runtime);
     let drain = Duration::from_millis(context.config.drain_timeout_ms);
     let (first, draining) = oneshot::channel();
-    let stopping = async move {
+    let (handle, note) = (daemon.handle(), daemon.failure_note());
+    let asked_to_stop = AtomicBool::new(false);
+    let stopping = async {
         // Whether a signal came or its listener is gone: this ends.
         let _ = stop.await;
+        asked_to_stop.store(true, Ordering::Release);
         let _ = first.send(());
+    };
+    let failed = async {
+        handle.ended().await;
+        if asked_to_stop.load(Ordering::Acquire) {
+            std::future::pending::<()>().await;
+        }
+        note();
+        // Answers that say so may still leave.
+        tokio::time::sleep(LAST_WORDS).await;
     };
     runtime.block_on(async {
         let serving = http::serve(options, stopping);
@@ -102,7 +118,11 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
             let _ = draining.await;
             tokio::time::sleep(drain).await;
         };
-        tokio::select! { done = finish => done, () = late => Err(drained(drain)) }
+        tokio::select! {
+            done = finish => done,
+            () = late => Err(drained(drain)),
+            () = failed => Err(storage_failed()),
+        }
     })
 }
 
@@ -145,6 +165,15 @@ fn unusable(place: &Path, error: &io::Error) -> Failure {
     };
     let next = vec![next.to_owned()];
     Failure { exit: Exit::Storage, code: "socket_unusable".into(), what, next }
+}
+
+fn storage_failed() -> Failure {
+    let what = "the root cannot be written any more: its storage failed, or its lock was taken away";
+    let next = vec![
+        "nothing acknowledged is lost; look at the disk and at the lines above".to_owned(),
+        "dormouse serve".to_owned(),
+    ];
+    Failure { exit: Exit::Storage, code: "storage_failed".into(), what: what.into(), next }
 }
 
 fn drained(drain: Duration) -> Failure {

@@ -153,6 +153,15 @@ impl Handle {
         answer.await.map_err(|_| gone())
     }
 
+    /// Answers when the manager has ended: it was stopped, or its log failed.
+    pub async fn ended(&self) {
+        let (attend, gone) = oneshot::channel();
+        let look = move |manager: &mut super::Manager| manager.attended.push(attend);
+        // One that is gone already drops the message, and with it the sender.
+        let _ = self.send(Message::Look(Box::new(look)));
+        let _ = gone.await;
+    }
+
     /// Lets a run go on that the index had forgotten.
     pub fn wake(&self, run: &RunId) {
         let run = run.clone();

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
@@ -159,6 +159,8 @@ struct Manager {
     watched_micros: u64,
     stopping: bool,
     failed: bool,
+    /// Dropped with the manager: whoever has the other end learns that it is gone.
+    attended: Vec<oneshot::Sender<()>>,
 }
 
 /// How much may be in memory.
@@ -329,6 +331,7 @@ impl Manager {
             watched_micros: 0,
             stopping: false,
             failed: false,
+            attended: Vec::new(),
         })
     }
 
