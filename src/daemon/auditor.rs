@@ -1,18 +1,17 @@
 //! The auditor at work: walks all open runs, slowly, for as long as the daemon lives.
 //!
-//! May not judge: that is [`audit`]'s. Invariant: what it finds is healed, counted and said, and the
-//! run is woken.
+//! May not judge: that is [`audit`]'s. Invariant: what it finds is healed, counted and said, and
+//! the run is woken.
 
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::services::audit::{self, Audited, RootJournals};
+use crate::services::audit::{self, RootJournals};
 use crate::services::indexer::Indexer;
 use crate::services::manager::Handle;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::store::Batch;
 
 /// Time between two steps of the walk.
 const STEP_MS: u64 = 1_000;
@@ -78,21 +77,7 @@ impl Walk {
         if !audited.round_done {
             self.journals = Some(journals);
         }
-        self.heal(audited);
+        self.handle.heal(audited);
         Ok(())
-    }
-
-    fn heal(&self, audited: Audited) {
-        let metrics = &self.runs.telemetry.metrics;
-        metrics.wake_audit_checked.add(audited.looked as u64);
-        for finding in &audited.findings {
-            tracing::error!(run = %finding.run, code = "lost_wake", "the index was wrong: {}", finding.what);
-            metrics.wake_audit_findings.with([finding.what.name()]).one();
-            self.handle.wake(&finding.run);
-        }
-        if !audited.mending.is_empty() {
-            metrics.wake_audit_healed.add(audited.mending.len() as u64);
-            self.indexer.apply(Batch { frame: 0, changes: audited.mending });
-        }
     }
 }
