@@ -15,6 +15,8 @@ mod wiring;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
+
 use crate::services::commit::Committer;
 use crate::services::inbox::{self, Inbox};
 use crate::services::indexer::Indexer;
@@ -82,6 +84,12 @@ impl Daemon {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.manager.handle()
+    }
+
+    /// Comes when nothing can be served any more; the process is to end, and the next start
+    /// recovers. To be taken once.
+    pub fn failure(&mut self) -> oneshot::Receiver<Error> {
+        self.manager.failure()
     }
 
     /// Finishes what was begun, makes every run directory complete, and ends.

@@ -56,7 +56,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let recovered = recover::recover(&owned, applied, &patience, &*runs.clock)?;
     say(&recovered);
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
-    awake.extend(runnable(&index).map_err(unusable)?);
+    awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(unusable)?);
+    awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(unusable)?);
     let timers = timers_of(&index).map_err(unusable)?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
@@ -241,11 +242,13 @@ fn not_rebuilt(error: rebuild::Error) -> Error {
     }
 }
 
-/// Every run that can go on without anybody's help.
-fn runnable(index: &Index) -> store::Result<Vec<RunId>> {
+/// All pages of a list of runs.
+fn all(
+    page: impl Fn(Option<&RunId>) -> store::Result<Vec<RunId>>,
+) -> store::Result<Vec<RunId>> {
     let mut all: Vec<RunId> = Vec::new();
     loop {
-        let page = index.runnable(all.last(), ROWS_AT_ONCE)?;
+        let page = page(all.last())?;
         let last = page.len() < ROWS_AT_ONCE;
         all.extend(page);
         if last {

@@ -15,7 +15,7 @@ use crate::shells::store::Batch;
 
 use super::asks::disk_full;
 use super::handle::Flow;
-use super::seat::Seat;
+use super::seat::{Coming, Seat};
 use super::{GATHER_MICROS, Manager};
 
 impl Manager {
@@ -191,11 +191,11 @@ impl Manager {
                     ask.refuse(refusal());
                 }
             }
-            Some(Seat::Coming(coming)) => {
-                for answer in coming.fresh.into_iter().flat_map(|fresh| fresh.answers) {
+            Some(Seat::Coming(Coming { fresh: Some(fresh), asks, .. })) => {
+                for answer in fresh.answers {
                     answer(Err(refusal()));
                 }
-                for ask in coming.asks {
+                for ask in asks {
                     ask.refuse(refusal());
                 }
             }
@@ -210,6 +210,7 @@ impl Manager {
     /// The log failed: nothing is written any more. Whoever waits learns that nobody knows.
     fn fail(&mut self) {
         self.failed = true;
+        (self.outside, self.leaving) = (0, 0);
         for (_, seat) in self.seats.drain() {
             match seat {
                 Seat::Here(here) => {

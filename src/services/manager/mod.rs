@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
@@ -174,6 +174,7 @@ pub struct Running {
     handle: Handle,
     thread: JoinHandle<Result<()>>,
     inbox: mpsc::Sender<Message>,
+    failure: oneshot::Receiver<Error>,
 }
 
 /// Where the parts of a manager send what happens.
@@ -227,7 +228,9 @@ pub fn start(
     let (to_self, theirs) = (sender.clone(), Arc::clone(&followers));
     let (runs, indexer) = (options.runs.clone(), options.indexer.clone());
     let known = options.known.clone();
+    let (alarm, failure) = oneshot::channel();
     let run = move || {
+        let mut alarm = Alarm(Some(alarm));
         let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
         match manager {
             Err(e) => {
@@ -236,7 +239,11 @@ pub fn start(
             }
             Ok(mut manager) => {
                 let _ = ready.send(Ok(()));
-                manager.serve(&receiver)
+                let served = manager.serve(&receiver);
+                if manager.failed {
+                    alarm.sound(storage_failed());
+                }
+                served
             }
         }
     };
@@ -244,7 +251,7 @@ pub fn start(
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
     let handle = Handle::new(sender.clone(), followers, runs, indexer, known);
-    Ok(Running { handle, thread, inbox: sender })
+    Ok(Running { handle, thread, inbox: sender, failure })
 }
 
 impl Running {
@@ -254,12 +261,43 @@ impl Running {
         self.handle.clone()
     }
 
+    /// Comes when the manager ends because it has to; to be taken once.
+    pub fn failure(&mut self) -> oneshot::Receiver<Error> {
+        std::mem::replace(&mut self.failure, oneshot::channel().1)
+    }
+
     /// Finishes what was begun, makes every run directory complete, and ends.
     pub fn stop(self) -> Result<()> {
         // A manager that has ended already has nothing left to finish.
         let _ = self.inbox.send(Message::Stop);
         self.thread.join().unwrap_or_else(|_| Err(bug("the manager panicked")))
     }
+}
+
+/// Tells whoever serves that the manager is gone, and why; also if its thread ends in a panic.
+struct Alarm(Option<oneshot::Sender<Error>>);
+
+impl Alarm {
+    fn sound(&mut self, why: Error) {
+        if let Some(alarm) = self.0.take() {
+            // Whoever does not listen is ending already.
+            let _ = alarm.send(why);
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.sound(bug("the manager panicked"));
+        }
+    }
+}
+
+fn storage_failed() -> Error {
+    let trouble = Trouble::new("storage_failed", "storage failed: nothing can be written any more");
+    let next = "nothing acknowledged is lost: the next start recovers";
+    Error::Storage { trouble: trouble.next(next), unknown: false }
 }
 
 fn bug(what: &str) -> Error {
