@@ -68,15 +68,16 @@ impl Manager {
     /// Gives the log what it takes.
     pub(super) fn pump(&mut self) {
         while let Some(unit) = self.outbox.pop_front() {
-            match self.parts.committer.submit(unit) {
-                Ok(()) => {}
-                Err((Rejected::QueueFull | Rejected::UnsettledMax, unit)) => {
+            let Err(back) = self.parts.committer.submit(unit) else { continue };
+            let (why, unit) = *back;
+            match why {
+                Rejected::QueueFull | Rejected::UnsettledMax => {
                     // It takes more when the batch that is under way is done.
                     self.outbox.push_front(unit);
                     return;
                 }
-                Err((Rejected::DiskFull, unit)) => self.rejected(unit.entry.run(), Why::NoRoom),
-                Err((Rejected::Failed | Rejected::Stopping, unit)) => {
+                Rejected::DiskFull => self.rejected(unit.entry.run(), Why::NoRoom),
+                Rejected::Failed | Rejected::Stopping => {
                     self.rejected(unit.entry.run(), Why::Failed);
                 }
             }
@@ -98,9 +99,10 @@ impl Manager {
                 Committed::State(WriterState::Healthy) => self.feed_starved(),
                 Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
-                // The state that follows says the same of everything.
-                Committed::Unknown { .. } => {}
-                Committed::Settled { .. } | Committed::Released { .. } => {}
+                // What is unknown is said of everything by the state that follows.
+                Committed::Unknown { .. }
+                | Committed::Settled { .. }
+                | Committed::Released { .. } => {}
             }
         }
         batch.frame = self.frame;

@@ -164,9 +164,9 @@ struct Manager {
 /// How much may be in memory.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    loaded_max: usize,
-    loaded_bytes_max: u64,
-    hosts_bytes_max: u64,
+    loaded: usize,
+    loaded_bytes: u64,
+    hosts_bytes: u64,
 }
 
 /// A manager that runs.
@@ -312,9 +312,9 @@ impl Manager {
         followers: Followers,
     ) -> Result<Self> {
         let limits = Limits {
-            loaded_max: options.loaded_max,
-            loaded_bytes_max: options.loaded_bytes_max,
-            hosts_bytes_max: options.hosts_bytes_max,
+            loaded: options.loaded_max,
+            loaded_bytes: options.loaded_bytes_max,
+            hosts_bytes: options.hosts_bytes_max,
         };
         Ok(Self {
             view: options.runs.view_root()?,

@@ -59,8 +59,12 @@ impl Manager {
         let went = advance(here, input, &mut self.parts.pool, &mut self.shelf);
         let now = here.instance;
         if before != now {
-            before.map(|gone| self.instances.remove(&gone));
-            now.map(|new| self.instances.insert(new, id.clone()));
+            if let Some(gone) = before {
+                self.instances.remove(&gone);
+            }
+            if let Some(new) = now {
+                self.instances.insert(new, id.clone());
+            }
         }
         match went {
             Ok(Went::Busy) => self.gather(id),
@@ -258,17 +262,16 @@ impl Manager {
             }
             None => None,
         };
-        match input {
-            Some(input) => self.drive(&id, input),
-            None => {
-                here.stale = true;
-                if absent {
-                    // The machine has no room for a host: it is tried again, and not at once.
-                    let again = self.runs.clock.now().plus_millis(HOST_RETRY_MS);
-                    self.timers.set(&id, Some(again));
-                } else if worked {
-                    self.play(&id);
-                }
+        if let Some(input) = input {
+            self.drive(&id, input);
+        } else {
+            here.stale = true;
+            if absent {
+                // The machine has no room for a host: it is tried again, and not at once.
+                let again = self.runs.clock.now().plus_millis(HOST_RETRY_MS);
+                self.timers.set(&id, Some(again));
+            } else if worked {
+                self.play(&id);
             }
         }
         self.perform_waiting(&id);
@@ -305,7 +308,9 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf
                 return Ok(Went::Busy);
             }
             Step::Rest(Rest::Restart) => {
-                here.instance.take().map(|gone| pool.drop_instance(gone));
+                if let Some(gone) = here.instance.take() {
+                    pool.drop_instance(gone);
+                }
                 here.stale = true;
                 input = Input::Poll;
             }
@@ -337,7 +342,9 @@ fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool, shelf: &mut Shelf) 
         },
     };
     let message = here.stage.start(plan, &graph, &plan.process)?;
-    here.instance.take().map(|gone| pool.drop_instance(gone));
+    if let Some(gone) = here.instance.take() {
+        pool.drop_instance(gone);
+    }
     match pool.start(message) {
         Ok(instance) => {
             here.instance = Some(instance);

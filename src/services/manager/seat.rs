@@ -87,7 +87,7 @@ pub(super) struct Coming {
     /// Somebody opens it already.
     pub(super) begun: bool,
     /// It was just created: its first record, and who waits for that to be durable.
-    pub(super) fresh: Option<Fresh>,
+    pub(super) fresh: Option<Box<Fresh>>,
 }
 
 /// A run that was just created.
