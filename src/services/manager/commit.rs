@@ -261,7 +261,7 @@ pub(super) fn unit(run: &RunId, lines: Lines, flow: Flow) -> Unit {
 
 fn unknown() -> Error {
     let what = "storage failed while this was written: it may stand or not";
-    let trouble = Trouble::new("storage_unknown", what);
+    let trouble = Trouble::new("unknown_outcome", what);
     Error::Storage { trouble: trouble.next("ask again when the daemon runs"), unknown: true }
 }
 
