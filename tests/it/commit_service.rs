@@ -184,7 +184,7 @@ fn too_much_at_once_is_refused_and_a_failed_writer_says_so() {
         refused
     });
     assert!(
-        matches!(refused.map(|back| back.0), Some(Rejected::Failed | Rejected::DiskFull)),
+        matches!(refused.as_ref().map(|back| back.0), Some(Rejected::Failed | Rejected::DiskFull)),
         "{refused:?}"
     );
     running.next(|event| *event == Committed::State(WriterState::Failed));
