@@ -61,7 +61,11 @@ pub(crate) fn many(bench: &mut Bench) {
     });
     #[allow(clippy::cast_precision_loss, reason = "far below 2^52")]
     let runs = count as f64;
-    bench.rate(&format!("create {count} runs that park"), runs / began.elapsed().as_secs_f64(), None);
+    bench.rate(
+        &format!("create {count} runs that park"),
+        runs / began.elapsed().as_secs_f64(),
+        None,
+    );
     let stopped = server.stop();
     bench.time("daemon: stopped after that", &Samples::of(vec![stopped]), None);
     let server = Server::start(&root);

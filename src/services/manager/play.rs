@@ -241,12 +241,7 @@ impl Manager {
 }
 
 /// Steps a run until a host works for it or it rests.
-fn advance(
-    here: &mut Here,
-    mut input: Input,
-    pool: &mut Pool,
-    shelf: &mut Shelf,
-) -> Result<Went> {
+fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf) -> Result<Went> {
     loop {
         if here.stale {
             here.run.reload()?;
@@ -283,12 +278,7 @@ enum Begun {
     Starved,
 }
 
-fn start(
-    here: &mut Here,
-    plan: &StartPlan,
-    pool: &mut Pool,
-    shelf: &mut Shelf,
-) -> Result<Begun> {
+fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool, shelf: &mut Shelf) -> Result<Begun> {
     let graph = match shelf.find(&plan.process) {
         Some(graph) => graph,
         None => match here.stage.code(plan)? {
