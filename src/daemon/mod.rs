@@ -9,10 +9,13 @@ pub mod metrics;
 pub mod tracing_export;
 
 mod auditor;
+mod warden;
 mod wiring;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+
+use tokio::sync::oneshot;
 
 use crate::services::commit::Committer;
 use crate::services::inbox::{self, Inbox};
@@ -26,6 +29,7 @@ use auditor::Auditor;
 use config::Config;
 use metrics::Exposition;
 use tracing_export::{Exporter, Sending};
+use warden::Warden;
 
 /// A daemon that runs.
 pub struct Daemon {
@@ -36,6 +40,7 @@ pub struct Daemon {
     indexer: Indexer,
     index: JoinHandle<()>,
     auditor: Auditor,
+    warden: Warden,
     inbox: Option<inbox::Running>,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
@@ -51,6 +56,7 @@ impl Daemon {
         let wired = wiring::wire(runs.clone(), config)?;
         let auditor =
             Auditor::start(&runs, &wired.indexer, wired.manager.handle(), config.audit_rate)?;
+        let warden = Warden::start(Arc::clone(&wired.root), wired.mailbox)?;
         let inbox = letters(wired.manager.handle(), config);
         let metrics = Arc::clone(&runs.telemetry.metrics);
         let exposition = Exposition::new(metrics, &*runs.clock, wired.refresh);
@@ -61,6 +67,7 @@ impl Daemon {
             indexer: wired.indexer,
             index: wired.index,
             auditor,
+            warden,
             inbox,
             traces,
             exposition: Arc::new(exposition),
@@ -79,12 +86,19 @@ impl Daemon {
         self.manager.handle()
     }
 
+    /// Comes when nothing can be served any more; the process is to end, and the next start
+    /// recovers. To be taken once.
+    pub fn failure(&mut self) -> oneshot::Receiver<Error> {
+        self.manager.failure()
+    }
+
     /// Finishes what was begun, makes every run directory complete, and ends.
     pub fn stop(self) -> Result<()> {
         if let Some(inbox) = self.inbox {
             inbox.stop();
         }
         self.auditor.stop();
+        self.warden.stop();
         let stopped = self.manager.stop().and_then(|()| rest(self.committer, &self.indexer));
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.

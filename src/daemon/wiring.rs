@@ -39,6 +39,7 @@ pub(super) struct Wired {
     pub(super) indexer: Indexer,
     pub(super) index: JoinHandle<()>,
     pub(super) refresh: Vec<Refresh>,
+    pub(super) mailbox: Mailbox,
 }
 
 /// Puts a daemon together and lets it work.
@@ -46,7 +47,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let options =
         root::Options { create: true, wait_ms: runs.lock_wait_ms, allow_fs: runs.allow_fs.clone() };
     let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
-    let (mut index, condition) = Index::open(&*runs.disk, owned.meta().path()).map_err(unusable)?;
+    let (mut index, condition) =
+        Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
     let applied = match condition {
         Condition::Usable { applied } => Some(applied),
         _ => None,
@@ -55,15 +57,16 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let recovered = recover::recover(&owned, applied, &patience, &*runs.clock)?;
     say(&recovered);
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
-    awake.extend(runnable(&index).map_err(unusable)?);
-    let timers = timers_of(&index).map_err(unusable)?;
+    awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
+    awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
+    let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
     let owned = Arc::new(owned);
     let committer = start_log(&runs, &owned, config, &indexer, &inbox, &frame)?;
     let pool = pool_options(&runs, config);
-    let mailbox = inbox.mailbox();
+    let (mailbox, for_warden) = (inbox.mailbox(), inbox.mailbox());
     let (taken, metrics) = (committer.clone(), Arc::clone(&runs.telemetry.metrics));
     let make = move || {
         let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
@@ -81,10 +84,10 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer, metrics);
-    Ok(Wired { manager, committer, root: owned, indexer, index, refresh })
+    Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
 }
 
-fn unusable(error: store::Error) -> Error {
+fn unusable(error: &store::Error) -> Error {
     let trouble = Trouble::new("index_unusable", error.to_string());
     let next = "see that .dormouse/ may be written and has room; the index itself may be deleted";
     Error::Storage { trouble: trouble.next(next), unknown: false }
@@ -111,10 +114,10 @@ fn freshen(
     let mut seen = Vec::new();
     let written: Vec<RunId> = recovered.runs.iter().map(|(run, _)| run.clone()).collect();
     for run in &written {
-        seen.push((run.clone(), index.head(run).map_err(unusable)?));
+        seen.push((run.clone(), index.head(run).map_err(|e| unusable(&e))?));
     }
     let changes = reread(runs, seen)?;
-    index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(unusable)?;
+    index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(|e| unusable(&e))?;
     take_touched(runs, index).map_err(not_rebuilt)?;
     Ok(written)
 }
@@ -160,7 +163,7 @@ fn start_log(
         flushed: AtomicU64::new(1),
     };
     let tell = Box::new(move |events| news.pass_on(events));
-    let committer = Committer::start(home, options, tell).map_err(no_log)?;
+    let committer = Committer::start(home, options, tell).map_err(|e| no_log(&e))?;
     // Set once, here.
     let _ = slot.set(committer.clone());
     Ok(committer)
@@ -225,7 +228,7 @@ fn usize_of(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 
-fn no_log(error: commit_log::Error) -> Error {
+fn no_log(error: &commit_log::Error) -> Error {
     let trouble = Trouble::new("storage_failed", format!("the commit log: {error}"));
     Error::Storage {
         trouble: trouble.next("see that .dormouse/ may be written and has room"),
@@ -236,15 +239,15 @@ fn no_log(error: commit_log::Error) -> Error {
 fn not_rebuilt(error: rebuild::Error) -> Error {
     match error {
         rebuild::Error::Runs(e) => e,
-        rebuild::Error::Index(e) => unusable(e),
+        rebuild::Error::Index(e) => unusable(&e),
     }
 }
 
-/// Every run that can go on without anybody's help.
-fn runnable(index: &Index) -> store::Result<Vec<RunId>> {
+/// All pages of a list of runs.
+fn all(page: impl Fn(Option<&RunId>) -> store::Result<Vec<RunId>>) -> store::Result<Vec<RunId>> {
     let mut all: Vec<RunId> = Vec::new();
     loop {
-        let page = index.runnable(all.last(), ROWS_AT_ONCE)?;
+        let page = page(all.last())?;
         let last = page.len() < ROWS_AT_ONCE;
         all.extend(page);
         if last {

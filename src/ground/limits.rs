@@ -61,7 +61,7 @@ pub const HOST_MEMORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const RUNS_LOADED_MAX: u64 = 4_096;
 /// Processes whose verified code a daemon keeps in memory.
 pub const CODE_SHELF_MAX: usize = 32;
-/// Memory that those may take.
+/// Memory that their code may take.
 pub const CODE_SHELF_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Memory that runs in memory may take.
 pub const RUNS_LOADED_BYTES_MAX: u64 = 512 * 1024 * 1024;

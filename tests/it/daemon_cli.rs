@@ -7,6 +7,7 @@ use crate::cli::{Cli, Ran, code};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStderr, Output, Stdio};
 
 /// A daemon that is ready.
@@ -215,8 +216,10 @@ fn offline_means_without_a_daemon() {
 
 #[test]
 fn nothing_is_mended_beside_a_daemon() {
-    let cli = Cli::with_run();
+    let cli = Cli::waiting();
     let daemon = Daemon::start(&cli, &[]);
+    // From now on the daemon has nothing more to do with it.
+    cli.run("run iterate r").ok();
     let journal = cli.root().join("r/journal/0000000001.jsonl");
     let mut bytes = fs::read(&journal).unwrap();
     bytes.extend_from_slice(b"{\"seq\":2,");
@@ -268,22 +271,29 @@ fn a_second_signal_leaves_at_once() {
     let mut daemon = Daemon::start(&cli, &["--turn-cpu-max", "10m"]);
     // A turn that never ends keeps the first signal from being enough.
     cli.file("loop.js", "export async function process() { for (;;) {} }");
-    let mut asking = cli.start("run create --entry loop.js --run-id loop");
-    let marker = cli.root().join("loop/journal");
-    while !marker.exists() {
-        assert!(asking.try_wait().unwrap().is_none(), "it was not kept waiting");
-        std::thread::yield_now();
-    }
+    cli.run("run create --entry loop.js --run-id loop").ok();
     daemon.signal(rustix::process::Signal::TERM);
     while !daemon.said.contains("stopping") {
         assert!(daemon.stderr.read_line(&mut daemon.said).unwrap() > 0);
     }
     daemon.signal(rustix::process::Signal::INT);
     assert_eq!(daemon.ends().0, 130);
-    let ended = asking.wait_with_output().unwrap();
-    let ran = Ran::of("run create", &ended).exits(74);
-    assert!(ran.err.contains("unknown_outcome"), "{ran:?}");
     cli.run("run show loop").ok();
+}
+
+#[test]
+fn a_daemon_that_goes_away_under_a_request_leaves_its_outcome_unknown() {
+    let cli = Cli::with_run();
+    let socket = UnixListener::bind(cli.root().join(".dormouse/socket")).unwrap();
+    let takes_and_dies = std::thread::spawn(move || {
+        // The first only asks whether anybody is there.
+        drop(socket.accept().unwrap());
+        let mut asked = [0];
+        socket.accept().unwrap().0.read_exact(&mut asked).unwrap();
+    });
+    let error = cli.run("run pause r --json").exits(74).error();
+    assert_eq!(error["code"], "unknown_outcome");
+    takes_and_dies.join().unwrap();
 }
 
 #[test]
@@ -292,15 +302,10 @@ fn a_drain_that_takes_too_long_is_said() {
     cli.file("c.toml", "drain_timeout = \"0s\"\n");
     cli.file("loop.js", "export async function process() { for (;;) {} }");
     let daemon = Daemon::start(&cli, &["--config", "c.toml", "--turn-cpu-max", "10m"]);
-    let mut asking = cli.start("run create --entry loop.js --run-id loop");
-    while !cli.root().join("loop/journal").exists() {
-        assert!(asking.try_wait().unwrap().is_none(), "it was not kept waiting");
-        std::thread::yield_now();
-    }
+    cli.run("run create --entry loop.js --run-id loop").ok();
     let (exit, said) = daemon.stop();
     assert_eq!(exit, 1, "{said}");
     assert!(said.contains("drain_timeout"), "{said}");
-    asking.wait().unwrap();
 }
 
 #[test]

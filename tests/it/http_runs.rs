@@ -2,6 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test damages a journal from outside")]
 
+use crate::cli::Cli;
 use crate::served::{Served, raw};
 use serde_json::{Value, json};
 use std::io::Write as _;
@@ -321,12 +322,13 @@ fn code_is_given_checked_and_taken_over() {
 
 #[test]
 fn a_damaged_run_is_said_to_be_damaged() {
-    let served = Served::new();
-    served.create("r");
-    served.create("sound");
-    let journal = served.cli.root().join("r/journal/0000000001.jsonl");
+    let cli = Cli::waiting();
+    cli.run("run create --run-id sound").ok();
+    // What a daemon holds in memory it does not read again: the damage comes before it does.
+    let journal = cli.root().join("r/journal/0000000001.jsonl");
     let text = std::fs::read_to_string(&journal).unwrap().replacen("\"seq\":2", "\"seq\":3", 1);
     std::fs::write(&journal, text).unwrap();
+    let served = Served::over(cli, |_| {});
     let problem = served.get("/v1/runs/r").is_problem(409, "run_damaged");
     assert!(problem["case"].as_str().unwrap().starts_with('J'), "{problem}");
     served.post("/v1/runs/r/note", &json!({ "text": "x" })).is_problem(409, "run_damaged");

@@ -49,7 +49,11 @@ impl Served {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Options)) -> Self {
-        let cli = Cli::new();
+        Self::over(Cli::new(), change)
+    }
+
+    /// A door to a root that has runs already.
+    pub(crate) fn over(cli: Cli, change: impl FnOnce(&mut Options)) -> Self {
         cli.file("process.js", PROCESS);
         let runs = runs(cli.root());
         let daemon = Daemon::start(&runs, &Config::default()).unwrap();

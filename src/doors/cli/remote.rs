@@ -129,16 +129,7 @@ fn problem(status: StatusCode, bytes: &[u8]) -> Failure {
     let problem: Value = serde_json::from_slice(bytes).unwrap_or_default();
     let text = |name: &str| problem[name].as_str().map(str::to_owned);
     let mut code = text("code").unwrap_or_else(|| "unknown_outcome".into());
-    let exit = match status.as_u16() {
-        _ if code == "run_is_bare" => Exit::No,
-        _ if code == "run_damaged" => Exit::Damaged,
-        400 => Exit::Usage,
-        404 => Exit::NotFound,
-        409 => Exit::Conflict,
-        401 | 403 | 413 | 422 | 429 => Exit::Refused,
-        408 | 503 | 507 => Exit::Storage,
-        _ => Exit::Bug,
-    };
+    let exit = exit_of(status, &code);
     if exit == Exit::Damaged {
         code = text("case").unwrap_or(code);
     }
@@ -146,6 +137,27 @@ fn problem(status: StatusCode, bytes: &[u8]) -> Failure {
     let next = problem["next"].as_array().into_iter().flatten();
     let next = next.filter_map(|step| step.as_str().map(str::to_owned)).collect();
     Failure { exit, code, what, next }
+}
+
+/// The exit code of a problem: by its code where the status says less, as without a daemon.
+fn exit_of(status: StatusCode, code: &str) -> Exit {
+    match code {
+        "run_is_bare" => return Exit::No,
+        "run_damaged" => return Exit::Damaged,
+        "overloaded" | "index_rebuilding" | "followers_full" => return Exit::Refused,
+        "disk_full" | "shutting_down" | "not_written" | "unknown_outcome" | "storage_failed"
+        | "index_unusable" => return Exit::Storage,
+        "bug" => return Exit::Bug,
+        _ => {}
+    }
+    match status.as_u16() {
+        400 => Exit::Usage,
+        404 => Exit::NotFound,
+        409 => Exit::Conflict,
+        401 | 403 | 413 | 422 | 429 => Exit::Refused,
+        408 | 503 | 507 => Exit::Storage,
+        _ => Exit::Bug,
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +173,10 @@ mod tests {
             (422, "run_is_bare", None, Exit::No, "run_is_bare"),
             (422, "value_invalid", None, Exit::Refused, "value_invalid"),
             (503, "unknown_outcome", None, Exit::Storage, "unknown_outcome"),
+            (503, "index_rebuilding", None, Exit::Refused, "index_rebuilding"),
+            (429, "overloaded", None, Exit::Refused, "overloaded"),
+            (507, "disk_full", None, Exit::Storage, "disk_full"),
+            (429, "disk_full", None, Exit::Storage, "disk_full"),
             (500, "bug", None, Exit::Bug, "bug"),
         ] {
             let body = json!({ "code": code, "case": case, "detail": "why", "next": ["do"] });

@@ -39,6 +39,8 @@ pub(crate) struct Args {
     dev: bool,
 }
 
+/// For answers to leave when storage has failed.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// Where `--dev` serves.
 const DEV_ADDRESS: &str = "127.0.0.1:8080";
 
@@ -73,7 +75,7 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> Result<(), Failure> {
-    let daemon = Daemon::start(&context.runs, &context.config)?;
+    let mut daemon = Daemon::start(&context.runs, &context.config)?;
     let place = context.meta().join(SOCKET);
     remove_socket(context);
     let socket = listen_for_owner(&place).map_err(|e| unusable(&place, &e))?;
@@ -84,6 +86,7 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
     watchdog(runtime);
     let drain = Duration::from_millis(context.config.drain_timeout_ms);
     let (first, draining) = oneshot::channel();
+    let failure = daemon.failure();
     let stopping = async move {
         // Whether a signal came or its listener is gone: this ends.
         let _ = stop.await;
@@ -102,7 +105,17 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
             let _ = draining.await;
             tokio::time::sleep(drain).await;
         };
-        tokio::select! { done = finish => done, () = late => Err(drained(drain)) }
+        let broken = async {
+            // A manager that ends because it was asked to says nothing.
+            let Ok(why) = failure.await else { return std::future::pending().await };
+            tokio::time::sleep(LAST_ANSWERS).await;
+            why
+        };
+        tokio::select! {
+            done = finish => done,
+            () = late => Err(drained(drain)),
+            why = broken => Err(why.into()),
+        }
     })
 }
 

@@ -32,7 +32,7 @@ impl Context {
         match self.runs.find(reference) {
             Ok(dir) => Ok(Target { id: dir.id().to_string(), meta: own(&dir) }),
             // Whoever owns the root knows best.
-            Err(Error::NotFound(_)) if !reference.contains('/') => {
+            Err(e) if !reference.contains('/') && may_be_unseen(&e) => {
                 Ok(Target { id: reference.to_owned(), meta: Some(self.meta()) })
             }
             Err(e) => Err(e.into()),
@@ -150,6 +150,12 @@ impl Context {
         self.runs.clock.sleep_millis(nap);
         *left_ms -= nap;
     }
+}
+
+/// Whether a run that was not found may exist all the same: only a daemon, or a recovery, makes
+/// the directory of one that stands in the commit log alone.
+fn may_be_unseen(error: &Error) -> bool {
+    matches!(error, Error::NotFound(_)) || error.trouble().code == "root_needs_recovery"
 }
 
 fn owned(meta: &Path) -> Failure {

@@ -139,7 +139,7 @@ impl Committer {
 
     /// Hands over a unit. Never waits: what becomes of it is told later. One that is not taken comes
     /// back.
-    pub fn submit(&self, unit: Unit) -> Result<(), (Rejected, Unit)> {
+    pub fn submit(&self, unit: Unit) -> Result<(), Box<(Rejected, Unit)>> {
         let mut inbox = self.shared.inbox();
         let options = &self.shared.options;
         let records = inbox.records + unit.entry.records() as usize;
@@ -158,7 +158,7 @@ impl Committer {
             None
         };
         if let Some(rejected) = rejected {
-            return Err((rejected, unit));
+            return Err(Box::new((rejected, unit)));
         }
         (inbox.records, inbox.bytes) = (records, bytes);
         inbox.units.push_back(unit);

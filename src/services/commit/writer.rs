@@ -14,6 +14,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+/// Longest time without a look at the log.
+const PAUSE_MS_MAX: u64 = 60_000;
 /// How long settling everything may stand still before it is given up.
 const DRAIN_PATIENCE_MS: u64 = 5_000;
 
@@ -106,7 +108,7 @@ impl Writer {
             if news || work || now >= wake {
                 break;
             }
-            let pause = Duration::from_millis(wake - now);
+            let pause = Duration::from_millis((wake - now).min(PAUSE_MS_MAX));
             let waited = self.shared.came.wait_timeout(inbox, pause);
             inbox = waited.unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }

@@ -5,8 +5,10 @@
 
 use crate::ground::id::RunId;
 use crate::machines::effect::Wait;
+use crate::machines::replay::facts::Update;
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::{Error, Result};
+use crate::shells::store::{Batch, Change};
 
 use super::seat::{Coming, Here, Seat};
 use super::workers::WORKERS;
@@ -15,12 +17,17 @@ use super::{Manager, Message};
 impl Manager {
     /// Opens runs that wait for a seat, as far as there is room.
     pub(super) fn seat_queued(&mut self) {
-        while self.arriving < WORKERS
-            && self.seats.len() < self.limits.loaded_max + WORKERS
+        while !self.stopping
+            && self.arriving < WORKERS
+            && self.has_seat()
             && let Some(id) = self.queue.pop_front()
         {
             let wanted = match self.seats.get_mut(&id) {
-                Some(Seat::Coming(coming)) => !std::mem::replace(&mut coming.begun, true),
+                Some(Seat::Coming(coming)) => {
+                    let first = !std::mem::replace(&mut coming.begun, true);
+                    self.outside -= usize::from(first);
+                    first
+                }
                 Some(Seat::Here(_)) => {
                     self.play(&id);
                     false
@@ -39,6 +46,22 @@ impl Manager {
                 self.open(id);
             }
         }
+    }
+
+    /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of them
+    /// would keep everybody out, themselves included.
+    fn has_seat(&self) -> bool {
+        self.seats.len() - self.outside < self.limits.loaded + WORKERS
+            || (self.arriving == 0 && self.is_jammed())
+    }
+
+    /// Whether everybody who is here waits for somebody who is not: parents for their child runs.
+    fn is_jammed(&self) -> bool {
+        self.seats.values().all(|seat| match seat {
+            Seat::Here(here) => here.is_quiet() && !here.resters.is_empty(),
+            Seat::Coming(coming) => !coming.begun,
+            Seat::Leaving(_) => false,
+        })
     }
 
     fn open(&mut self, id: RunId) {
@@ -65,9 +88,20 @@ impl Manager {
     pub(super) fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
         let trouble = why.trouble();
         tracing::warn!(run = %id, code = trouble.code, "the run cannot be opened: {}", trouble.what);
-        self.timers.set(id, None);
+        self.timers.set(id, self.retry_at(why));
+        self.say_damaged(id, why);
         for ask in coming.asks {
             ask.refuse(why.clone());
+        }
+        self.report_parents();
+    }
+
+    /// The index knows that a run cannot be read: nothing wakes it but an operator.
+    pub(super) fn say_damaged(&self, id: &RunId, why: &Error) {
+        if matches!(why, Error::Damaged(_)) {
+            let update = Update::damaged(id.clone(), why.trouble().what.clone());
+            let changes = vec![Change::Put(Box::new(update))];
+            self.indexer.apply(Batch { frame: 0, changes });
         }
     }
 

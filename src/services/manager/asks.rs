@@ -29,6 +29,7 @@ impl Manager {
             (None, ask) => {
                 let coming = Coming { asks: vec![ask], ..Coming::default() };
                 self.seats.insert(run.clone(), Seat::Coming(coming));
+                self.outside += 1;
                 self.queue.push_back(run);
                 self.seat_queued();
             }

@@ -101,13 +101,23 @@ impl Manager {
         self.ask(child, Ask::Look(Box::new(look)));
     }
 
-    /// A run has ended: its parent hears of it.
+    /// A run has ended: its parent hears of it once that is durable.
     pub(super) fn tell_parent(&mut self, id: &RunId) {
-        let Some(Seat::Here(here)) = self.seats.get(id) else { return };
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         let Some(parent) = here.run.state().parent.clone() else { return };
         match here.run.look().how_it_ended() {
             Ok(Some(outcome)) => {
-                self.tell(&parent.run_id, parent.effect_id, id.clone(), News::Ended(outcome));
+                let (inbox, child) = (self.inbox.clone(), id.clone());
+                let tell = move |manager: &mut Self| {
+                    manager.tell(&parent.run_id, parent.effect_id, child, News::Ended(outcome));
+                };
+                let answer = move |durable: Result<()>| {
+                    if durable.is_ok() {
+                        // A manager that has ended tells nobody; the next one does.
+                        let _ = inbox.send(Message::Look(Box::new(tell)));
+                    }
+                };
+                here.answers.push_back((here.run.written().seq, Box::new(answer)));
             }
             Ok(None) => {}
             Err(e) => tracing::warn!(run = %id, "its outcome cannot be read: {e}"),

@@ -1,4 +1,4 @@
-//! What doors ask about the code of runs: pinning and replaying happen outside the manager's
+//! What doors ask about the code of runs: pinning, loading and replaying happen outside the manager's
 //! thread, only the record is its own.
 //!
 //! May not know who asks. Invariant: what is pinned is what is recorded.
@@ -10,7 +10,7 @@ use crate::codecs::json::Json;
 use crate::ground::id::{RunId, Seq};
 use crate::services::runs::accept::{OnChange, OnRemoved, Plan};
 use crate::services::runs::check::Checked;
-use crate::services::runs::create::Source;
+use crate::services::runs::create::{Source, TriedCode};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::pin::PinnedGraph;
@@ -38,15 +38,19 @@ impl Handle {
         by: &str,
         asked: Assignment,
     ) -> Result<(PathBuf, ProcessRef, Option<ProcessRef>)> {
-        let name = asked.source.process_id.clone();
-        let graph = self.aside(move |runs| Ok(runs.pin(&asked.source)?.0)).await?;
-        let (inputs, force, reason) = (asked.inputs, asked.force, asked.reason);
+        let Assignment { source, inputs, force, reason } = asked;
+        let pinned = self.aside(move |runs| {
+            let (graph, _) = runs.pin(&source)?;
+            let process = graph.process_ref(source.process_id);
+            Ok((graph, process))
+        });
+        let (graph, mut process) = pinned.await?;
+        // The profile of a run never changes.
+        let api = self.read(run, |look| Ok(look.state.process.as_ref().map(|p| p.api))).await?;
+        process.api = api.unwrap_or(process.api);
+        let code = self.tried(run, graph, process.clone()).await?;
         let act = move |open: &mut crate::services::runs::open::OpenRun| {
-            let mut process = graph.process_ref(name);
-            // The profile of a run never changes.
-            let pinned = open.state().process.as_ref();
-            process.api = pinned.map_or(process.api, |p| p.api);
-            let previous = open.assign(&graph, process.clone(), inputs, force, reason)?;
+            let previous = open.assign(&code, inputs, force, reason)?;
             Ok((open.dir.path().to_owned(), process, previous))
         };
         self.deed(run, by, Flow::Inflow, act).await
@@ -83,11 +87,23 @@ impl Handle {
         graph: PinnedGraph,
         reason: Option<String>,
     ) -> Result<(Plan, (Seq, ProcessRef))> {
+        let code = self.tried(run, graph, plan.checked.process.clone()).await?;
         self.deed(run, by, Flow::Outcome, move |open| {
-            let done = open.accept(&graph, &plan, reason)?;
+            let done = open.accept(&code, &plan, reason)?;
             Ok((plan, done))
         })
         .await
+    }
+
+    /// Loads code once, in a host of its own.
+    async fn tried(
+        &self,
+        run: &RunId,
+        graph: PinnedGraph,
+        process: ProcessRef,
+    ) -> Result<TriedCode> {
+        let run = run.clone();
+        self.aside(move |runs| Ok(runs.try_code(graph, process, &run))).await
     }
 
     /// Does what takes long, and needs no run of its own, outside the manager's thread.

@@ -15,7 +15,7 @@ use crate::shells::store::Batch;
 
 use super::asks::disk_full;
 use super::handle::Flow;
-use super::seat::Seat;
+use super::seat::{Coming, Seat};
 use super::{GATHER_MICROS, Manager};
 
 impl Manager {
@@ -68,15 +68,16 @@ impl Manager {
     /// Gives the log what it takes.
     pub(super) fn pump(&mut self) {
         while let Some(unit) = self.outbox.pop_front() {
-            match self.parts.committer.submit(unit) {
-                Ok(()) => {}
-                Err((Rejected::QueueFull | Rejected::UnsettledMax, unit)) => {
+            let Err(back) = self.parts.committer.submit(unit) else { continue };
+            let (why, unit) = *back;
+            match why {
+                Rejected::QueueFull | Rejected::UnsettledMax => {
                     // It takes more when the batch that is under way is done.
                     self.outbox.push_front(unit);
                     return;
                 }
-                Err((Rejected::DiskFull, unit)) => self.rejected(unit.entry.run(), Why::NoRoom),
-                Err((Rejected::Failed | Rejected::Stopping, unit)) => {
+                Rejected::DiskFull => self.rejected(unit.entry.run(), Why::NoRoom),
+                Rejected::Failed | Rejected::Stopping => {
                     self.rejected(unit.entry.run(), Why::Failed);
                 }
             }
@@ -95,10 +96,13 @@ impl Manager {
                 Committed::Made { run } => self.made(&run),
                 Committed::Mark { frame } => self.frame = self.frame.max(frame),
                 Committed::State(WriterState::Failed) => self.fail(),
+                Committed::State(WriterState::Healthy) => self.feed_starved(),
+                Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
-                // The state that follows says the same of everything.
-                Committed::Unknown { .. } => {}
-                Committed::State(_) | Committed::Settled { .. } | Committed::Released { .. } => {}
+                // What is unknown is said of everything by the state that follows.
+                Committed::Unknown { .. }
+                | Committed::Settled { .. }
+                | Committed::Released { .. } => {}
             }
         }
         batch.frame = self.frame;
@@ -127,6 +131,7 @@ impl Manager {
             }
             _ => {}
         }
+        self.open_fresh(id);
     }
 
     /// Sends the index what rests on nothing that is under way.
@@ -153,8 +158,19 @@ impl Manager {
         self.leave_when_durable(id);
     }
 
+    /// There is no room: nothing goes on until there is, and nobody is kept waiting for that.
+    fn refuse_resters(&mut self) {
+        for seat in self.seats.values_mut() {
+            if let Seat::Here(here) = seat {
+                for rester in std::mem::take(&mut here.resters) {
+                    rester(Err(disk_full()));
+                }
+            }
+        }
+    }
+
     /// The log did not take what a run has made: what is in memory never happened. The run is opened
-    /// anew the next time somebody wants something of it.
+    /// anew when there is room.
     fn rejected(&mut self, id: &RunId, why: Why) {
         tracing::error!(run = %id, "the log refused records: {why}");
         let full = matches!(why, Why::NoRoom);
@@ -164,6 +180,8 @@ impl Manager {
         match self.seats.remove(id) {
             Some(Seat::Here(here)) => {
                 self.idle.remove(&here.used);
+                self.warm.remove(&here.used);
+                self.starve(id);
                 self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
                 for (_, answer) in here.answers {
                     answer(Err(refusal()));
@@ -175,11 +193,11 @@ impl Manager {
                     ask.refuse(refusal());
                 }
             }
-            Some(Seat::Coming(coming)) => {
-                for answer in coming.fresh.into_iter().flat_map(|fresh| fresh.answers) {
+            Some(Seat::Coming(Coming { fresh: Some(fresh), asks, .. })) => {
+                for answer in fresh.answers {
                     answer(Err(refusal()));
                 }
-                for ask in coming.asks {
+                for ask in asks {
                     ask.refuse(refusal());
                 }
             }
@@ -188,16 +206,21 @@ impl Manager {
             }
             None => {}
         }
+        self.report_parents();
     }
 
     /// The log failed: nothing is written any more. Whoever waits learns that nobody knows.
     fn fail(&mut self) {
         self.failed = true;
+        (self.outside, self.leaving) = (0, 0);
         for (_, seat) in self.seats.drain() {
             match seat {
                 Seat::Here(here) => {
                     for (_, answer) in here.answers {
                         answer(Err(unknown()));
+                    }
+                    for rester in here.resters {
+                        rester(Err(unknown()));
                     }
                     for ask in here.asks {
                         ask.refuse(not_written());
@@ -238,7 +261,7 @@ pub(super) fn unit(run: &RunId, lines: Lines, flow: Flow) -> Unit {
 
 fn unknown() -> Error {
     let what = "storage failed while this was written: it may stand or not";
-    let trouble = Trouble::new("storage_unknown", what);
+    let trouble = Trouble::new("unknown_outcome", what);
     Error::Storage { trouble: trouble.next("ask again when the daemon runs"), unknown: true }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::ground::id::RunId;
 use crate::machines::replay::engine::Rest;
+use crate::shells::commit_log::WriterState;
 
 use super::seat::{Leaving, Seat};
 use super::{Manager, Message};
@@ -11,22 +12,28 @@ use super::{Manager, Message};
 impl Manager {
     /// Lets go what was not used longest until what is left fits.
     pub(super) fn make_room(&mut self) {
-        let mut wanted = self.starved.len();
-        while (wanted > 0 || self.parts.pool.bytes() > self.limits.hosts_bytes_max)
+        let full = self.parts.committer.state() == WriterState::Full;
+        let mut wanted = if full { 0 } else { self.starved.len() };
+        while (wanted > 0 || self.parts.pool.bytes() > self.limits.hosts_bytes)
             && let Some((_, id)) = self.warm.pop_first()
         {
             self.drop_instance(&id);
             wanted = wanted.saturating_sub(1);
         }
-        let crowded = |manager: &Self| {
-            manager.seats.len() > manager.limits.loaded_max
-                || manager.loaded_bytes > manager.limits.loaded_bytes_max
-        };
-        while crowded(self)
-            && let Some((_, id)) = self.idle.pop_first()
+        let mut kept = Vec::new();
+        while self.is_crowded()
+            && let Some((used, id)) = self.idle.pop_first()
         {
-            self.leave(&id);
+            if !self.leave(&id) {
+                kept.push((used, id));
+            }
         }
+        self.idle.extend(kept);
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.seats.len() - self.outside - self.leaving > self.limits.loaded
+            || self.loaded_bytes > self.limits.loaded_bytes
     }
 
     /// Lets a run go that has ended or broke, once everything it made is durable.
@@ -38,20 +45,24 @@ impl Manager {
         }
     }
 
-    fn leave(&mut self, id: &RunId) {
-        let quiet = match self.seats.get(id) {
-            Some(Seat::Here(here)) => here.is_quiet() && here.resters.is_empty(),
-            _ => false,
+    /// Lets a run go. False if it is here still, because something of it is under way.
+    fn leave(&mut self, id: &RunId) -> bool {
+        let may_stay = match self.seats.get(id) {
+            // Whoever asks a broken run for something waits for it to be opened anew.
+            Some(Seat::Here(here)) if here.broken => !here.is_written(),
+            Some(Seat::Here(here)) => !here.is_quiet() || !here.resters.is_empty(),
+            _ => return true,
         };
-        if !quiet {
-            return;
+        if may_stay {
+            return false;
         }
         self.drop_instance(id);
-        let Some(Seat::Here(here)) = self.seats.remove(id) else { return };
+        let Some(Seat::Here(mut here)) = self.seats.remove(id) else { return true };
         self.idle.remove(&here.used);
-        self.warm.remove(&here.used);
         self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
-        self.seats.insert(id.clone(), Seat::Leaving(Leaving::default()));
+        let asks = here.asks.drain(..).collect();
+        self.seats.insert(id.clone(), Seat::Leaving(Leaving { asks, ..Leaving::default() }));
+        self.leaving += 1;
         let (inbox, id) = (self.inbox.clone(), id.clone());
         self.workers.run(move || {
             here.run.files_since(here.filed).write();
@@ -61,16 +72,19 @@ impl Manager {
             }
             let _ = inbox.send(Message::Left(id));
         });
+        true
     }
 
     /// A run was closed.
     pub(super) fn left(&mut self, id: &RunId) {
         let Some(Seat::Leaving(leaving)) = self.seats.remove(id) else { return };
+        self.leaving -= 1;
         for ask in leaving.asks {
             self.ask(id.clone(), ask);
         }
         if leaving.returns {
             self.wake(id);
         }
+        self.report_parents();
     }
 }

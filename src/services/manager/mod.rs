@@ -18,12 +18,12 @@ mod seat;
 mod shelf;
 mod workers;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
@@ -48,8 +48,14 @@ use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
 
+/// Until a run is opened again that could not go on because storage failed.
+const RETRY_MS: i64 = 10_000;
 /// Longest time between two looks at clocks, hosts and seats.
 const TICK_MS: u64 = 250;
+/// Units that may wait for the log before runs stop making more.
+const OUTBOX_MAX: usize = 4_096;
+/// How long to wait before a host is tried again that could not be started.
+const HOST_RETRY_MS: i64 = 1_000;
 /// Shortest time between two looks at hosts.
 const WATCH_MICROS: u64 = 10_000;
 /// How long lines of a turn may wait for what the turn adds, so that both go in one batch.
@@ -134,6 +140,12 @@ struct Manager {
     /// Runs that wait for a seat.
     queue: VecDeque<RunId>,
     arriving: usize,
+    /// Seats of runs that nobody opens yet.
+    outside: usize,
+    /// Seats of runs that are being closed.
+    leaving: usize,
+    /// Runs at rest whose child runs are not, and somebody waits for both.
+    with_children: BTreeSet<RunId>,
     loaded_bytes: u64,
     /// Counts uses, to tell which was longer ago.
     uses: u64,
@@ -152,9 +164,9 @@ struct Manager {
 /// How much may be in memory.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    loaded_max: usize,
-    loaded_bytes_max: u64,
-    hosts_bytes_max: u64,
+    loaded: usize,
+    loaded_bytes: u64,
+    hosts_bytes: u64,
 }
 
 /// A manager that runs.
@@ -162,6 +174,7 @@ pub struct Running {
     handle: Handle,
     thread: JoinHandle<Result<()>>,
     inbox: mpsc::Sender<Message>,
+    failure: oneshot::Receiver<Error>,
 }
 
 /// Where the parts of a manager send what happens.
@@ -215,7 +228,9 @@ pub fn start(
     let (to_self, theirs) = (sender.clone(), Arc::clone(&followers));
     let (runs, indexer) = (options.runs.clone(), options.indexer.clone());
     let known = options.known.clone();
+    let (alarm, failure) = oneshot::channel();
     let run = move || {
+        let mut alarm = Alarm(Some(alarm));
         let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
         match manager {
             Err(e) => {
@@ -224,7 +239,11 @@ pub fn start(
             }
             Ok(mut manager) => {
                 let _ = ready.send(Ok(()));
-                manager.serve(&receiver)
+                let served = manager.serve(&receiver);
+                if manager.failed {
+                    alarm.sound(storage_failed());
+                }
+                served
             }
         }
     };
@@ -232,7 +251,7 @@ pub fn start(
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
     let handle = Handle::new(sender.clone(), followers, runs, indexer, known);
-    Ok(Running { handle, thread, inbox: sender })
+    Ok(Running { handle, thread, inbox: sender, failure })
 }
 
 impl Running {
@@ -242,12 +261,43 @@ impl Running {
         self.handle.clone()
     }
 
+    /// Comes when the manager ends because it has to; to be taken once.
+    pub fn failure(&mut self) -> oneshot::Receiver<Error> {
+        std::mem::replace(&mut self.failure, oneshot::channel().1)
+    }
+
     /// Finishes what was begun, makes every run directory complete, and ends.
     pub fn stop(self) -> Result<()> {
         // A manager that has ended already has nothing left to finish.
         let _ = self.inbox.send(Message::Stop);
         self.thread.join().unwrap_or_else(|_| Err(bug("the manager panicked")))
     }
+}
+
+/// Tells whoever serves that the manager is gone, and why; also if its thread ends in a panic.
+struct Alarm(Option<oneshot::Sender<Error>>);
+
+impl Alarm {
+    fn sound(&mut self, why: Error) {
+        if let Some(alarm) = self.0.take() {
+            // Whoever does not listen is ending already.
+            let _ = alarm.send(why);
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.sound(bug("the manager panicked"));
+        }
+    }
+}
+
+fn storage_failed() -> Error {
+    let trouble = Trouble::new("storage_failed", "storage failed: nothing can be written any more");
+    let next = "nothing acknowledged is lost: the next start recovers";
+    Error::Storage { trouble: trouble.next(next), unknown: false }
 }
 
 fn bug(what: &str) -> Error {
@@ -262,9 +312,9 @@ impl Manager {
         followers: Followers,
     ) -> Result<Self> {
         let limits = Limits {
-            loaded_max: options.loaded_max,
-            loaded_bytes_max: options.loaded_bytes_max,
-            hosts_bytes_max: options.hosts_bytes_max,
+            loaded: options.loaded_max,
+            loaded_bytes: options.loaded_bytes_max,
+            hosts_bytes: options.hosts_bytes_max,
         };
         Ok(Self {
             view: options.runs.view_root()?,
@@ -287,6 +337,9 @@ impl Manager {
             starved: VecDeque::new(),
             queue: options.awake.into(),
             arriving: 0,
+            outside: 0,
+            leaving: 0,
+            with_children: BTreeSet::new(),
             loaded_bytes: 0,
             uses: 0,
             frame: 0,
@@ -330,7 +383,35 @@ impl Manager {
             Message::Arrived(run, opened) => self.arrived(&run, *opened),
             Message::Left(run) => self.left(&run),
             Message::Look(look) => look(self),
-            Message::Stop => self.stopping = true,
+            Message::Stop => self.stop(),
+        }
+    }
+
+    /// Takes nothing more in. Runs that nobody has begun to open stay where they are.
+    fn stop(&mut self) {
+        self.stopping = true;
+        let unbegun = |seat: &mut Seat| matches!(seat, Seat::Coming(coming) if !coming.begun);
+        let left: Vec<Seat> =
+            self.seats.extract_if(|_, seat| unbegun(seat)).map(|(_, seat)| seat).collect();
+        self.outside -= left.len();
+        for seat in left {
+            if let Seat::Coming(coming) = seat {
+                for ask in coming.asks {
+                    ask.refuse(handle::gone());
+                }
+            }
+        }
+    }
+
+    /// Lets runs go on that waited for room, until one waits again.
+    fn feed_starved(&mut self) {
+        for _ in 0..self.starved.len() {
+            let Some(run) = self.starved.pop_front() else { return };
+            let before = self.starved.len();
+            self.wake(&run);
+            if self.starved.len() > before {
+                return;
+            }
         }
     }
 
@@ -360,9 +441,7 @@ impl Manager {
             self.wake(&run);
         }
         self.make_room();
-        if let Some(run) = self.starved.pop_front() {
-            self.play(&run);
-        }
+        self.feed_starved();
         self.seat_queued();
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::codecs::turn::FromHost;
+use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
 use crate::machines::effect::plain_error;
@@ -16,9 +17,10 @@ use crate::services::runs::{Error, Result};
 use crate::shells::commit_log::WriterState;
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
-use super::Manager;
+use super::asks::disk_full;
 use super::seat::{Awaiting, Here, Seat};
 use super::shelf::Shelf;
+use super::{HOST_RETRY_MS, Manager, OUTBOX_MAX, RETRY_MS};
 
 /// Where a run got to.
 enum Went {
@@ -37,9 +39,13 @@ impl Manager {
         if here.is_in_turn() || here.broken {
             return;
         }
-        if self.parts.committer.state() == WriterState::Full {
+        let full = self.parts.committer.state() == WriterState::Full;
+        if full || self.outbox.len() > OUTBOX_MAX {
             // A turn asks for more, and there is no room for more.
-            return self.starved.push_back(id.clone());
+            for rester in std::mem::take(&mut here.resters) {
+                rester(Err(disk_full()));
+            }
+            return self.starve(id);
         }
         self.idle.remove(&here.used);
         self.warm.remove(&here.used);
@@ -53,14 +59,25 @@ impl Manager {
         let went = advance(here, input, &mut self.parts.pool, &mut self.shelf);
         let now = here.instance;
         if before != now {
-            before.map(|gone| self.instances.remove(&gone));
-            now.map(|new| self.instances.insert(new, id.clone()));
+            if let Some(gone) = before {
+                self.instances.remove(&gone);
+            }
+            if let Some(new) = now {
+                self.instances.insert(new, id.clone());
+            }
         }
         match went {
             Ok(Went::Busy) => self.gather(id),
             Ok(Went::Rests(rest)) => self.rested(id, rest),
-            Ok(Went::Starved) => self.starved.push_back(id.clone()),
+            Ok(Went::Starved) => self.starve(id),
             Err(e) => self.broke(id, &e),
+        }
+    }
+
+    /// Has a run wait for room. It is woken when there is some.
+    pub(super) fn starve(&mut self, id: &RunId) {
+        if !self.starved.contains(id) {
+            self.starved.push_back(id.clone());
         }
     }
 
@@ -77,6 +94,9 @@ impl Manager {
         if here.instance.is_some() {
             self.warm.insert(used, id.clone());
         }
+        let bytes = here.run.journal_bytes();
+        self.loaded_bytes = self.loaded_bytes + bytes - here.bytes;
+        here.bytes = bytes;
         self.timers.set(id, here.run.wake_at());
         let ended = matches!(rest, Rest::Ended(_));
         here.rest = Some(rest);
@@ -94,7 +114,11 @@ impl Manager {
     pub(super) fn file(&mut self) {
         for id in std::mem::take(&mut self.unfiled) {
             let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { continue };
-            if here.rest.is_none() || here.durable != here.run.written().seq {
+            if here.rest.is_none() {
+                continue;
+            }
+            if here.durable != here.run.written().seq {
+                self.unfiled.push_back(id);
                 continue;
             }
             let files = here.run.files_since(std::mem::replace(&mut here.filed, here.durable));
@@ -113,6 +137,9 @@ impl Manager {
             Some(_) => false,
             None => true,
         });
+        if !children_rest && !here.resters.is_empty() {
+            self.with_children.insert(id.clone());
+        }
         if let Some(Seat::Here(here)) = self.seats.get_mut(id)
             && let Some(rest) = here.rest.clone()
             && children_rest
@@ -138,21 +165,37 @@ impl Manager {
         }
     }
 
+    /// A run went away: somebody may have waited for it to rest.
+    pub(super) fn report_parents(&mut self) {
+        for parent in std::mem::take(&mut self.with_children) {
+            self.report(&parent);
+        }
+    }
+
+    /// When a run is opened again that could not go on, if that may help.
+    pub(super) fn retry_at(&self, why: &Error) -> Option<Timestamp> {
+        let may_pass = matches!(why, Error::Storage { .. } | Error::Conflict(_));
+        may_pass.then(|| self.now().plus_millis(RETRY_MS))
+    }
+
     /// A run cannot go on as it is. What it has made so far stands; it is opened anew the next
     /// time somebody wants something of it.
     pub(super) fn broke(&mut self, id: &RunId, why: &Error) {
         let trouble = why.trouble();
         tracing::warn!(run = %id, code = trouble.code, "the run cannot go on: {}", trouble.what);
         self.drop_instance(id);
+        self.say_damaged(id, why);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.broken = true;
         here.awaiting = Awaiting::Nothing;
+        here.rest = None;
         for rester in std::mem::take(&mut here.resters) {
             rester(Err(why.clone()));
         }
         for ask in std::mem::take(&mut here.asks) {
             ask.refuse(why.clone());
         }
+        self.timers.set(id, self.retry_at(why));
         self.hand_over(id);
         self.leave_when_durable(id);
     }
@@ -162,8 +205,9 @@ impl Manager {
         match event {
             HostEvent::Answer { instance, answer, .. } => self.answered(instance, answer),
             HostEvent::Lost { instances, guilty, why } => {
+                let absent = matches!(why, Silence::Absent(_));
                 for instance in instances {
-                    self.lost(instance, (guilty == Some(instance)).then(|| why.clone()));
+                    self.lost(instance, (guilty == Some(instance)).then(|| why.clone()), absent);
                 }
             }
         }
@@ -203,10 +247,11 @@ impl Manager {
     }
 
     /// An instance is gone. `guilty` says how, if it was the one that its host was working for.
-    fn lost(&mut self, instance: InstanceId, guilty: Option<Silence>) {
+    fn lost(&mut self, instance: InstanceId, guilty: Option<Silence>, absent: bool) {
         let Some(id) = self.instances.remove(&instance) else { return };
         let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
         here.instance = None;
+        self.warm.remove(&here.used);
         let worked = here.is_in_turn();
         here.awaiting = Awaiting::Nothing;
         let input = match guilty {
@@ -217,13 +262,16 @@ impl Manager {
             }
             None => None,
         };
-        match input {
-            Some(input) => self.drive(&id, input),
-            None => {
-                here.stale = true;
-                if worked {
-                    self.play(&id);
-                }
+        if let Some(input) = input {
+            self.drive(&id, input);
+        } else {
+            here.stale = true;
+            if absent {
+                // The machine has no room for a host: it is tried again, and not at once.
+                let again = self.runs.clock.now().plus_millis(HOST_RETRY_MS);
+                self.timers.set(&id, Some(again));
+            } else if worked {
+                self.play(&id);
             }
         }
         self.perform_waiting(&id);
@@ -233,6 +281,7 @@ impl Manager {
     pub(super) fn drop_instance(&mut self, id: &RunId) {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         if let Some(instance) = here.instance.take() {
+            self.warm.remove(&here.used);
             self.instances.remove(&instance);
             self.parts.pool.drop_instance(instance);
             here.stale = true;
@@ -259,7 +308,9 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf
                 return Ok(Went::Busy);
             }
             Step::Rest(Rest::Restart) => {
-                here.instance.take().map(|gone| pool.drop_instance(gone));
+                if let Some(gone) = here.instance.take() {
+                    pool.drop_instance(gone);
+                }
                 here.stale = true;
                 input = Input::Poll;
             }
@@ -291,7 +342,9 @@ fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool, shelf: &mut Shelf) 
         },
     };
     let message = here.stage.start(plan, &graph, &plan.process)?;
-    here.instance.take().map(|gone| pool.drop_instance(gone));
+    if let Some(gone) = here.instance.take() {
+        pool.drop_instance(gone);
+    }
     match pool.start(message) {
         Ok(instance) => {
             here.instance = Some(instance);

@@ -87,7 +87,7 @@ pub(super) struct Coming {
     /// Somebody opens it already.
     pub(super) begun: bool,
     /// It was just created: its first record, and who waits for that to be durable.
-    pub(super) fresh: Option<Fresh>,
+    pub(super) fresh: Option<Box<Fresh>>,
 }
 
 /// A run that was just created.
@@ -207,10 +207,14 @@ impl Here {
 
     /// Whether nothing is under way: no host works, nobody waits, everything is durable.
     pub(super) fn is_quiet(&self) -> bool {
+        self.is_written() && self.asks.is_empty()
+    }
+
+    /// Whether no host works, everything is durable, and whoever waited for that was told.
+    pub(super) fn is_written(&self) -> bool {
         !self.is_in_turn()
             && self.answers.is_empty()
             && self.changes.is_empty()
-            && self.asks.is_empty()
             && self.durable == self.run.written().seq
     }
 }

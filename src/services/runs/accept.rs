@@ -8,10 +8,9 @@ use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::Seq;
 use crate::machines::effect::life::EffectStatus;
-use crate::shells::pin::PinnedGraph;
 
 use super::check::{Checked, Line};
-use super::create::{Source, store_process};
+use super::create::{Source, TriedCode, store_process};
 use super::open::{OpenRun, SeenRun};
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
@@ -86,7 +85,8 @@ impl Runs {
     ) -> Result<(Seq, ProcessRef)> {
         let (graph, _) = self.pin(source)?;
         let mut run = self.open(reference)?;
-        let accepted = run.accept(&graph, plan, reason);
+        let code = self.try_code(graph, plan.checked.process.clone(), run.dir.id());
+        let accepted = run.accept(&code, plan, reason);
         run.close_after(accepted)
     }
 }
@@ -95,13 +95,13 @@ impl OpenRun {
     /// Takes other code over, by a plan.
     pub fn accept(
         &mut self,
-        graph: &PinnedGraph,
+        code: &TriedCode,
         plan: &Plan,
         reason: Option<String>,
     ) -> Result<(Seq, ProcessRef)> {
         self.must_be_open()?;
         let stale = |what: &str| Err(Error::Conflict(Trouble::new("plan_stale", what)));
-        if graph.digest != plan.checked.process.digest {
+        if code.graph.digest != plan.checked.process.digest {
             return stale("the source changed after the plan was made");
         }
         // Outcomes may have arrived meanwhile; calls that nobody decided about may not.
@@ -110,8 +110,8 @@ impl OpenRun {
         }
         let previous = self.state().process.clone();
         let process = plan.checked.process.clone();
-        self.runs.try_loading(graph, &process, self.dir.id())?;
-        store_process(&self.dir, graph)?;
+        code.loaded.clone()?;
+        store_process(&self.dir, &code.graph)?;
         let accepted = Accepted {
             old_digest: previous.as_ref().map_or(process.digest, |p| p.digest),
             new_digest: process.digest,

@@ -103,9 +103,23 @@ impl PreparedRun {
     }
 }
 
+/// A process that was loaded once for a run, and what came of it.
+#[derive(Debug)]
+pub struct TriedCode {
+    /// Its files.
+    pub(super) graph: PinnedGraph,
+    /// Itself.
+    pub(super) process: ProcessRef,
+    /// Whether it can be loaded.
+    pub(super) loaded: Result<()>,
+}
+
 /// Code that was loaded before, by this process: it need not be tried again.
 #[derive(Debug, Clone, Default)]
-pub struct KnownCode(Arc<Mutex<HashSet<(Digest, String, Option<String>)>>>);
+pub struct KnownCode(Arc<Mutex<HashSet<CodeKey>>>);
+
+/// Digest, entry and export.
+type CodeKey = (Digest, String, Option<String>);
 
 impl KnownCode {
     fn has(&self, process: &ProcessRef) -> bool {
@@ -120,7 +134,7 @@ impl KnownCode {
         known.insert(Self::key(process));
     }
 
-    fn key(process: &ProcessRef) -> (Digest, String, Option<String>) {
+    fn key(process: &ProcessRef) -> CodeKey {
         (process.digest, process.entry.clone(), process.export_name.clone())
     }
 }
@@ -137,7 +151,7 @@ impl Runs {
         let root = self.open_root(true)?;
         match self.build(&root, created, graph.as_ref()) {
             Ok(dir) => Ok(Created { dir, process, existed: false, warnings }),
-            Err(Error::Conflict(t)) if t.code == "run_exists" => {
+            Err(Error::Conflict(t)) if t.code == "run_exists" && idempotency.is_some() => {
                 let seen = self.look_dir(self.view_root()?.run(&run_id)?)?;
                 same_request(&seen.state, idempotency.as_ref())?;
                 Ok(Created { dir: seen.dir, process, existed: true, warnings })
@@ -244,6 +258,13 @@ impl Runs {
         Ok((graph, warnings))
     }
 
+    /// Loads a process for a run once, in a host of its own. This takes long.
+    #[must_use]
+    pub fn try_code(&self, graph: PinnedGraph, process: ProcessRef, run_id: &RunId) -> TriedCode {
+        let loaded = self.try_loading(&graph, &process, run_id).map(|_| ());
+        TriedCode { graph, process, loaded }
+    }
+
     /// Loads a process in a host of its own, so that what cannot be loaded is refused now.
     pub(super) fn try_loading(
         &self,
@@ -347,7 +368,8 @@ impl Runs {
         // The profile of a run never changes.
         let pinned = run.state().process.as_ref();
         process.api = pinned.map_or(process.api, |p| p.api);
-        let previous = run.assign(&graph, process.clone(), inputs, force, reason);
+        let tried = self.try_code(graph, process.clone(), run.dir.id());
+        let previous = run.assign(&tried, inputs, force, reason);
         let dir = run.dir.clone();
         Ok((dir, process, run.close_after(previous)?))
     }
@@ -364,8 +386,7 @@ impl OpenRun {
     /// Gives this run its process. Gives the one it had.
     pub fn assign(
         &mut self,
-        graph: &PinnedGraph,
-        process: ProcessRef,
+        code: &TriedCode,
         inputs: Option<Json>,
         force: bool,
         reason: Option<String>,
@@ -378,11 +399,15 @@ impl OpenRun {
             let trouble = Trouble::new("process_assigned", what).next(hint);
             return Err(Error::Conflict(trouble));
         }
-        self.runs.try_loading(graph, &process, self.dir.id())?;
-        store_process(&self.dir, graph)?;
+        if previous.as_ref().is_some_and(|previous| previous.api != code.process.api) {
+            let what = "the run was given another process while this one was loaded";
+            return Err(Error::Conflict(Trouble::new("plan_stale", what)));
+        }
+        code.loaded.clone()?;
+        store_process(&self.dir, &code.graph)?;
         self.append(
             ProcessAssigned {
-                process,
+                process: code.process.clone(),
                 previous: previous.clone(),
                 force: previous.is_some(),
                 accepted: None,

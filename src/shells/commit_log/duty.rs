@@ -108,6 +108,9 @@ impl Log {
     /// When [`Log::tick`] or [`Log::jobs`] have something to do without a commit or a finished job.
     #[must_use]
     pub fn wake_at(&self) -> u64 {
+        if self.state() == WriterState::Failed {
+            return u64::MAX;
+        }
         let duty = &self.duty;
         let mut at = self.next_probe();
         if duty.unmarked {
