@@ -304,7 +304,7 @@ fn help(runs: &Runs, indexer: &Indexer, frame: &AtomicU64, need: Need) {
             rebuild_live(runs, indexer, ticket, frame, &mut |_, _| {}).map_err(not_rebuilt)
         }
         Need::Reread(ids) => runs.view_root().map(|root| {
-            let whole = ids.iter().filter_map(|id| rebuild::read(runs, &root, id));
+            let whole = ids.iter().filter_map(|id| rebuild::read(&root, id));
             let changes = whole.map(|journaled| Change::Put(Box::new(journaled.update)));
             indexer.apply(Batch { frame: 0, changes: changes.collect() });
         }),

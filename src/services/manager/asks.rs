@@ -77,7 +77,13 @@ impl Manager {
     /// and nothing else.
     fn look_from_outside(&self, run: RunId, act: LookAct) {
         let runs = self.runs.clone();
-        self.workers.run(move || match runs.look(run.as_str()) {
+        // Journals lag only while there is no room: then the log is read as well.
+        let lags = self.parts.committer.state() != WriterState::Healthy;
+        let look = move || match run.as_str() {
+            id if lags => runs.look(id),
+            id => runs.look_owned(id),
+        };
+        self.workers.run(move || match look() {
             Ok(seen) => act(Ok(seen.look()))(Ok(())),
             Err(e) => act(Err(e))(Ok(())),
         });

@@ -115,6 +115,12 @@ impl Runs {
         self.look_dir(self.find(reference)?)
     }
 
+    /// The same for the process that owns the root: every durable line stands in its journal, unless
+    /// the disk is full. Reading the whole commit log for each run would cost more than the run.
+    pub fn look_owned(&self, reference: &str) -> Result<SeenRun> {
+        look_over(self.find(reference)?, &Overlay::default())
+    }
+
     /// The same for a directory.
     pub fn look_dir(&self, dir: RunDir) -> Result<SeenRun> {
         let log = dir.root().map(|meta| overlay(&**meta)).unwrap_or_default();
@@ -123,7 +129,7 @@ impl Runs {
 }
 
 /// Reads one of many runs of a root whose commit log was read already.
-pub(super) fn look_over(dir: RunDir, log: &Overlay) -> Result<SeenRun> {
+pub(in crate::services) fn look_over(dir: RunDir, log: &Overlay) -> Result<SeenRun> {
     let mut scan = reader::read_over(&dir, None, log);
     let hint = format!("dormouse journal verify {}", dir.id());
     if scan.verdict() >= Verdict::Damaged {
