@@ -9,6 +9,7 @@ use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
 use crate::machines::effect::plain_error;
 use crate::machines::replay::engine::{Input, Rest, StartPlan, TurnPlan};
+use crate::ports::telemetry::Metrics;
 use crate::services::runs::drive::Step;
 use crate::services::runs::hosts::Silence;
 use crate::services::runs::{Error, Result};
@@ -49,7 +50,8 @@ impl Manager {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.rest = None;
         let before = here.instance;
-        let went = advance(here, input, &mut self.parts.pool);
+        let metrics = &self.runs.telemetry.metrics;
+        let went = advance(here, input, &mut self.parts.pool, metrics);
         let now = here.instance;
         if before != now {
             before.map(|gone| self.instances.remove(&gone));
@@ -152,6 +154,7 @@ impl Manager {
         self.drop_instance(id);
         self.say_damaged(id, why);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        here.end_replay("failed", &self.runs.telemetry.metrics);
         here.broken = true;
         here.awaiting = Awaiting::Nothing;
         for rester in std::mem::take(&mut here.resters) {
@@ -215,6 +218,7 @@ impl Manager {
         let Some(id) = self.instances.remove(&instance) else { return };
         let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
         here.instance = None;
+        here.end_replay("failed", &self.runs.telemetry.metrics);
         self.warm.remove(&here.used);
         let worked = here.is_in_turn();
         here.awaiting = Awaiting::Nothing;
@@ -255,7 +259,7 @@ impl Manager {
 }
 
 /// Steps a run until a host works for it or it rests.
-fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
+fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, metrics: &Metrics) -> Result<Went> {
     loop {
         if here.stale {
             here.run.reload()?;
@@ -264,11 +268,15 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
         }
         match here.run.step(input)? {
             Step::Start(plan) => match start(here, &plan, pool)? {
-                Begun::Busy => return Ok(Went::Busy),
+                Begun::Busy => {
+                    here.begin_replay();
+                    return Ok(Went::Busy);
+                }
                 Begun::Not(failed) => input = failed,
                 Begun::Starved => return Ok(Went::Starved),
             },
             Step::Turn(plan) => {
+                here.replay_turn(&plan, metrics);
                 turn(here, &plan, pool)?;
                 return Ok(Went::Busy);
             }
@@ -277,7 +285,10 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool) -> Result<Went> {
                 here.stale = true;
                 input = Input::Poll;
             }
-            Step::Rest(rest) => return Ok(Went::Rests(rest)),
+            Step::Rest(rest) => {
+                here.replay_rest(&rest, metrics);
+                return Ok(Went::Rests(rest));
+            }
         }
     }
 }
