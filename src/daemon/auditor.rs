@@ -3,16 +3,18 @@
 //! May not judge: that is [`audit`]'s. Invariant: what it finds is healed, counted and said, and the
 //! run is woken.
 
+use std::collections::HashSet;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::services::audit::{self, Audited, RootJournals};
+use crate::ground::id::RunId;
+use crate::services::audit::{self, Audited, RootJournals, What};
 use crate::services::indexer::Indexer;
 use crate::services::manager::Handle;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::store::Batch;
+use crate::shells::store::{Batch, Change};
 
 /// Time between two steps of the walk.
 const STEP_MS: u64 = 1_000;
@@ -78,8 +80,20 @@ impl Walk {
         if !audited.round_done {
             self.journals = Some(journals);
         }
-        self.heal(audited);
+        self.heal(self.without_new(audited));
         Ok(())
+    }
+
+    /// A run that was just created has a row before it has a directory: nothing is wrong with it.
+    fn without_new(&self, mut audited: Audited) -> Audited {
+        let rows = audited.findings.iter().filter(|finding| finding.what == What::ExtraRow);
+        let new: HashSet<RunId> =
+            rows.map(|f| f.run.clone()).filter(|run| self.handle.may_exist(run)).collect();
+        audited.findings.retain(|finding| !new.contains(&finding.run));
+        audited
+            .mending
+            .retain(|change| !matches!(change, Change::Mend { run, .. } if new.contains(run)));
+        audited
     }
 
     fn heal(&self, audited: Audited) {

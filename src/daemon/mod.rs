@@ -133,8 +133,11 @@ fn rest(committer: Committer, indexer: &Indexer) -> Result<()> {
 fn trace(runs: &mut Runs, config: &Config) -> Result<Option<Sending>> {
     let Some(endpoint) = &config.telemetry.otlp_endpoint else { return Ok(None) };
     let metrics = Arc::clone(&runs.telemetry.metrics);
-    let (exporter, sending) = Exporter::start(endpoint, metrics)
-        .map_err(|e| Error::Invalid(Trouble::new("usage", e.to_string())))?;
+    let (exporter, sending) = Exporter::start(endpoint, metrics).map_err(|e| {
+        let what = format!("telemetry.otlp_endpoint: {e}");
+        let next = "give an address such as http://127.0.0.1:4318";
+        Error::Invalid(Trouble::new("usage", what).next(next))
+    })?;
     runs.telemetry.tracer = Some(exporter);
     Ok(Some(sending))
 }

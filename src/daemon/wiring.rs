@@ -19,7 +19,7 @@ use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::commit_log::log::Home;
 use crate::shells::commit_log::recover::{self, Patience, Recovered};
-use crate::shells::commit_log::{self, Committed, Settings};
+use crate::shells::commit_log::{self, Committed, Settings, WriterState};
 use crate::shells::host::pool::{Pool, PoolOptions};
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root;
@@ -67,7 +67,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let committer = start_log(&runs, &owned, config, &indexer, &inbox, &frame)?;
     let pool = pool_options(&runs, config);
     let (mailbox, for_warden) = (inbox.mailbox(), inbox.mailbox());
-    let (taken, metrics) = (committer.clone(), Arc::clone(&runs.telemetry.metrics));
+    let taken = committer.clone();
     let make = move || {
         let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
         Ok(Parts { committer: taken, pool })
@@ -81,9 +81,14 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         timers,
         indexer: indexer.clone(),
         known: KnownCode::default(),
+        set_aside: recovered
+            .set_aside
+            .into_iter()
+            .map(|(run, case, _)| (run, case.to_string()))
+            .collect(),
     };
     let manager = manager::start(inbox, options, make)?;
-    let refresh = refreshers(&committer, &indexer, metrics);
+    let refresh = refreshers(&committer, &indexer);
     Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
 }
 
@@ -153,6 +158,7 @@ fn start_log(
         queue_records_max: usize_of(config.log.queue_records_max),
         queue_bytes_max: usize_of(config.log.queue_bytes_max),
         unsettled_bytes_max: config.log.unsettled_bytes_max,
+        metrics: Arc::clone(&runs.telemetry.metrics),
     };
     let slot: Arc<OnceLock<Committer>> = Arc::default();
     let news = News {
@@ -276,6 +282,7 @@ fn start_indexer(
     frame: &Arc<AtomicU64>,
 ) -> Result<(Indexer, JoinHandle<()>)> {
     let slot: Arc<OnceLock<Indexer>> = Arc::default();
+    let metrics = Arc::clone(&runs.telemetry.metrics);
     let (theirs, runs, frame) = (Arc::clone(&slot), runs.clone(), Arc::clone(frame));
     let owner = move |need: Need| {
         let (slot, runs, frame) = (Arc::clone(&theirs), runs.clone(), Arc::clone(&frame));
@@ -286,7 +293,7 @@ fn start_indexer(
             }
         });
     };
-    let (indexer, thread) = Indexer::start(index, owner).map_err(|e| {
+    let (indexer, thread) = Indexer::start(index, metrics, owner).map_err(|e| {
         Error::Bug(Trouble::new("bug", format!("the index could not be started: {e}")))
     })?;
     // Set once, here.
@@ -327,17 +334,30 @@ fn pool_options(runs: &Runs, config: &Config) -> PoolOptions {
     }
 }
 
+/// What the writer's states are called.
+const STATES: &[(&str, WriterState)] = &[
+    ("healthy", WriterState::Healthy),
+    ("full", WriterState::Full),
+    ("failed", WriterState::Failed),
+];
+
 /// Figures that are read when somebody asks for them.
-fn refreshers(committer: &Committer, indexer: &Indexer, _: Arc<Metrics>) -> Vec<Refresh> {
+fn refreshers(committer: &Committer, indexer: &Indexer) -> Vec<Refresh> {
     let (committer, indexer) = (committer.clone(), indexer.clone());
     vec![
         Box::new(move |metrics: &Metrics| {
             let figures = committer.figures();
             metrics.commit_log_unsettled.set(figures.unsettled_bytes);
-            metrics.commit_log_segments.set(figures.segments);
+            metrics.commit_log_segments.set(figures.segments - figures.released);
             metrics.commit_log_lagging.set(figures.lagging);
+            metrics.commit_log_queue.set(committer.waiting());
+            let state = committer.state();
+            for (name, its) in STATES {
+                metrics.writer_state.with([name]).set(u64::from(state == *its));
+            }
         }),
         Box::new(move |metrics: &Metrics| {
+            metrics.index_lag.set(indexer.waiting());
             let Ok(counts) = indexer.ask(|index| Ok(index.counts().clone())) else { return };
             for (state, count) in &counts.runs {
                 metrics.runs.with([state.as_str()]).set(*count);

@@ -18,6 +18,8 @@ use super::context::{Context, Extra};
 use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
+use crate::daemon::config;
+use crate::daemon::logging::{self, Format};
 use crate::doors::http::{self, tokens};
 use crate::ports::disk::socket::listen_for_owner;
 use crate::shells::run_dir::root::SOCKET;
@@ -37,6 +39,15 @@ pub(crate) struct Args {
     /// For trying out: serve on 127.0.0.1:8080 as well and log more; tokens are needed all the same
     #[arg(long)]
     dev: bool,
+    /// What to log, such as debug or dormouse=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Send traces to this collector over OTLP/HTTP, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
 /// For answers to leave when storage has failed.
@@ -53,12 +64,20 @@ impl Args {
             extra.push(("telemetry.log_format", "text".to_owned(), "--dev"));
             extra.push(("telemetry.log_filter", "debug".to_owned(), "--dev"));
         }
-        extra.extend(self.listen.clone().map(|address| ("http.listen", address, "--listen")));
+        for (key, given, option) in [
+            ("http.listen", &self.listen, "--listen"),
+            ("telemetry.log_filter", &self.log, "--log"),
+            ("telemetry.log_format", &self.log_format, "--log-format"),
+            ("telemetry.otlp_endpoint", &self.otlp_endpoint, "--otlp-endpoint"),
+        ] {
+            extra.extend(given.clone().map(|value| (key, value, option)));
+        }
         extra
     }
 }
 
 pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
+    log(&context.config.telemetry)?;
     raise_descriptors();
     if context.runs.disk.effective_uid() == 0 {
         output::remark("warning: running as root; whoever may ask this daemon acts as root");
@@ -72,6 +91,15 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
     // Whatever still runs there is bounded by nothing; the process ends.
     runtime.shutdown_background();
     done.map(|()| Exit::Done)
+}
+
+/// Begins to log as it is configured.
+fn log(config: &config::Telemetry) -> Result<(), Failure> {
+    let format = if config.log_json { Format::Json } else { Format::Text };
+    logging::init(format, &config.log_filter).map_err(|e| {
+        let what = format!("telemetry.log_filter: {e}");
+        Failure::usage(&what, "give --log a filter such as dormouse=debug")
+    })
 }
 
 fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> Result<(), Failure> {

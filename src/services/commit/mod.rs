@@ -4,6 +4,7 @@
 //! disk; what became of each unit is told exactly once, in the order in which it came about.
 
 mod pool;
+mod tally;
 mod writer;
 
 use crate::codecs::format::log_entry::Entry;
@@ -11,6 +12,7 @@ use crate::ground::id::RunId;
 use crate::ground::limits::{
     LOG_QUEUE_BYTES_MAX, LOG_QUEUE_RECORDS_MAX, LOG_UNSETTLED_BYTES_MAX, SETTLE_THREADS,
 };
+use crate::ports::telemetry::Metrics;
 use crate::shells::commit_log::figures::Figures;
 use crate::shells::commit_log::job::Done;
 use crate::shells::commit_log::log::{Home, Log};
@@ -53,6 +55,8 @@ pub struct Options {
     pub queue_bytes_max: usize,
     /// Most bytes in segments that are not released.
     pub unsettled_bytes_max: u64,
+    /// Where the log's work is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             queue_records_max: LOG_QUEUE_RECORDS_MAX,
             queue_bytes_max: LOG_QUEUE_BYTES_MAX,
             unsettled_bytes_max: LOG_UNSETTLED_BYTES_MAX,
+            metrics: Arc::default(),
         }
     }
 }
@@ -180,6 +185,12 @@ impl Committer {
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.shared.inbox().figures
+    }
+
+    /// Records that wait for a frame.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.shared.inbox().records as u64
     }
 
     fn ask(&self, request: Request) {

@@ -97,8 +97,9 @@ impl Manager {
     }
 
     /// The index knows that a run cannot be read: nothing wakes it but an operator.
-    pub(super) fn say_damaged(&self, id: &RunId, why: &Error) {
+    pub(super) fn say_damaged(&mut self, id: &RunId, why: &Error) {
         if matches!(why, Error::Damaged(_)) {
+            self.set_aside(id, Some(why.trouble().code));
             let update = Update::damaged(id.clone(), why.trouble().what.clone());
             let changes = vec![Change::Put(Box::new(update))];
             self.indexer.apply(Batch { frame: 0, changes });
@@ -107,6 +108,7 @@ impl Manager {
 
     /// A run is here.
     pub(super) fn sit_down(&mut self, id: &RunId, run: OpenRun, coming: Coming) {
+        self.set_aside(id, None);
         let durable = run.written().seq;
         let mut here = Here::new(run, durable);
         here.bytes = here.run.journal_bytes();

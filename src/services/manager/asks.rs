@@ -50,7 +50,7 @@ impl Manager {
             Ask::Deed { flow: Flow::Inflow, act, .. } if full => {
                 act(Err(disk_full()))(Ok(()));
             }
-            Ask::Deed { by, act, .. } => {
+            Ask::Deed { by, flow, act } => {
                 here.run.act_as(&by);
                 let answer = act(Ok(&mut here.run));
                 here.run.act_as(&self.runs.by);
@@ -58,10 +58,12 @@ impl Manager {
                 here.answers.push_back((written.seq, answer));
                 // What was folded could not be written: the fold in memory is not to be trusted.
                 here.broken |= here.run.state().head != written;
+                self.count_wake(if flow == Flow::Inflow { "inflow" } else { "outcome" });
                 self.play(run);
             }
             Ask::Rest(rester) => {
                 here.resters.push(rester);
+                self.count_wake("iterate");
                 self.play(run);
             }
         }

@@ -114,7 +114,10 @@ impl Manager {
         self.publish(id, seq);
         match self.seats.get_mut(id) {
             Some(Seat::Here(here)) => {
-                here.durable = here.durable.max(seq);
+                let news = here.became_durable(seq);
+                for record in &here.run.records()[news] {
+                    self.runs.telemetry.committed(here.run.state(), record);
+                }
                 while here.changes.front().is_some_and(|(at, _)| *at <= here.durable) {
                     batch.changes.extend(here.changes.pop_front().map(|(_, change)| change));
                 }

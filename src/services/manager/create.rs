@@ -196,7 +196,13 @@ impl Manager {
         let Some(Seat::Coming(mut coming)) = self.seats.remove(id) else { return };
         let Some(fresh) = coming.fresh.take().map(|fresh| *fresh) else { return };
         match self.runs.open_made(fresh.record, fresh.writer) {
-            Ok(run) => self.sit_down(id, run, coming),
+            Ok(run) => {
+                for record in run.records() {
+                    self.runs.telemetry.committed(run.state(), record);
+                }
+                self.count_wake("create");
+                self.sit_down(id, run, coming);
+            }
             Err(e) => self.cannot_come(id, &e, coming),
         }
     }

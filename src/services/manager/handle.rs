@@ -143,11 +143,26 @@ impl Handle {
         answer.await.map_err(|_| gone())
     }
 
+    /// Whether there is such a run, perhaps one whose directory is still being made. Not for async
+    /// code. A manager that ends cannot know any more: then there may be.
+    #[must_use]
+    pub fn may_exist(&self, run: &RunId) -> bool {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let run = run.clone();
+        let look = move |manager: &mut super::Manager| {
+            let _ = reply.send(manager.knows(&run));
+        };
+        self.send(Message::Look(Box::new(look))).is_err() || answer.recv().unwrap_or(true)
+    }
+
     /// Lets a run go on that the index had forgotten.
     pub fn wake(&self, run: &RunId) {
         let run = run.clone();
         // A manager that is gone wakes nobody, and the next one looks for itself.
-        let _ = self.send(Message::Look(Box::new(move |manager| manager.wake(&run))));
+        let _ = self.send(Message::Look(Box::new(move |manager| {
+            manager.count_wake("audit");
+            manager.wake(&run);
+        })));
     }
 
     /// Shows how far the durable journal of a run goes, from now on.

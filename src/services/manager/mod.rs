@@ -16,6 +16,7 @@ mod leave;
 mod play;
 mod seat;
 mod shelf;
+mod tally;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -29,7 +30,7 @@ use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit};
-use crate::shells::host::pool::{HostEvent, InstanceId, Pool};
+use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
 use crate::shells::run_dir::root::RootView;
 
 use super::commit::Committer;
@@ -102,6 +103,8 @@ pub struct Options {
     pub indexer: Indexer,
     /// Code that need not be tried and stored again.
     pub known: KnownCode,
+    /// Runs that recovery set aside, and why.
+    pub set_aside: Vec<(RunId, String)>,
 }
 
 /// What a manager works through.
@@ -157,6 +160,10 @@ struct Manager {
     filed_micros: u64,
     /// When hosts were last looked at.
     watched_micros: u64,
+    /// Runs whose journal is damaged, and the case.
+    aside: HashMap<RunId, String>,
+    /// What was last said about hosts.
+    hosts: PoolFigures,
     stopping: bool,
     failed: bool,
 }
@@ -229,6 +236,8 @@ pub fn start(
     let (runs, indexer) = (options.runs.clone(), options.indexer.clone());
     let known = options.known.clone();
     let (alarm, failure) = oneshot::channel();
+    let set_aside = options.set_aside.clone();
+    runs.telemetry.metrics.wakes.with(["start"]).add(options.awake.len() as u64);
     let run = move || {
         let mut alarm = Alarm(Some(alarm));
         let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
@@ -238,6 +247,9 @@ pub fn start(
                 Ok(())
             }
             Ok(mut manager) => {
+                for (run, case) in set_aside {
+                    manager.set_aside(&run, Some(&case));
+                }
                 let _ = ready.send(Ok(()));
                 let served = manager.serve(&receiver);
                 if manager.failed {
@@ -346,6 +358,8 @@ impl Manager {
             unfiled: VecDeque::new(),
             filed_micros: 0,
             watched_micros: 0,
+            aside: HashMap::new(),
+            hosts: PoolFigures::default(),
             stopping: false,
             failed: false,
         })
@@ -434,10 +448,12 @@ impl Manager {
         if micros.saturating_sub(self.filed_micros) > TICK_MS * 1000 {
             self.filed_micros = micros;
             self.file();
+            self.tally();
         }
         while !self.stopping
             && let Some((run, _)) = self.timers.pop_due(now)
         {
+            self.count_wake("timer");
             self.wake(&run);
         }
         self.make_room();
@@ -466,6 +482,7 @@ impl Manager {
 
     /// Lets all runs go, and settles the log.
     fn finish(&mut self) -> Result<()> {
+        self.tally();
         for (_, seat) in self.seats.drain() {
             if let Seat::Here(here) = seat
                 && !self.failed

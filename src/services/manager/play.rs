@@ -11,6 +11,7 @@ use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
 use crate::machines::effect::plain_error;
 use crate::machines::replay::engine::{Input, Rest, StartPlan, TurnPlan};
+use crate::ports::telemetry::Metrics;
 use crate::services::runs::drive::Step;
 use crate::services::runs::hosts::Silence;
 use crate::services::runs::{Error, Result};
@@ -56,7 +57,8 @@ impl Manager {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.rest = None;
         let before = here.instance;
-        let went = advance(here, input, &mut self.parts.pool, &mut self.shelf);
+        let metrics = &self.runs.telemetry.metrics;
+        let went = advance(here, input, &mut self.parts.pool, &mut self.shelf, metrics);
         let now = here.instance;
         if before != now {
             if let Some(gone) = before {
@@ -186,6 +188,7 @@ impl Manager {
         self.drop_instance(id);
         self.say_damaged(id, why);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        here.end_replay("failed", &self.runs.telemetry.metrics);
         here.broken = true;
         here.awaiting = Awaiting::Nothing;
         here.rest = None;
@@ -251,6 +254,7 @@ impl Manager {
         let Some(id) = self.instances.remove(&instance) else { return };
         let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
         here.instance = None;
+        here.end_replay("failed", &self.runs.telemetry.metrics);
         self.warm.remove(&here.used);
         let worked = here.is_in_turn();
         here.awaiting = Awaiting::Nothing;
@@ -290,7 +294,13 @@ impl Manager {
 }
 
 /// Steps a run until a host works for it or it rests.
-fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf) -> Result<Went> {
+fn advance(
+    here: &mut Here,
+    mut input: Input,
+    pool: &mut Pool,
+    shelf: &mut Shelf,
+    metrics: &Metrics,
+) -> Result<Went> {
     loop {
         if here.stale {
             here.run.reload()?;
@@ -299,11 +309,15 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf
         }
         match here.run.step(input)? {
             Step::Start(plan) => match start(here, &plan, pool, shelf)? {
-                Begun::Busy => return Ok(Went::Busy),
+                Begun::Busy => {
+                    here.begin_replay();
+                    return Ok(Went::Busy);
+                }
                 Begun::Not(failed) => input = failed,
                 Begun::Starved => return Ok(Went::Starved),
             },
             Step::Turn(plan) => {
+                here.replay_turn(&plan, metrics);
                 turn(here, &plan, pool)?;
                 return Ok(Went::Busy);
             }
@@ -314,7 +328,10 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf
                 here.stale = true;
                 input = Input::Poll;
             }
-            Step::Rest(rest) => return Ok(Went::Rests(rest)),
+            Step::Rest(rest) => {
+                here.replay_rest(&rest, metrics);
+                return Ok(Went::Rests(rest));
+            }
         }
     }
 }
