@@ -92,6 +92,17 @@ impl Daemon {
         self.manager.failure()
     }
 
+    /// Writes down that this daemon could not write, for the next one.
+    #[must_use]
+    pub fn failure_note(&self) -> impl FnOnce() + Send + use<> {
+        let (root, clock) = (Arc::downgrade(&self.root), Arc::clone(&self.handle().runs().clock));
+        move || {
+            if let Some(root) = root.upgrade() {
+                root.note_failure(clock.now());
+            }
+        }
+    }
+
     /// Finishes what was begun, makes every run directory complete, and ends.
     pub fn stop(self) -> Result<()> {
         if let Some(inbox) = self.inbox {
@@ -103,6 +114,9 @@ impl Daemon {
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.
         let _ = self.index.join();
+        if stopped.is_ok() {
+            self.root.note_failures(0);
+        }
         // Whoever comes next may have the root.
         drop(self.root);
         if let Some(traces) = self.traces {

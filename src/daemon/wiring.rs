@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crate::ground::id::RunId;
+use crate::ground::limits::FAILURES_MAX;
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
@@ -47,6 +48,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let options =
         root::Options { create: true, wait_ms: runs.lock_wait_ms, allow_fs: runs.allow_fs.clone() };
     let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
+    must_not_be_failing(&owned)?;
     let (mut index, condition) =
         Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
     let applied = match condition {
@@ -90,6 +92,17 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
     Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
+}
+
+/// Refuses a root that one daemon after the other could not write.
+fn must_not_be_failing(root: &OwnedRoot) -> Result<()> {
+    let failures = root.failures_before();
+    if failures < FAILURES_MAX {
+        return Ok(());
+    }
+    let what = format!("the last {failures} daemons of this root could not write");
+    let next = "look at the disk, then `dormouse root resume`";
+    Err(Error::Storage { trouble: Trouble::new("root_failing", what).next(next), unknown: false })
 }
 
 fn unusable(error: &store::Error) -> Error {

@@ -51,6 +51,10 @@ pub const SETTLE_THREADS: usize = 8;
 pub const DISK_FREE_BYTES_MIN: u64 = 256 * 1024 * 1024;
 /// Most journal files that the commit log keeps open; unsynced ones are settled first.
 pub const FD_CACHE_MAX: usize = 512;
+/// Daemons that may fail to write in a row: the next one does not begin until somebody has looked.
+pub const FAILURES_MAX: u32 = 3;
+/// Longest time between the start of a daemon and the failure of the next one for both to count.
+pub const FAILURES_WITHIN_MS: i64 = 10 * 60 * 1000;
 /// How long a daemon that stops may take to finish and settle.
 pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
 /// Child processes that run processes.

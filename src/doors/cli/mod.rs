@@ -16,6 +16,7 @@ mod journal;
 mod output;
 mod remote;
 mod requests;
+mod root;
 mod run;
 mod serve;
 mod status;
@@ -75,6 +76,9 @@ enum Noun {
     Status(status::Args),
     #[command(about = "Watch a daemon and its runs")]
     Top(top::Args),
+    #[command(about = "Look after a whole runs root")]
+    #[command(subcommand)]
+    Root(root::Verb),
     #[command(about = "Make, list and revoke tokens for requests over TCP")]
     #[command(subcommand)]
     Token(token::Verb),
@@ -163,6 +167,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),
+        Noun::Root(verb) => root::dispatch(&verb, context),
         Noun::Token(verb) => token::dispatch(verb, context),
         Noun::Config(verb) => config::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),

@@ -114,7 +114,7 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
     watchdog(runtime);
     let drain = Duration::from_millis(context.config.drain_timeout_ms);
     let (first, draining) = oneshot::channel();
-    let failure = daemon.failure();
+    let (failure, note) = (daemon.failure(), daemon.failure_note());
     let stopping = async move {
         // Whether a signal came or its listener is gone: this ends.
         let _ = stop.await;
@@ -136,6 +136,8 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
         let broken = async {
             // A manager that ends because it was asked to says nothing.
             let Ok(why) = failure.await else { return std::future::pending().await };
+            note();
+            // Answers that say so may still leave.
             tokio::time::sleep(LAST_ANSWERS).await;
             why
         };

@@ -61,10 +61,23 @@ pub(super) fn head(status: &Value) -> Vec<String> {
     let counts = status["runs"].as_object().into_iter().flatten();
     let counts: Vec<String> = counts.map(|(state, count)| format!("{count} {state}")).collect();
     let counts = if counts.is_empty() { "none".to_owned() } else { counts.join(", ") };
-    vec![
+    let mut lines = vec![
         format!("daemon   {daemon}"),
         format!("root     {root}"),
         format!("runs     {counts}"),
         format!("pending  {}", status["pending"]),
-    ]
+    ];
+    if let Some(writer) = status["writer"].as_str() {
+        let number = |name: &str| status[name].as_u64().unwrap_or(0);
+        lines.push(format!(
+            "memory   {} runs, {} warm, {} queued, {} timers",
+            number("loaded"),
+            number("warm"),
+            number("queued"),
+            number("timers"),
+        ));
+        let (frame, lag) = (number("frame"), number("indexLag"));
+        lines.push(format!("log      {writer}, batch {frame}, the index is {lag} behind"));
+    }
+    lines
 }

@@ -3,6 +3,8 @@
 //! May not decide for a person. Invariant: an answer is a post like any other, and names who gave
 //! it.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -14,15 +16,19 @@ use utoipa_axum::routes;
 use super::Door;
 use super::auth::Caller;
 use super::body::{self, EffectPath, Query, Strict};
-use super::effects::open_runs;
+use super::index;
 use super::problem::{Answer, Problem};
+use super::runs::read_id;
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{Breakpoint, PostDone, breakpoints, effect_of};
-use crate::services::manager::Flow;
+use crate::ground::id::RunId;
+use crate::ground::limits::PAGE_SIZE_MAX;
+use crate::services::manager::{Flow, Handle};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::{Posted, Posting};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result};
+use crate::shells::store::EffectFilter;
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(approve)).routes(routes!(reject))
@@ -54,11 +60,35 @@ struct Breakpoints {
     responses((status = 200, description = "What waits", body = Breakpoints)),
 )]
 async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<Json<Breakpoints>> {
+    let run = match &wanted.run {
+        Some(run) => Some(door.handle.find(read_id(run)?.as_str()).await?),
+        None => None,
+    };
     let mut found = Vec::new();
-    for run in open_runs(&door.handle, wanted.run.as_deref()).await? {
-        found.extend(door.handle.read(&run, |look| Ok(breakpoints(look))).await?);
+    for run in waiting(&door.handle, run).await? {
+        // A run that cannot be read any more waits for nobody.
+        let seen = door.handle.read(&run, |look| Ok(breakpoints(look))).await;
+        found.extend(seen.into_iter().flatten());
     }
     Ok(Json(Breakpoints { breakpoints: found }))
+}
+
+/// The runs that wait for a person, or the one that is named if it does.
+async fn waiting(handle: &Handle, run: Option<RunId>) -> Answer<BTreeSet<RunId>> {
+    let kind = Some("breakpoint".to_owned());
+    let filter = EffectFilter { run, kind, ..EffectFilter::default() };
+    let (mut runs, mut place) = (BTreeSet::new(), None);
+    loop {
+        let filter = filter.clone();
+        let page =
+            index::ask(handle, move |index| index.effects(&filter, PAGE_SIZE_MAX, place.as_ref()));
+        let page = page.await?;
+        runs.extend(page.rows.into_iter().map(|row| row.run_id));
+        if page.next.is_none() {
+            return Ok(runs);
+        }
+        place = page.next;
+    }
 }
 
 /// What an answer says besides yes or no

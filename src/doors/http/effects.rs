@@ -3,6 +3,8 @@
 //!
 //! May not decide whether a post is accepted. Invariant: an answered post is durable.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
@@ -13,9 +15,10 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::{Caller, Scope};
-use super::body::{self, EffectPath, Query, Run, RunPath, Strict, gave_up, present};
+use super::body::{self, EffectPath, Query, Run, RunPath, Strict, present};
+use super::index;
 use super::problem::{Answer, Problem};
-use super::runs::{page, page_size, read_time};
+use super::runs::{bad_token, page_size, read_id, read_time};
 use crate::codecs::event::{ErrorInfo, Status};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
@@ -27,6 +30,7 @@ use crate::services::runs::post::{Output, Posted, Posting};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
+use crate::shells::store::{EffectFilter, EffectPlace, EffectRow};
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new()
@@ -132,44 +136,46 @@ async fn pending_effects(
     list_pending(&door.handle, wanted).await.map(Json)
 }
 
-/// The open runs, or the one that is named. Runs that cannot be read are left out.
-pub(super) async fn open_runs(handle: &Handle, named: Option<&str>) -> Answer<Vec<RunId>> {
-    if let Some(named) = named {
-        let id: RunId = named.parse().map_err(|e: crate::ground::id::Error| {
-            let status = axum::http::StatusCode::BAD_REQUEST;
-            Problem::new("run_id_invalid", status, e.to_string())
-        })?;
-        return Ok(vec![handle.find(id.as_str()).await?]);
-    }
-    let runs = handle.runs().clone();
-    let listed =
-        tokio::task::spawn_blocking(move || runs.list()).await.map_err(|_| gave_up())??;
-    let open = listed.into_iter().filter(|run| run.problem.is_none() && run.pending > 0);
-    Ok(open.map(|run| run.run_id).collect())
-}
-
+/// One page of what open runs wait for.
 async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
     let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
-    let mut found = Vec::new();
-    for run in open_runs(handle, wanted.run.as_deref()).await? {
-        let (kind, id) = (wanted.kind.clone(), run.clone());
-        let look = move |look: Look<'_>| {
-            let open = look.state.is_open();
-            let tasks = if open { tasks_of(look, true, kind.as_deref()) } else { Vec::new() };
-            Ok(tasks.into_iter().map(|task| named(&id, task)).collect::<Vec<_>>())
-        };
-        found.extend(handle.read(&run, look).await?);
-        if found.len() > size && wanted.page_token.is_none() {
-            break;
-        }
-    }
-    let name = |task: &Value| {
-        let part = |name: &str| task[name].as_str().unwrap_or("").to_owned();
-        format!("{}/{}", part("runId"), part("effectId"))
+    let place = wanted.page_token.as_deref().map(str::parse::<EffectPlace>);
+    let place = place.transpose().map_err(bad_token)?;
+    let run = match &wanted.run {
+        Some(run) => Some(handle.find(read_id(run)?.as_str()).await?),
+        None => None,
     };
-    let (tasks, next_page_token) =
-        page(found.into_iter(), size, wanted.page_token.as_deref(), name);
-    Ok(Tasks { tasks, next_page_token })
+    let filter = EffectFilter { run, kind: wanted.kind, ..EffectFilter::default() };
+    let page =
+        index::ask(handle, move |index| index.effects(&filter, size, place.as_ref())).await?;
+    let mut wanted: BTreeMap<RunId, BTreeSet<EffectId>> = BTreeMap::new();
+    for row in &page.rows {
+        wanted.entry(row.run_id.clone()).or_default().insert(row.facts.effect_id);
+    }
+    let mut tasks = BTreeMap::new();
+    for (run, effects) in wanted {
+        // A run that moved on since, or that cannot be read, is left out.
+        tasks.extend(
+            handle
+                .read(&run, move |look| Ok(open_tasks(look, &effects)))
+                .await
+                .into_iter()
+                .flatten(),
+        );
+    }
+    let mut of = |row: &EffectRow| tasks.remove(&(row.run_id.clone(), row.facts.effect_id));
+    Ok(Tasks {
+        tasks: page.rows.iter().filter_map(&mut of).collect(),
+        next_page_token: page.next.map(|place| place.to_string()),
+    })
+}
+
+/// Those of some effects of a run that are open, by name.
+fn open_tasks(look: Look<'_>, wanted: &BTreeSet<EffectId>) -> BTreeMap<(RunId, EffectId), Value> {
+    let id = look.dir.id();
+    let open = look.state.is_open();
+    let effects = look.state.open_effects().filter(|e| open && wanted.contains(&e.id));
+    effects.map(|e| ((id.clone(), e.id), named(id, look.task(e)))).collect()
 }
 
 /// A task of a list over several runs: the run's id stands first.

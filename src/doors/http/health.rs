@@ -2,6 +2,8 @@
 //!
 //! May not look at runs. Invariant: health answers without a token and says nothing about runs.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -13,7 +15,11 @@ use utoipa_axum::routes;
 use super::Door;
 use super::body::gave_up;
 use super::problem::{Answer, Problem};
+use crate::shells::commit_log::WriterState;
 use crate::shells::run_dir::dir::FORMAT_VERSION;
+
+/// A manager that takes longer is stuck.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready)).routes(routes!(version))
@@ -61,7 +67,15 @@ async fn ready(State(door): State<Door>) -> Answer<Json<Health>> {
         let what = format!("the runs root cannot be read: {e}");
         Problem::new("storage_failed", StatusCode::SERVICE_UNAVAILABLE, what)
     })?;
-    Ok(Json(Health::OK))
+    let answered = tokio::time::timeout(ANSWER_WITHIN, door.handle.figures()).await;
+    let failed = |what| Problem::new("storage_failed", StatusCode::SERVICE_UNAVAILABLE, what);
+    match answered {
+        Ok(Ok(figures)) if figures.writer == WriterState::Failed => {
+            Err(failed("the commit log cannot be written any more"))
+        }
+        Ok(figures) => Ok(figures.map(|_| Json(Health::OK))?),
+        Err(_) => Err(failed("the manager of runs does not answer")),
+    }
 }
 
 /// What the daemon is

@@ -11,6 +11,7 @@ mod events;
 mod follow;
 mod guard;
 mod health;
+mod index;
 mod metrics;
 mod openapi;
 mod problem;

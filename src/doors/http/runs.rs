@@ -14,7 +14,8 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Query, Run, RunPath, Strict, gave_up, present};
+use super::body::{Query, Run, RunPath, Strict, present};
+use super::index;
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{Created, Shown};
@@ -28,6 +29,7 @@ use crate::services::runs::create::{NewRun, Source};
 use crate::services::runs::list::Entry;
 use crate::shells::pin::EntrySpec;
 use crate::shells::run_dir::root;
+use crate::shells::store::{BadCursor, Order, RunFilter, RunPlace};
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(show))
@@ -193,7 +195,7 @@ struct Wanted {
     page_token: Option<String>,
 }
 
-/// One page of runs, oldest id first
+/// One page of runs, oldest first
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct RunPage {
@@ -206,7 +208,7 @@ struct RunPage {
     next_page_token: Option<String>,
 }
 
-/// List runs, oldest id first
+/// List runs, oldest first
 #[utoipa::path(
     get, path = "/v1/runs", operation_id = "listRuns",
     tag = "runs", security(("token" = ["run.read"])), params(Wanted),
@@ -236,43 +238,52 @@ pub(super) fn read_time(text: &str) -> Answer<Timestamp> {
     })
 }
 
-/// Cuts a page out of an ordered list: what follows `token`, at most `size`, and the next token.
-pub(super) fn page<T>(
-    all: impl Iterator<Item = T>,
-    size: usize,
-    token: Option<&str>,
-    name: impl Fn(&T) -> String,
-) -> (Vec<T>, Option<String>) {
-    let mut rest = all.filter(|entry| token.is_none_or(|token| name(entry).as_str() > token));
-    let page: Vec<T> = rest.by_ref().take(size).collect();
-    let more = rest.next().is_some();
-    let next = page.last().filter(|_| more).map(&name);
-    (page, next)
+/// A page token that is not one of this list.
+pub(super) fn bad_token(error: BadCursor) -> Problem {
+    Problem::bad_request(error.to_string()).next("leave pageToken out to begin anew")
 }
 
-/// All runs that are asked for, one page.
+/// One page of the runs that are asked for.
 async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
+    let order = Order::Oldest;
     let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
-    let after = wanted.created_after.as_deref().map(read_time).transpose()?;
-    let before = wanted.created_before.as_deref().map(read_time).transpose()?;
-    let runs = handle.runs().clone();
-    let all = tokio::task::spawn_blocking(move || runs.list()).await.map_err(|_| gave_up())??;
-    let fits = |run: &Entry| {
-        let is = |asked: &Option<String>, have: Option<&str>| {
-            asked.as_deref().is_none_or(|asked| have.is_some_and(|h| h.eq_ignore_ascii_case(asked)))
-        };
-        let state = is(&wanted.state, Some(&run.state));
-        (state || is(&wanted.state, run.native_state.as_deref()))
-            && wanted.process.as_deref().is_none_or(|p| run.process_id.as_deref() == Some(p))
-            && wanted.tag.as_ref().is_none_or(|tag| run.tags.contains(tag))
-            && is(&wanted.parent, run.parent.as_ref().map(RunId::as_str))
-            && after.is_none_or(|t| run.created_at.is_some_and(|at| at >= t))
-            && before.is_none_or(|t| run.created_at.is_some_and(|at| at < t))
+    let place = wanted.page_token.as_deref().map(|token| RunPlace::parse(token, order));
+    let place = place.transpose().map_err(bad_token)?;
+    let parent = wanted.parent.as_deref().map(read_id).transpose()?;
+    let (states, native_state) = states(wanted.state);
+    let filter = RunFilter {
+        states,
+        native_state,
+        process: wanted.process,
+        tags: wanted.tag.into_iter().collect(),
+        parent,
+        created_from: wanted.created_after.as_deref().map(read_time).transpose()?,
+        created_until: wanted.created_before.as_deref().map(read_time).transpose()?,
+        ..RunFilter::default()
     };
-    let fitting = all.into_iter().filter(fits);
-    let (runs, next_page_token) =
-        page(fitting, size, wanted.page_token.as_deref(), |run| run.run_id.to_string());
-    Ok(RunPage { runs, next_page_token })
+    let page =
+        index::ask(handle, move |index| index.runs(&filter, order, size, place.as_ref())).await?;
+    Ok(RunPage {
+        runs: page.rows.into_iter().map(Entry::from).collect(),
+        next_page_token: page.next.map(|place| place.to_string()),
+    })
+}
+
+/// The states that a name means, and the finer one: both are names of the same list.
+fn states(name: Option<String>) -> (Vec<String>, Option<String>) {
+    let Some(name) = name.map(|name| name.to_ascii_lowercase()) else { return (Vec::new(), None) };
+    match name.as_str() {
+        "running" | "parked" => (vec!["waiting".to_owned()], Some(name)),
+        "paused" => (vec!["created".to_owned(), "waiting".to_owned()], Some(name)),
+        _ => (vec![name], None),
+    }
+}
+
+/// The id of a run that a request gives.
+pub(super) fn read_id(text: &str) -> Answer<RunId> {
+    text.parse().map_err(|e: crate::ground::id::Error| {
+        Problem::new("run_id_invalid", StatusCode::BAD_REQUEST, e.to_string())
+    })
 }
 
 /// Show a run with everything that is pending

@@ -11,12 +11,22 @@ use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
 use crate::shells::commit_log::{Committed, Unit, Why, WriterState};
 use crate::shells::journal::shared::Lines;
-use crate::shells::store::Batch;
+use crate::shells::store::{Batch, Change};
 
 use super::asks::disk_full;
 use super::handle::Flow;
-use super::seat::{Coming, Seat};
+use super::seat::{Answer, Coming, Seat};
 use super::{GATHER_MICROS, Manager};
+
+/// What became durable, before anybody was told.
+#[derive(Default)]
+struct News {
+    changes: Vec<Change>,
+    /// Runs that were here.
+    moved: Vec<RunId>,
+    /// Answers to whoever created a run.
+    answers: Vec<Answer>,
+}
 
 impl Manager {
     /// Hands what a run has made to the log, with what the index is to know once it is durable.
@@ -86,55 +96,72 @@ impl Manager {
 
     /// What became of what was handed over.
     pub(super) fn committed(&mut self, events: Vec<Committed>) {
-        let mut batch = Batch::default();
+        let mut news = News::default();
         for event in events {
             match event {
                 Committed::Durable { run, seq, frame } => {
                     self.frame = self.frame.max(frame);
-                    self.durable(&run, seq, &mut batch);
+                    self.durable(run, seq, &mut news);
+                    continue;
                 }
+                Committed::Mark { frame } => {
+                    self.frame = self.frame.max(frame);
+                    continue;
+                }
+                _ => {}
+            }
+            // Whoever waits for what is durable hears that before anything else happens; more of
+            // the same frame may follow.
+            self.pass_on(std::mem::take(&mut news), 0);
+            match event {
                 Committed::Made { run } => self.made(&run),
-                Committed::Mark { frame } => self.frame = self.frame.max(frame),
                 Committed::State(WriterState::Failed) => self.fail(),
                 Committed::State(WriterState::Healthy) => self.feed_starved(),
                 Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
                 // What is unknown is said of everything by the state that follows.
-                Committed::Unknown { .. }
-                | Committed::Settled { .. }
-                | Committed::Released { .. } => {}
+                _ => {}
             }
         }
-        batch.frame = self.frame;
-        self.indexer.apply(batch);
+        self.pass_on(news, self.frame);
         self.pump();
     }
 
-    fn durable(&mut self, id: &RunId, seq: Seq, batch: &mut Batch) {
-        self.publish(id, seq);
-        match self.seats.get_mut(id) {
+    fn durable(&mut self, id: RunId, seq: Seq, news: &mut News) {
+        self.publish(&id, seq);
+        match self.seats.get_mut(&id) {
             Some(Seat::Here(here)) => {
-                let news = here.became_durable(seq);
-                for record in &here.run.records()[news] {
+                let span = here.became_durable(seq);
+                for record in &here.run.records()[span] {
                     self.runs.telemetry.committed(here.run.state(), record);
                 }
                 while here.changes.front().is_some_and(|(at, _)| *at <= here.durable) {
-                    batch.changes.extend(here.changes.pop_front().map(|(_, change)| change));
+                    news.changes.extend(here.changes.pop_front().map(|(_, change)| change));
                 }
-                self.answer(id);
+                news.moved.push(id);
             }
             Some(Seat::Coming(coming)) => {
                 if let Some(fresh) = &mut coming.fresh {
                     fresh.durable = true;
-                    batch.changes.extend(fresh.change.take());
-                    for answer in std::mem::take(&mut fresh.answers) {
-                        answer(Ok(()));
-                    }
+                    news.changes.extend(fresh.change.take());
+                    news.answers.append(&mut fresh.answers);
                 }
             }
             _ => {}
         }
-        self.open_fresh(id);
+    }
+
+    /// Tells the index first: whoever is answered finds in lists what they did.
+    fn pass_on(&mut self, news: News, frame: u64) {
+        if frame > 0 || !news.changes.is_empty() {
+            self.indexer.apply(Batch { frame, changes: news.changes });
+        }
+        for answer in news.answers {
+            answer(Ok(()));
+        }
+        for run in news.moved {
+            self.answer(&run);
+        }
     }
 
     /// Sends the index what rests on nothing that is under way.

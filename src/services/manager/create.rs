@@ -11,11 +11,12 @@ use crate::codecs::event::Record;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::replay::facts::Update;
 use crate::machines::replay::state::RunState;
-use crate::services::runs::Result;
-use crate::services::runs::create::{PreparedRun, same_request};
+use crate::services::runs::create::{PreparedRun, same_request, taken};
 use crate::services::runs::view::Look;
+use crate::services::runs::{Error, Result};
 use crate::shells::commit_log::WriterState;
 use crate::shells::journal::shared::SharedWriter;
+use crate::shells::run_dir::root;
 use crate::shells::store::Change;
 
 use super::Manager;
@@ -61,9 +62,9 @@ pub(super) enum Origin {
 }
 
 impl Manager {
-    /// Whether a run of this id exists, or is about to.
+    /// Whether a run of this id exists, or is about to, or something else has its place.
     pub(super) fn knows(&self, id: &RunId) -> bool {
-        self.seats.contains_key(id) || self.view.run(id).is_ok()
+        self.seats.contains_key(id) || !matches!(self.view.run(id), Err(root::Error::NotFound(_)))
     }
 
     pub(super) fn create(&mut self, prepared: Prepared) {
@@ -165,8 +166,12 @@ impl Manager {
         reply: Box<dyn FnOnce(Result<Made>) + Send>,
     ) {
         let path = self.runs.root.join(id.as_str());
+        let named = id.clone();
         let look = move |seen: Result<Look<'_>>| -> Answer {
-            let found = seen.and_then(|look| same_request(look.state, run.idempotency.as_ref()));
+            let found = match (seen, &run.idempotency) {
+                (Err(Error::Damaged(_) | Error::Refused(_)), None) => Err(taken(&named)),
+                (seen, key) => seen.and_then(|look| same_request(look.state, key.as_ref())),
+            };
             let (process, warnings) = (run.process, run.warnings);
             let made = found.map(|run_id| Made { run_id, path, process, existed: true, warnings });
             Box::new(move |durable| reply(durable.and(made)))

@@ -18,7 +18,7 @@ use crate::services::runs::{Error, Result, Runs};
 
 use super::create::{Made, Origin, Prepared};
 use super::seat::{Answer, Ask};
-use super::{Followers, Message};
+use super::{Figures, Followers, Message};
 
 /// Whether an ask brings new work in, or brings work to its end: when room on the disk runs out,
 /// outcomes are still taken and inflow is refused.
@@ -153,6 +153,16 @@ impl Handle {
             let _ = reply.send(manager.knows(&run));
         };
         self.send(Message::Look(Box::new(look))).is_err() || answer.recv().unwrap_or(true)
+    }
+
+    /// What the manager has to do with, as of now.
+    pub async fn figures(&self) -> Result<Figures> {
+        let (reply, answer) = oneshot::channel();
+        let look = move |manager: &mut super::Manager| {
+            let _ = reply.send(manager.figures());
+        };
+        self.send(Message::Look(Box::new(look)))?;
+        answer.await.map_err(|_| gone())
     }
 
     /// Lets a run go on that the index had forgotten.

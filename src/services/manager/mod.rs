@@ -29,7 +29,7 @@ use tokio::sync::{oneshot, watch};
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::timer::Timers;
-use crate::shells::commit_log::{Committed, Unit};
+use crate::shells::commit_log::{Committed, Unit, WriterState};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
 use crate::shells::run_dir::root::RootView;
 
@@ -174,6 +174,25 @@ struct Limits {
     loaded: usize,
     loaded_bytes: u64,
     hosts_bytes: u64,
+}
+
+/// Numbers of a manager, and of the log below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Figures {
+    /// What the log takes.
+    pub writer: WriterState,
+    /// Runs in memory.
+    pub loaded: usize,
+    /// Of these, runs at rest whose process is kept.
+    pub warm: usize,
+    /// Runs that wait for a place in memory or for an instance.
+    pub queued: usize,
+    /// Runs that time will wake.
+    pub timers: usize,
+    /// The last durable frame of the log.
+    pub frame: u64,
+    /// Records that were made durable since the daemon began.
+    pub records: u64,
 }
 
 /// A manager that runs.
@@ -501,6 +520,19 @@ impl Manager {
             if follower.send(head).is_err() {
                 followers.remove(run);
             }
+        }
+    }
+
+    fn figures(&self) -> Figures {
+        let log = self.parts.committer.figures();
+        Figures {
+            writer: self.parts.committer.state(),
+            loaded: self.seats.len(),
+            warm: self.warm.len(),
+            queued: self.queue.len() + self.starved.len(),
+            timers: self.timers.len(),
+            frame: self.frame.max(log.last_frame),
+            records: log.records,
         }
     }
 

@@ -15,7 +15,7 @@ impl Manager {
     /// Shows how much there is, and what became of hosts since this was last said.
     pub(super) fn tally(&mut self) {
         let metrics = &self.runs.telemetry.metrics;
-        metrics.runs_loaded.set(self.present as u64);
+        metrics.runs_loaded.set((self.seats.len() - self.outside) as u64);
         metrics.runs_warm.set(self.instances.len() as u64);
         metrics.timers_armed.set(self.timers.len() as u64);
         let now = self.parts.pool.figures();

@@ -151,7 +151,10 @@ impl Runs {
         let root = self.open_root(true)?;
         match self.build(&root, created, graph.as_ref()) {
             Ok(dir) => Ok(Created { dir, process, existed: false, warnings }),
-            Err(Error::Conflict(t)) if t.code == "run_exists" && idempotency.is_some() => {
+            Err(Error::Conflict(t)) if t.code == "run_exists" => {
+                if idempotency.is_none() {
+                    return Err(taken(&run_id));
+                }
                 let seen = self.look_dir(self.view_root()?.run(&run_id)?)?;
                 same_request(&seen.state, idempotency.as_ref())?;
                 Ok(Created { dir: seen.dir, process, existed: true, warnings })
@@ -512,19 +515,25 @@ fn load_failed(failure: &LoadFailure) -> Error {
 /// Whether an existing run was created by the same request under the same key. Gives its id.
 pub fn same_request(state: &RunState, asked: Option<&IdempotencyRef>) -> Result<RunId> {
     let id = &state.run_id;
-    let taken = |what: String| {
+    let other = |what: String| {
         let next = format!("dormouse run show {id}");
         Err(Error::Conflict(Trouble::new("run_exists", what).next(next)))
     };
-    let Some(asked) = asked else { return taken(format!("run {id} exists already")) };
+    let Some(asked) = asked else { return Err(taken(id)) };
     match &state.idempotency {
         Some(stands) if stands == asked => Ok(id.clone()),
-        Some(stands) if stands.key == asked.key => taken(format!(
+        Some(stands) if stands.key == asked.key => other(format!(
             "run {id} was created under the key {:?} with another process or other inputs",
             asked.key
         )),
-        _ => taken(format!("run {id} exists already, and not under this idempotency key")),
+        _ => other(format!("run {id} exists already, and not under this idempotency key")),
     }
+}
+
+/// The refusal of an id that something has already, be it a run or not.
+pub fn taken(id: &RunId) -> Error {
+    let trouble = Trouble::new("run_exists", format!("run {id} exists already"));
+    Error::Conflict(trouble.next(format!("dormouse run show {id}")))
 }
 
 /// The digest of what a client asked for under a key.

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
+use crate::machines::replay::facts::RunFacts;
 
 use crate::shells::commit_log::overlay::{Overlay, overlay};
 use crate::shells::run_dir::root::RootView;
@@ -61,6 +62,27 @@ impl Entry {
             tags: Vec::new(),
             parent: None,
             problem: Some(problem),
+        }
+    }
+}
+
+impl From<RunFacts> for Entry {
+    /// A run as the index knows it.
+    fn from(run: RunFacts) -> Self {
+        if let Some(problem) = run.problem {
+            return Self::unread(run.run_id, run.state, problem);
+        }
+        Self {
+            run_id: run.run_id,
+            state: run.state.to_owned(),
+            native_state: Some(run.native_state.to_owned()),
+            process_id: run.process_id,
+            created_at: Some(run.created_at),
+            last_at: Some(run.last_at),
+            pending: run.pending.values().map(|count| *count as usize).sum(),
+            tags: run.tags,
+            parent: run.parent.map(|parent| parent.run_id),
+            problem: None,
         }
     }
 }

@@ -3,10 +3,11 @@
 //! May not know what the commit log holds. Invariant: before anything else is written, the lock is
 //! held exclusively and a new generation is durable, so that no two openings share a number.
 
-use super::lock::{self, Held, State};
+use super::lock::{self, Held, Note, State};
 use super::root::{Error, Options, ROOT_LOCK, RootView};
 use super::root_file::{self, RootFile, RootJson, RootState};
-use crate::ground::clock::Clock;
+use crate::ground::clock::{Clock, Timestamp};
+use crate::ground::limits::FAILURES_WITHIN_MS;
 use crate::ports::disk::{self, Dir, Disk, Lock};
 use std::path::Path;
 use std::sync::Arc;
@@ -81,9 +82,17 @@ impl OwnedRoot {
         self.lock.still_in_place()
     }
 
-    /// Writes down for people that writing failed, and how often in a row. Best effort.
+    /// Writes down how often in a row writing failed. Best effort.
     pub fn note_failures(&self, failures: u32) {
         let _ = self.lock.write_bare_note(State::Open, failures);
+    }
+
+    /// Counts one more failure in the note; an owner of long ago counts no more.
+    pub fn note_failure(&self, now: Timestamp) -> u32 {
+        let recent = |note: &&Note| now.millis() - note.started.millis() <= FAILURES_WITHIN_MS;
+        let failures = self.lock.before().filter(recent).map_or(0, |note| note.failures) + 1;
+        self.note_failures(failures);
+        failures
     }
 
     /// Failures that the owner before this one wrote down.
@@ -161,6 +170,17 @@ mod tests {
         root.note_failures(2);
         root.meta().unlink(ROOT_LOCK).unwrap();
         assert!(!root.still_in_place().unwrap());
+    }
+
+    #[test]
+    fn failures_soon_after_each_other_are_counted() {
+        let disk = MemoryDisk::new(1);
+        let now = Timestamp::default();
+        for count in 1..=3 {
+            assert_eq!(open(&disk).unwrap().note_failure(now), count);
+        }
+        let late = now.plus_millis(FAILURES_WITHIN_MS + 1);
+        assert_eq!(open(&disk).unwrap().note_failure(late), 1);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Order {
 pub struct RunFilter {
     /// One of these states.
     pub states: Vec<String>,
+    /// In this finer state.
+    pub native_state: Option<String>,
     /// Of this process.
     pub process: Option<String>,
     /// With all of these tags.
@@ -68,6 +70,7 @@ impl RunFilter {
                 || words.any(|word| word.to_lowercase().contains(&text))
         };
         (self.states.is_empty() || self.states.iter().any(|state| state == run.state))
+            && self.native_state.as_ref().is_none_or(|state| state == run.native_state)
             && (self.process.is_none() || self.process == run.process_id)
             && self.tags.iter().all(|tag| run.tags.contains(tag))
             && self
