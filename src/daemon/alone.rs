@@ -28,7 +28,7 @@ impl Alone {
         let options = Options { create: false, wait_ms, allow_fs: runs.allow_fs.clone() };
         let root = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
         let (index, condition) =
-            Index::open(&*runs.disk, root.meta().path()).map_err(unusable)?;
+            Index::open(&*runs.disk, root.meta().path()).map_err(|e| unusable(&e))?;
         let applied = match condition {
             Condition::Usable { applied } => Some(applied),
             _ => None,
@@ -51,13 +51,13 @@ impl Alone {
         let audited = journals.and_then(|mut found| whole_round(&mut &self.index, &mut found));
         let audited = audited.map_err(not_audited)?;
         let changes = audited.mending.clone();
-        self.index.apply(&Batch { frame: 0, changes }).map_err(unusable)?;
+        self.index.apply(&Batch { frame: 0, changes }).map_err(|e| unusable(&e))?;
         Ok(audited)
     }
 
     /// Lets the root go, with every run directory complete.
     pub fn close(self) -> Result<()> {
-        self.index.close().map_err(unusable)?;
+        self.index.close().map_err(|e| unusable(&e))?;
         Ok(self.root.rest()?)
     }
 }
@@ -65,7 +65,7 @@ impl Alone {
 fn not_audited(error: audit::Error) -> Error {
     match error {
         audit::Error::Runs(error) => error,
-        audit::Error::Index(error) => unusable(error),
+        audit::Error::Index(error) => unusable(&error),
         audit::Error::Unavailable(_) => unreachable!("an index that is held alone is available"),
     }
 }

@@ -35,8 +35,8 @@ impl Auditor {
             journals: None,
         };
         let run = move || {
-            let step = Duration::from_millis(STEP_MS);
-            while stopped.recv_timeout(step) == Err(RecvTimeoutError::Timeout) {
+            let pause = Duration::from_millis(STEP_MS);
+            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
                 // An index that is being made anew is audited later.
                 if let Err(e) = walk.some(budget) {
                     tracing::debug!("the audit goes on later: {e}");
@@ -77,7 +77,7 @@ impl Walk {
         if !audited.round_done {
             self.journals = Some(journals);
         }
-        self.handle.heal(audited);
+        self.handle.heal(self.handle.without_new(audited));
         Ok(())
     }
 }

@@ -10,9 +10,6 @@ use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// What is logged unless told otherwise.
-pub const FILTER_DEFAULT: &str = "dormouse=info";
-
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {

@@ -16,6 +16,8 @@ mod wiring;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
+
 use crate::services::commit::Committer;
 use crate::services::inbox::{self, Inbox};
 use crate::services::indexer::Indexer;
@@ -85,6 +87,12 @@ impl Daemon {
         self.manager.handle()
     }
 
+    /// Comes when nothing can be served any more; the process is to end, and the next start
+    /// recovers. To be taken once.
+    pub fn failure(&mut self) -> oneshot::Receiver<Error> {
+        self.manager.failure()
+    }
+
     /// Writes down that this daemon could not write, for the next one.
     #[must_use]
     pub fn failure_note(&self) -> impl FnOnce() + Send + use<> {
@@ -140,8 +148,11 @@ fn rest(committer: Committer, indexer: &Indexer) -> Result<()> {
 fn trace(runs: &mut Runs, config: &Config) -> Result<Option<Sending>> {
     let Some(endpoint) = &config.telemetry.otlp_endpoint else { return Ok(None) };
     let metrics = Arc::clone(&runs.telemetry.metrics);
-    let (exporter, sending) = Exporter::start(endpoint, metrics)
-        .map_err(|e| Error::Invalid(Trouble::new("usage", e.to_string())))?;
+    let (exporter, sending) = Exporter::start(endpoint, metrics).map_err(|e| {
+        let what = format!("telemetry.otlp_endpoint: {e}");
+        let next = "give an address such as http://127.0.0.1:4318";
+        Error::Invalid(Trouble::new("usage", what).next(next))
+    })?;
     runs.telemetry.tracer = Some(exporter);
     Ok(Some(sending))
 }

@@ -1,7 +1,7 @@
 //! How a daemon is put together: root, log, index, hosts, manager.
 //!
-//! May not decide anything about a run. Invariant: nothing is served before the log is recovered and
-//! the index knows what recovery found.
+//! May not decide anything about a run. Invariant: nothing is served before the log is recovered
+//! and the index knows what recovery found.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -20,7 +20,7 @@ use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::commit_log::log::Home;
 use crate::shells::commit_log::recover::{self, Patience, Recovered};
-use crate::shells::commit_log::{self, Committed, Settings};
+use crate::shells::commit_log::{self, Committed, Settings, WriterState};
 use crate::shells::host::pool::{Pool, PoolOptions};
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root;
@@ -49,7 +49,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         root::Options { create: true, wait_ms: runs.lock_wait_ms, allow_fs: runs.allow_fs.clone() };
     let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
     must_not_be_failing(&owned)?;
-    let (mut index, condition) = Index::open(&*runs.disk, owned.meta().path()).map_err(unusable)?;
+    let (mut index, condition) =
+        Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
     let applied = match condition {
         Condition::Usable { applied } => Some(applied),
         _ => None,
@@ -58,8 +59,9 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let recovered = recover::recover(&owned, applied, &patience, &*runs.clock)?;
     say(&recovered);
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
-    awake.extend(runnable(&index).map_err(unusable)?);
-    let timers = timers_of(&index).map_err(unusable)?;
+    awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
+    awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
+    let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
@@ -67,7 +69,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let committer = start_log(&runs, &owned, config, &indexer, &inbox, &frame)?;
     let pool = pool_options(&runs, config);
     let (mailbox, for_warden) = (inbox.mailbox(), inbox.mailbox());
-    let (taken, metrics) = (committer.clone(), Arc::clone(&runs.telemetry.metrics));
+    let taken = committer.clone();
     let make = move || {
         let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
         Ok(Parts { committer: taken, pool })
@@ -81,9 +83,14 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         timers,
         indexer: indexer.clone(),
         known: KnownCode::default(),
+        set_aside: recovered
+            .set_aside
+            .into_iter()
+            .map(|(run, case, _)| (run, case.to_string()))
+            .collect(),
     };
     let manager = manager::start(inbox, options, make)?;
-    let refresh = refreshers(&committer, &indexer, metrics);
+    let refresh = refreshers(&committer, &indexer);
     Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
 }
 
@@ -98,7 +105,7 @@ fn must_not_be_failing(root: &OwnedRoot) -> Result<()> {
     Err(Error::Storage { trouble: Trouble::new("root_failing", what).next(next), unknown: false })
 }
 
-pub(super) fn unusable(error: store::Error) -> Error {
+pub(super) fn unusable(error: &store::Error) -> Error {
     let trouble = Trouble::new("index_unusable", error.to_string());
     let next = "see that .dormouse/ may be written and has room; the index itself may be deleted";
     Error::Storage { trouble: trouble.next(next), unknown: false }
@@ -125,10 +132,10 @@ pub(super) fn freshen(
     let mut seen = Vec::new();
     let written: Vec<RunId> = recovered.runs.iter().map(|(run, _)| run.clone()).collect();
     for run in &written {
-        seen.push((run.clone(), index.head(run).map_err(unusable)?));
+        seen.push((run.clone(), index.head(run).map_err(|e| unusable(&e))?));
     }
     let changes = reread(runs, seen)?;
-    index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(unusable)?;
+    index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(|e| unusable(&e))?;
     take_touched(runs, index).map_err(not_rebuilt)?;
     Ok(written)
 }
@@ -164,6 +171,7 @@ fn start_log(
         queue_records_max: usize_of(config.log.queue_records_max),
         queue_bytes_max: usize_of(config.log.queue_bytes_max),
         unsettled_bytes_max: config.log.unsettled_bytes_max,
+        metrics: Arc::clone(&runs.telemetry.metrics),
     };
     let slot: Arc<OnceLock<Committer>> = Arc::default();
     let news = News {
@@ -174,7 +182,7 @@ fn start_log(
         flushed: AtomicU64::new(1),
     };
     let tell = Box::new(move |events| news.pass_on(events));
-    let committer = Committer::start(home, options, tell).map_err(no_log)?;
+    let committer = Committer::start(home, options, tell).map_err(|e| no_log(&e))?;
     // Set once, here.
     let _ = slot.set(committer.clone());
     Ok(committer)
@@ -239,7 +247,7 @@ fn usize_of(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 
-fn no_log(error: commit_log::Error) -> Error {
+fn no_log(error: &commit_log::Error) -> Error {
     let trouble = Trouble::new("storage_failed", format!("the commit log: {error}"));
     Error::Storage {
         trouble: trouble.next("see that .dormouse/ may be written and has room"),
@@ -250,15 +258,15 @@ fn no_log(error: commit_log::Error) -> Error {
 pub(super) fn not_rebuilt(error: rebuild::Error) -> Error {
     match error {
         rebuild::Error::Runs(e) => e,
-        rebuild::Error::Index(e) => unusable(e),
+        rebuild::Error::Index(e) => unusable(&e),
     }
 }
 
-/// Every run that can go on without anybody's help.
-fn runnable(index: &Index) -> store::Result<Vec<RunId>> {
+/// All pages of a list of runs.
+fn all(page: impl Fn(Option<&RunId>) -> store::Result<Vec<RunId>>) -> store::Result<Vec<RunId>> {
     let mut all: Vec<RunId> = Vec::new();
     loop {
-        let page = index.runnable(all.last(), ROWS_AT_ONCE)?;
+        let page = page(all.last())?;
         let last = page.len() < ROWS_AT_ONCE;
         all.extend(page);
         if last {
@@ -287,6 +295,7 @@ fn start_indexer(
     frame: &Arc<AtomicU64>,
 ) -> Result<(Indexer, JoinHandle<()>)> {
     let slot: Arc<OnceLock<Indexer>> = Arc::default();
+    let metrics = Arc::clone(&runs.telemetry.metrics);
     let (theirs, runs, frame) = (Arc::clone(&slot), runs.clone(), Arc::clone(frame));
     let owner = move |need: Need| {
         let (slot, runs, frame) = (Arc::clone(&theirs), runs.clone(), Arc::clone(&frame));
@@ -297,7 +306,7 @@ fn start_indexer(
             }
         });
     };
-    let (indexer, thread) = Indexer::start(index, owner).map_err(|e| {
+    let (indexer, thread) = Indexer::start(index, metrics, owner).map_err(|e| {
         Error::Bug(Trouble::new("bug", format!("the index could not be started: {e}")))
     })?;
     // Set once, here.
@@ -315,7 +324,7 @@ fn help(runs: &Runs, indexer: &Indexer, frame: &AtomicU64, need: Need) {
             rebuild_live(runs, indexer, ticket, frame, &mut |_, _| {}).map_err(not_rebuilt)
         }
         Need::Reread(ids) => runs.view_root().map(|root| {
-            let whole = ids.iter().filter_map(|id| rebuild::read(runs, &root, id));
+            let whole = ids.iter().filter_map(|id| rebuild::read(&root, id));
             let changes = whole.map(|journaled| Change::Put(Box::new(journaled.update)));
             indexer.apply(Batch { frame: 0, changes: changes.collect() });
         }),
@@ -338,17 +347,30 @@ fn pool_options(runs: &Runs, config: &Config) -> PoolOptions {
     }
 }
 
+/// What the writer's states are called.
+const STATES: &[(&str, WriterState)] = &[
+    ("healthy", WriterState::Healthy),
+    ("full", WriterState::Full),
+    ("failed", WriterState::Failed),
+];
+
 /// Figures that are read when somebody asks for them.
-fn refreshers(committer: &Committer, indexer: &Indexer, _: Arc<Metrics>) -> Vec<Refresh> {
+fn refreshers(committer: &Committer, indexer: &Indexer) -> Vec<Refresh> {
     let (committer, indexer) = (committer.clone(), indexer.clone());
     vec![
         Box::new(move |metrics: &Metrics| {
             let figures = committer.figures();
             metrics.commit_log_unsettled.set(figures.unsettled_bytes);
-            metrics.commit_log_segments.set(figures.segments);
+            metrics.commit_log_segments.set(figures.segments - figures.released);
             metrics.commit_log_lagging.set(figures.lagging);
+            metrics.commit_log_queue.set(committer.waiting());
+            let state = committer.state();
+            for (name, its) in STATES {
+                metrics.writer_state.with([name]).set(u64::from(state == *its));
+            }
         }),
         Box::new(move |metrics: &Metrics| {
+            metrics.index_lag.set(indexer.waiting());
             let Ok(counts) = indexer.ask(|index| Ok(index.counts().clone())) else { return };
             for (state, count) in &counts.runs {
                 metrics.runs.with([state.as_str()]).set(*count);

@@ -736,9 +736,6 @@ impl AuditDone {
             what: finding.what.name(),
             detail: finding.what.to_string(),
         };
-        Self {
-            looked: audited.looked,
-            findings: audited.findings.iter().map(finding).collect(),
-        }
+        Self { looked: audited.looked, findings: audited.findings.iter().map(finding).collect() }
     }
 }

@@ -52,7 +52,7 @@ fn say(run: &RunState, record: &Record) {
         Event::EffectResolved(e) => e.effect_id,
         Event::EffectCancelled(e) => e.effect_id,
         _ => {
-            tracing::info!(run = %id, seq, event, "committed");
+            tracing::debug!(run = %id, seq, event, "committed");
             return;
         }
     };

@@ -108,7 +108,7 @@ fn a_clean_stop_leaves_every_run_complete_and_no_log() {
         running.committer.clone().stop().unwrap();
         drop(root);
         assert_eq!(
-            running.committer.submit(unit()).map_err(|(why, _)| why),
+            running.committer.submit(unit()).map_err(|back| back.0),
             Err(Rejected::Stopping)
         );
         memory.power_cut();
@@ -167,7 +167,7 @@ fn too_much_at_once_is_refused_and_a_failed_writer_says_so() {
     let memory = MemoryDisk::new(1);
     let small = Options { queue_records_max: 0, ..options() };
     let (root, running) = open(&as_disk(&memory), Path::new("/runs"), small);
-    assert_eq!(running.committer.submit(unit()).map_err(|(why, _)| why), Err(Rejected::QueueFull));
+    assert_eq!(running.committer.submit(unit()).map_err(|back| back.0), Err(Rejected::QueueFull));
     running.committer.stop().unwrap();
     drop(root);
     let (_root, running) = open(&as_disk(&memory), Path::new("/runs"), options());
@@ -183,7 +183,10 @@ fn too_much_at_once_is_refused_and_a_failed_writer_says_so() {
         }
         refused
     });
-    assert!(matches!(refused, Some((Rejected::Failed | Rejected::DiskFull, _))), "{refused:?}");
+    assert!(
+        matches!(refused.as_ref().map(|back| back.0), Some(Rejected::Failed | Rejected::DiskFull)),
+        "{refused:?}"
+    );
     running.next(|event| *event == Committed::State(WriterState::Failed));
     assert_eq!(running.committer.state(), WriterState::Failed);
     assert!(matches!(running.committer.stop(), Err(Error::Failed(_))));

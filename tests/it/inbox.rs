@@ -37,7 +37,8 @@ fn problem(yard: &Yard, stem: &str) -> Value {
     serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn ended(yard: &Yard, run: &RunId) -> Option<&'static str> {
+fn ended(yard: &Yard, handle: &Handle, run: &RunId) -> Option<&'static str> {
+    yard.rests(handle, run);
     yard.runs.look(run.as_str()).unwrap().state.end.map(|(end, _)| end.name())
 }
 
@@ -65,9 +66,9 @@ fn outcomes_and_signals_are_posted_and_filed_away() {
     assert_eq!(yard.names("refused"), Vec::<String>::new());
     assert_eq!(yard.names(""), [".hidden.json", "done", "half.json.tmp", "half.part", "notes.txt"]);
     for run in [&task, &signal] {
-        assert_eq!(ended(&yard, run), Some("completed"));
+        assert_eq!(ended(&yard, &handle, run), Some("completed"));
     }
-    assert_eq!(ended(&yard, &failing), Some("failed"));
+    assert_eq!(ended(&yard, &handle, &failing), Some("failed"));
     let seen = yard.runs.look("signal").unwrap();
     let output = seen.records.iter().find_map(|r| match &r.event {
         Event::RunCompleted(c) => c.output.as_ref().map(|o| o.as_str().to_owned()),
@@ -194,9 +195,9 @@ fn a_paused_run_takes_outcomes_and_an_ended_one_repeats() {
     let mut inbox = open(&handle);
     yard.drop_in("a.json", ok(&run, "e0001", &json!(1)));
     assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(1, 0, 0, 0));
-    assert_eq!(ended(&yard, &run), None);
+    assert_eq!(ended(&yard, &handle, &run), None);
     yard.wait(handle.deed(&run, "operator:test", Flow::Outcome, |run| run.resume(None))).unwrap();
-    assert_eq!(ended(&yard, &run), Some("completed"));
+    assert_eq!(ended(&yard, &handle, &run), Some("completed"));
     yard.drop_in("b.json", ok(&run, "e0001", &json!(1)));
     yard.drop_in("c.json", json!({ "runId": run, "signal": "late" }).to_string());
     assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(0, 1, 1, 0));

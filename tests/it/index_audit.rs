@@ -275,7 +275,7 @@ fn runs_that_were_written_without_a_daemon_are_read_again() {
     assert!(touched >= 1, "the command that wrote has left a mark");
     let root = runs.view_root().unwrap();
     assert_eq!(root.touched().unwrap(), []);
-    let right = read(&runs, &root, &"a".parse().unwrap()).unwrap().update;
+    let right = read(&root, &"a".parse().unwrap()).unwrap().update;
     assert_eq!(right.run.head.seq, Seq(2));
     assert_eq!(index.whole(&"a".parse().unwrap()).unwrap(), Some(right));
     assert_eq!(take_touched(&runs, &mut index).unwrap(), 0);

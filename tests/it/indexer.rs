@@ -6,6 +6,7 @@ use crate::index_journals::Life;
 use dormouse::ground::id::Seq;
 use dormouse::ground::limits::INDEX_QUEUE_CHANGES_MAX;
 use dormouse::machines::replay::facts::Update;
+use dormouse::ports::telemetry::Metrics;
 use dormouse::services::indexer::{Indexer, Need, Unavailable};
 use dormouse::shells::store::{Batch, Change, Condition, Error, Index};
 use std::collections::BTreeSet;
@@ -22,7 +23,9 @@ struct Served {
 fn serve(dir: &Path) -> Served {
     let (tell, needs) = mpsc::channel();
     let (index, _) = open(dir);
-    let (indexer, thread) = Indexer::start(index, move |need| tell.send(need).unwrap()).unwrap();
+    let (indexer, thread) =
+        Indexer::start(index, Metrics::default().into(), move |need| tell.send(need).unwrap())
+            .unwrap();
     Served { indexer, needs, thread }
 }
 

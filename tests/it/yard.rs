@@ -108,7 +108,15 @@ impl Yard {
             inputs: Some(Json::of(inputs)),
             ..NewRun::default()
         };
-        self.wait(handle.create(new, "client:test")).unwrap_or_else(|e| panic!("{e}")).run_id
+        let made = self.wait(handle.create(new, "client:test"));
+        let run = made.unwrap_or_else(|e| panic!("{e}")).run_id;
+        self.rests(handle, &run);
+        run
+    }
+
+    /// Waits until a run can do nothing more by itself.
+    pub(crate) fn rests(&self, handle: &Handle, run: &RunId) {
+        self.wait(handle.iterate(run)).unwrap_or_else(|e| panic!("{e}"));
     }
 
     pub(crate) fn post(&self, handle: &Handle, run: &RunId, effect: u32, value: &Value) {

@@ -317,7 +317,7 @@ mod tests {
             ("settle.max_age", "SETTLE_AGE_MAX_MS", limits::SETTLE_AGE_MAX_MS),
             ("settle.threads", "SETTLE_THREADS", limits::SETTLE_THREADS as u64),
             ("disk.free_min", "DISK_FREE_BYTES_MIN", limits::DISK_FREE_BYTES_MIN),
-            ("hosts.children", "HOST_CHILDREN", limits::HOST_CHILDREN as u64),
+            ("hosts.children", "HOST_CHILDREN", limits::HOST_CHILDREN),
             ("hosts.memory_bytes_max", "HOST_MEMORY_BYTES_MAX", limits::HOST_MEMORY_BYTES_MAX),
             ("hosts.heap_bytes_max", "HEAP_BYTES_MAX", limits::HEAP_BYTES_MAX),
             ("hosts.turn_cpu_max", "TURN_CPU_MAX_MS", limits::TURN_CPU_MAX_MS),

@@ -24,7 +24,8 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
         alone.close()?;
         Ok(serde_json::to_value(AuditDone::of(&audited)).unwrap_or_default())
     };
-    let done = context.root_deed(direct, |client| client.post("/v1/audit", &serde_json::json!({})))?;
+    let done =
+        context.root_deed(direct, |client| client.post("/v1/audit", &serde_json::json!({})))?;
     let findings = done["findings"].as_array().cloned().unwrap_or_default();
     if context.json {
         output::json(&done);
@@ -43,5 +44,9 @@ fn print(done: &Value, findings: &[Value]) {
     if !rows.is_empty() {
         output::table(&["RUN", "WHAT", "DETAIL"], &rows);
     }
-    output::line(&format!("{} runs looked at, {} findings, all mended", done["looked"], rows.len()));
+    output::line(&format!(
+        "{} runs looked at, {} findings, all mended",
+        done["looked"],
+        rows.len()
+    ));
 }

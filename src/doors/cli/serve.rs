@@ -5,7 +5,6 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -19,6 +18,8 @@ use super::context::{Context, Extra};
 use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
+use crate::daemon::config;
+use crate::daemon::logging::{self, Format};
 use crate::doors::http::{self, tokens};
 use crate::ports::disk::socket::listen_for_owner;
 use crate::shells::run_dir::root::SOCKET;
@@ -38,13 +39,21 @@ pub(crate) struct Args {
     /// For trying out: serve on 127.0.0.1:8080 as well and log more; tokens are needed all the same
     #[arg(long)]
     dev: bool,
+    /// What to log, such as debug or dormouse=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    log: Option<String>,
+    /// How log lines look: text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// Send traces to this collector over OTLP/HTTP, such as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
 }
 
+/// For answers to leave when storage has failed.
+const LAST_ANSWERS: Duration = Duration::from_millis(200);
 /// Where `--dev` serves.
 const DEV_ADDRESS: &str = "127.0.0.1:8080";
-
-/// What a daemon that cannot write any more takes for its last answers.
-const LAST_WORDS: Duration = Duration::from_millis(200);
 
 impl Args {
     /// What these options set in the configuration.
@@ -55,12 +64,20 @@ impl Args {
             extra.push(("telemetry.log_format", "text".to_owned(), "--dev"));
             extra.push(("telemetry.log_filter", "debug".to_owned(), "--dev"));
         }
-        extra.extend(self.listen.clone().map(|address| ("http.listen", address, "--listen")));
+        for (key, given, option) in [
+            ("http.listen", &self.listen, "--listen"),
+            ("telemetry.log_filter", &self.log, "--log"),
+            ("telemetry.log_format", &self.log_format, "--log-format"),
+            ("telemetry.otlp_endpoint", &self.otlp_endpoint, "--otlp-endpoint"),
+        ] {
+            extra.extend(given.clone().map(|value| (key, value, option)));
+        }
         extra
     }
 }
 
 pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
+    log(&context.config.telemetry)?;
     raise_descriptors();
     if context.runs.disk.effective_uid() == 0 {
         output::remark("warning: running as root; whoever may ask this daemon acts as root");
@@ -76,8 +93,17 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
     done.map(|()| Exit::Done)
 }
 
+/// Begins to log as it is configured.
+fn log(config: &config::Telemetry) -> Result<(), Failure> {
+    let format = if config.log_json { Format::Json } else { Format::Text };
+    logging::init(format, &config.log_filter).map_err(|e| {
+        let what = format!("telemetry.log_filter: {e}");
+        Failure::usage(&what, "give --log a filter such as dormouse=debug")
+    })
+}
+
 fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> Result<(), Failure> {
-    let daemon = Daemon::start(&context.runs, &context.config)?;
+    let mut daemon = Daemon::start(&context.runs, &context.config)?;
     let place = context.meta().join(SOCKET);
     remove_socket(context);
     let socket = listen_for_owner(&place).map_err(|e| unusable(&place, &e))?;
@@ -88,22 +114,11 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
     watchdog(runtime);
     let drain = Duration::from_millis(context.config.drain_timeout_ms);
     let (first, draining) = oneshot::channel();
-    let (handle, note) = (daemon.handle(), daemon.failure_note());
-    let asked_to_stop = AtomicBool::new(false);
-    let stopping = async {
+    let (failure, note) = (daemon.failure(), daemon.failure_note());
+    let stopping = async move {
         // Whether a signal came or its listener is gone: this ends.
         let _ = stop.await;
-        asked_to_stop.store(true, Ordering::Release);
         let _ = first.send(());
-    };
-    let failed = async {
-        handle.ended().await;
-        if asked_to_stop.load(Ordering::Acquire) {
-            std::future::pending::<()>().await;
-        }
-        note();
-        // Answers that say so may still leave.
-        tokio::time::sleep(LAST_WORDS).await;
     };
     runtime.block_on(async {
         let serving = http::serve(options, stopping);
@@ -118,10 +133,18 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
             let _ = draining.await;
             tokio::time::sleep(drain).await;
         };
+        let broken = async {
+            // A manager that ends because it was asked to says nothing.
+            let Ok(why) = failure.await else { return std::future::pending().await };
+            note();
+            // Answers that say so may still leave.
+            tokio::time::sleep(LAST_ANSWERS).await;
+            why
+        };
         tokio::select! {
             done = finish => done,
             () = late => Err(drained(drain)),
-            () = failed => Err(storage_failed()),
+            why = broken => Err(why.into()),
         }
     })
 }
@@ -165,15 +188,6 @@ fn unusable(place: &Path, error: &io::Error) -> Failure {
     };
     let next = vec![next.to_owned()];
     Failure { exit: Exit::Storage, code: "socket_unusable".into(), what, next }
-}
-
-fn storage_failed() -> Failure {
-    let what = "the root cannot be written any more: its storage failed, or its lock was taken away";
-    let next = vec![
-        "nothing acknowledged is lost; look at the disk and at the lines above".to_owned(),
-        "dormouse serve".to_owned(),
-    ];
-    Failure { exit: Exit::Storage, code: "storage_failed".into(), what: what.into(), next }
 }
 
 fn drained(drain: Duration) -> Failure {

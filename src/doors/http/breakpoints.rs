@@ -80,9 +80,8 @@ async fn waiting(handle: &Handle, run: Option<RunId>) -> Answer<BTreeSet<RunId>>
     let (mut runs, mut place) = (BTreeSet::new(), None);
     loop {
         let filter = filter.clone();
-        let page = index::ask(handle, move |index| {
-            index.effects(&filter, PAGE_SIZE_MAX, place.as_ref())
-        });
+        let page =
+            index::ask(handle, move |index| index.effects(&filter, PAGE_SIZE_MAX, place.as_ref()));
         let page = page.await?;
         runs.extend(page.rows.into_iter().map(|row| row.run_id));
         if page.next.is_none() {

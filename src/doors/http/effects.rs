@@ -155,7 +155,13 @@ async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
     let mut tasks = BTreeMap::new();
     for (run, effects) in wanted {
         // A run that moved on since, or that cannot be read, is left out.
-        tasks.extend(handle.read(&run, move |look| Ok(open_tasks(look, &effects))).await.into_iter().flatten());
+        tasks.extend(
+            handle
+                .read(&run, move |look| Ok(open_tasks(look, &effects)))
+                .await
+                .into_iter()
+                .flatten(),
+        );
     }
     let mut of = |row: &EffectRow| tasks.remove(&(row.run_id.clone(), row.facts.effect_id));
     Ok(Tasks {
@@ -165,10 +171,7 @@ async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
 }
 
 /// Those of some effects of a run that are open, by name.
-fn open_tasks(
-    look: Look<'_>,
-    wanted: &BTreeSet<EffectId>,
-) -> BTreeMap<(RunId, EffectId), Value> {
+fn open_tasks(look: Look<'_>, wanted: &BTreeSet<EffectId>) -> BTreeMap<(RunId, EffectId), Value> {
     let id = look.dir.id();
     let open = look.state.is_open();
     let effects = look.state.open_effects().filter(|e| open && wanted.contains(&e.id));

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -20,6 +21,7 @@ use super::wire::stopped;
 use crate::codecs::format::line;
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::{EVENTS_PAGE_BYTES_MAX, EVENTS_PAGE_MAX, SSE_COMMENT_MS};
+use crate::ports::telemetry::Metrics;
 use crate::services::manager::Handle;
 use crate::services::runs::Result;
 use crate::services::runs::view::{self, Look};
@@ -42,12 +44,33 @@ struct Follower {
     done: bool,
     durable: watch::Receiver<Seq>,
     stop: watch::Receiver<bool>,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// One of the places that there are for followers.
+struct Place {
+    metrics: Arc<Metrics>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Place {
+    fn take(door: &Door) -> Option<Self> {
+        let permit = door.followers.clone().try_acquire_owned().ok()?;
+        let metrics = Arc::clone(&door.handle.runs().telemetry.metrics);
+        metrics.sse_followers.shift(1);
+        Some(Self { metrics, _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.sse_followers.shift(-1);
+    }
 }
 
 /// Follows a run from `after` on.
 pub(super) async fn follow(door: &Door, run: RunId, after: Seq) -> Answer<Response> {
-    let place = door.followers.clone().try_acquire_owned().map_err(|_| {
+    let place = Place::take(door).ok_or_else(|| {
         let what = "too many clients follow runs (sse_followers_max)";
         Problem::new("followers_full", StatusCode::SERVICE_UNAVAILABLE, what)
             .next("read pages of events instead")

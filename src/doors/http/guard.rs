@@ -62,7 +62,11 @@ pub(super) async fn pass(State(door): State<Door>, mut request: Request, next: N
             next.run(request).await
         }
         Ok(None) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            let metrics = &door.handle.runs().telemetry.metrics;
+            metrics.http_rejected.with([problem.code()]).one();
+            problem.into_response()
+        }
     }
 }
 

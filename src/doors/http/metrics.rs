@@ -13,6 +13,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use super::Door;
+use super::body::gave_up;
+use super::problem::Answer;
 use crate::daemon::metrics;
 use crate::ground::clock::Stopwatch;
 use crate::ports::telemetry::Metrics;
@@ -21,8 +23,11 @@ pub(super) fn routes() -> Router<Door> {
     Router::new().route("/metrics", get(show))
 }
 
-async fn show(State(door): State<Door>) -> impl IntoResponse {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], door.exposition.render())
+async fn show(State(door): State<Door>) -> Answer<impl IntoResponse> {
+    let exposition = Arc::clone(&door.exposition);
+    // The index is asked for its counts.
+    let text = tokio::task::spawn_blocking(move || exposition.render()).await;
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], text.map_err(|_| gave_up())?))
 }
 
 /// Counts a request and its answer.

@@ -79,6 +79,11 @@ impl Problem {
         self
     }
 
+    /// Its code.
+    pub(super) fn code(&self) -> &str {
+        &self.0.code
+    }
+
     /// A request that makes no sense.
     pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new("bad_request", StatusCode::BAD_REQUEST, detail)

@@ -10,8 +10,9 @@ use std::path::Path;
 use rustix::fs::{Mode, fchmod};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 128;
+/// Connections that may wait to be accepted: a client beyond them is told to come again, and many
+/// take that for an error. The system's own limit is the same.
+const BACKLOG: i32 = 4_096;
 
 /// Listens at `path`, which must not exist.
 pub fn listen_for_owner(path: &Path) -> io::Result<UnixListener> {

@@ -84,19 +84,19 @@ metrics! {
     run_duration: Spreads<1> = Family::new(["outcome"], long), "dormouse_run_duration_seconds";
     /// Runs whose instance is in memory.
     runs_warm: Gauge = Gauge::default(), "dormouse_runs_warm";
-    /// Runs whose journal is open.
+    /// Runs in memory, or on their way in or out.
     runs_loaded: Gauge = Gauge::default(), "dormouse_runs_loaded";
-    /// Wake-ups of runs: post, signal, timer, operator, start, audit.
+    /// Wake-ups of runs: create, inflow, outcome, iterate, timer, start, audit.
     wakes: Counts<1> = Family::new(["reason"], Counter::default), "dormouse_wakes";
-    /// Replays of a parked run's journal, by result: ok, diverged, failed.
+    /// Replays of a run's journal in a new instance, by result: ok, diverged, failed.
     replays: Counts<1> = Family::new(["result"], Counter::default), "dormouse_replays";
     /// How long a replay took.
     replay: Histogram = short(), "dormouse_replay_seconds";
     /// Runs held because process and journal disagree.
     divergences: Count = Counter::default(), "dormouse_divergences";
-    /// Runs set aside because their journal is damaged, by label.
+    /// Runs that were met with a damaged journal, by the case that it is.
     runs_set_aside: Levels<1> =
-        Family::new(["verdict"], Gauge::default), "dormouse_runs_set_aside";
+        Family::new(["case"], Gauge::default), "dormouse_runs_set_aside";
 
     /// Effects requested, by kind.
     effects_requested: Counts<1> =
@@ -138,8 +138,8 @@ metrics! {
     /// 1 for the state that the writer is in: healthy, full, failed.
     writer_state: Levels<1> = Family::new(["state"], Gauge::default), "dormouse_writer_state";
 
-    /// Records that are durable and not in the index yet.
-    index_lag: Gauge = Gauge::default(), "dormouse_index_lag_records";
+    /// Changes that are not in the index yet.
+    index_lag: Gauge = Gauge::default(), "dormouse_index_lag_changes";
     /// One transaction of the index.
     index_transaction: Histogram = short(), "dormouse_index_transaction_seconds";
     /// Indexes built anew from journals.
@@ -162,7 +162,7 @@ metrics! {
     host_children: Gauge = Gauge::default(), "dormouse_host_children";
     /// Host processes started.
     hosts_spawned: Count = Counter::default(), "dormouse_hosts_spawned";
-    /// Host processes killed, by why: cpu, memory, silent, idle, stop.
+    /// Host processes killed, by why: cpu, silent, nonsense, unneeded.
     hosts_killed: Counts<1> = Family::new(["why"], Counter::default), "dormouse_hosts_killed";
     /// Instances in host processes.
     host_instances: Gauge = Gauge::default(), "dormouse_host_instances";

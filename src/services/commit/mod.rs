@@ -4,6 +4,7 @@
 //! disk; what became of each unit is told exactly once, in the order in which it came about.
 
 mod pool;
+mod tally;
 mod writer;
 
 use crate::codecs::format::log_entry::Entry;
@@ -11,6 +12,7 @@ use crate::ground::id::RunId;
 use crate::ground::limits::{
     LOG_QUEUE_BYTES_MAX, LOG_QUEUE_RECORDS_MAX, LOG_UNSETTLED_BYTES_MAX, SETTLE_THREADS,
 };
+use crate::ports::telemetry::Metrics;
 use crate::shells::commit_log::figures::Figures;
 use crate::shells::commit_log::job::Done;
 use crate::shells::commit_log::log::{Home, Log};
@@ -53,6 +55,8 @@ pub struct Options {
     pub queue_bytes_max: usize,
     /// Most bytes in segments that are not released.
     pub unsettled_bytes_max: u64,
+    /// Where the log's work is counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for Options {
@@ -63,6 +67,7 @@ impl Default for Options {
             queue_records_max: LOG_QUEUE_RECORDS_MAX,
             queue_bytes_max: LOG_QUEUE_BYTES_MAX,
             unsettled_bytes_max: LOG_UNSETTLED_BYTES_MAX,
+            metrics: Arc::default(),
         }
     }
 }
@@ -137,9 +142,9 @@ impl Committer {
         Ok(Self { shared, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
-    /// Hands over a unit. Never waits: what becomes of it is told later. One that is not taken comes
-    /// back.
-    pub fn submit(&self, unit: Unit) -> Result<(), (Rejected, Unit)> {
+    /// Hands over a unit. Never waits: what becomes of it is told later. One that is not taken
+    /// comes back.
+    pub fn submit(&self, unit: Unit) -> Result<(), Box<(Rejected, Unit)>> {
         let mut inbox = self.shared.inbox();
         let options = &self.shared.options;
         let records = inbox.records + unit.entry.records() as usize;
@@ -158,7 +163,7 @@ impl Committer {
             None
         };
         if let Some(rejected) = rejected {
-            return Err((rejected, unit));
+            return Err(Box::new((rejected, unit)));
         }
         (inbox.records, inbox.bytes) = (records, bytes);
         inbox.units.push_back(unit);
@@ -180,6 +185,12 @@ impl Committer {
     #[must_use]
     pub fn figures(&self) -> Figures {
         self.shared.inbox().figures
+    }
+
+    /// Records that wait for a frame.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.shared.inbox().records as u64
     }
 
     fn ask(&self, request: Request) {

@@ -3,7 +3,8 @@
 //! May not know what a job does. Invariant: the result of every job reaches the writer, or the
 //! writer is told that a job ended in a panic.
 
-use super::Shared;
+use super::{Shared, tally};
+use crate::ground::clock::Stopwatch;
 use crate::shells::commit_log::job::Job;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,7 +62,9 @@ fn serve(shared: &Shared, waiting: &Mutex<Receiver<Job>>) {
     loop {
         let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
+        let watch = Stopwatch::start();
         let done = job.run();
+        tally::settled(&shared.options.metrics, done.journals(), watch.seconds());
         shared.inbox().done.push(done);
         shared.came.notify_one();
     }

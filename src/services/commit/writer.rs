@@ -4,7 +4,7 @@
 //! unit, a request, a finished job, the time that the log asks for.
 
 use super::pool::Pool;
-use super::{Inbox, Request, Shared, weight};
+use super::{Inbox, Request, Shared, tally, weight};
 use crate::ground::clock;
 use crate::shells::commit_log::job::Done;
 use crate::shells::commit_log::log::{Log, Step};
@@ -193,12 +193,13 @@ impl Writer {
     }
 
     fn publish(&mut self) {
-        let events = self.log.events();
+        let (events, figures) = (self.log.events(), self.log.figures());
         {
             let mut inbox = self.shared.inbox();
             inbox.state = self.log.state();
             inbox.takes_outcomes = self.log.takes_outcomes();
-            inbox.figures = self.log.figures();
+            let before = std::mem::replace(&mut inbox.figures, figures);
+            tally::count(&self.shared.options.metrics, &before, &figures);
         }
         if !events.is_empty() {
             (self.shared.tell)(events);

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::ground::id::RunId;
 use crate::ground::limits::{INDEX_QUEUE_CHANGES_MAX, INDEX_QUEUE_QUERIES_MAX};
+use crate::ports::telemetry::Metrics;
 use crate::shells::store::{self, Batch, Index};
 use worker::{Message, Worker};
 
@@ -63,14 +64,15 @@ struct Load {
 pub type Answer<T> = oneshot::Receiver<Result<T, Unavailable>>;
 
 impl Indexer {
-    /// Starts the thread. `owner` does what the index needs.
+    /// Starts the thread. `owner` does what the index needs; transactions are counted in `metrics`.
     pub fn start(
         index: Index,
+        metrics: Arc<Metrics>,
         owner: impl Fn(Need) + Send + 'static,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (messages, received) = mpsc::channel();
         let load = Arc::new(Load::default());
-        let worker = Worker::new(index, received, Arc::clone(&load), Box::new(owner));
+        let worker = Worker::new(index, received, Arc::clone(&load), metrics, Box::new(owner));
         let thread = std::thread::Builder::new().name("index".into()).spawn(|| worker.work())?;
         Ok((Self { messages, load }, thread))
     }
@@ -88,6 +90,12 @@ impl Indexer {
         }
         // Without a thread there is nobody to be told, and nothing to keep.
         let _ = self.messages.send(Message::Apply(batch));
+    }
+
+    /// Changes that were given and are not taken in yet.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.load.changes.load(Ordering::Acquire) as u64
     }
 
     /// How full the queue of changes is, 0 to 1: whoever makes changes faster than they are taken

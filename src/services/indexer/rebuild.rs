@@ -7,7 +7,10 @@ use super::Indexer;
 use crate::codecs::event::Head;
 use crate::ground::id::RunId;
 use crate::machines::replay::facts::{Reasons, Update};
+use crate::services::runs::open::{SeenRun, look_over};
 use crate::services::runs::{self, Runs};
+use crate::shells::commit_log::overlay::Overlay;
+use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::root::{self, RootView};
 use crate::shells::store::{self, Batch, Change, Index};
 
@@ -36,14 +39,29 @@ pub struct Journaled {
     pub resting: Reasons,
 }
 
-/// Reads one run; nothing if there is none. One that cannot be read is told as damaged.
+/// Reads one run of a root that this process owns; nothing if there is none. One that cannot be
+/// read is told as damaged.
 #[must_use]
-pub fn read(runs: &Runs, root: &RootView, run: &RunId) -> Option<Journaled> {
+pub fn read(root: &RootView, run: &RunId) -> Option<Journaled> {
+    read_as(root, run, |dir| look_over(dir, &Overlay::default()))
+}
+
+/// The same with what only the commit log holds, which is read for it: slow.
+#[must_use]
+pub fn read_with_log(runs: &Runs, root: &RootView, run: &RunId) -> Option<Journaled> {
+    read_as(root, run, |dir| runs.look_dir(dir))
+}
+
+fn read_as(
+    root: &RootView,
+    run: &RunId,
+    look: impl FnOnce(RunDir) -> Result<SeenRun, runs::Error>,
+) -> Option<Journaled> {
     let dir = match root.run(run) {
         Err(root::Error::NotFound(_)) => return None,
         other => other.map_err(runs::Error::from),
     };
-    Some(match dir.and_then(|dir| runs.look_dir(dir)) {
+    Some(match dir.and_then(look) {
         Ok(seen) => Journaled {
             update: Update::whole(&seen.state, false),
             resting: Reasons::of(&seen.state, true),
@@ -103,7 +121,7 @@ fn walk(
     let ids = root.run_ids().map_err(runs::Error::from)?;
     let mut done = 0;
     for portion in ids.chunks(RUNS_AT_ONCE) {
-        let read = portion.iter().filter_map(|run| read(runs, &root, run));
+        let read = portion.iter().filter_map(|run| read(&root, run));
         put(read.map(|journaled| Change::Put(Box::new(journaled.update))).collect())?;
         done += portion.len();
         progress(done, ids.len());
@@ -116,7 +134,7 @@ fn walk(
 pub fn reread(runs: &Runs, seen: Vec<(RunId, Option<Head>)>) -> Result<Vec<Change>, runs::Error> {
     let root = runs.view_root()?;
     let mend = |(run, seen)| {
-        let right = read(runs, &root, &run).map(|journaled| Box::new(journaled.update));
+        let right = read(&root, &run).map(|journaled| Box::new(journaled.update));
         Change::Mend { run, seen, right }
     };
     Ok(seen.into_iter().map(mend).collect())

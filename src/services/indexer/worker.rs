@@ -10,7 +10,9 @@ use std::sync::mpsc::Receiver;
 use tokio::sync::oneshot;
 
 use super::{Load, Need, Unavailable};
+use crate::ground::clock::Stopwatch;
 use crate::ground::limits::{INDEX_BATCH_CHANGES_MAX, INDEX_SCAN_ROWS_MAX};
+use crate::ports::telemetry::Metrics;
 use crate::shells::store::{self, Batch, Index};
 
 /// Runs that are named in one [`Need::Reread`].
@@ -38,6 +40,7 @@ pub(super) struct Worker {
     index: Index,
     messages: Receiver<Message>,
     load: Arc<Load>,
+    metrics: Arc<Metrics>,
     owner: Box<dyn Fn(Need) + Send>,
     ticket: u64,
     /// The file could not be made anew.
@@ -50,9 +53,11 @@ impl Worker {
         index: Index,
         messages: Receiver<Message>,
         load: Arc<Load>,
+        metrics: Arc<Metrics>,
         owner: Box<dyn Fn(Need) + Send>,
     ) -> Self {
-        Self { index, messages, load, owner, ticket: 0, broken: false, flushes: Vec::new() }
+        let flushes = Vec::new();
+        Self { index, messages, load, metrics, owner, ticket: 0, broken: false, flushes }
     }
 
     pub(super) fn work(mut self) {
@@ -105,7 +110,9 @@ impl Worker {
         if self.broken {
             self.renew();
         }
+        let watch = Stopwatch::start();
         let applied = if self.broken { Ok(()) } else { self.index.apply_all(&batches) };
+        self.metrics.index_transaction.observe(watch.seconds());
         self.load.changes.fetch_sub(count, Ordering::AcqRel);
         match applied {
             Ok(()) if self.index.has_missed() && self.index.is_complete() => self.name_rereads(),

@@ -48,10 +48,10 @@ impl Manager {
         }
     }
 
-    /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of them
-    /// would keep everybody out, themselves included.
+    /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of
+    /// them would keep everybody out, themselves included.
     fn has_seat(&self) -> bool {
-        self.seats.len() - self.outside < self.limits.loaded_max + WORKERS
+        self.seats.len() - self.outside < self.limits.loaded + WORKERS
             || (self.arriving == 0 && self.is_jammed())
     }
 
@@ -87,7 +87,8 @@ impl Manager {
 
     pub(super) fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
         let trouble = why.trouble();
-        tracing::warn!(run = %id, code = trouble.code, "the run cannot be opened: {}", trouble.what);
+        let (code, what) = (trouble.code, &trouble.what);
+        tracing::warn!(run = %id, code, "the run cannot be opened: {what}");
         self.timers.set(id, self.retry_at(why));
         self.say_damaged(id, why);
         for ask in coming.asks {
@@ -97,8 +98,9 @@ impl Manager {
     }
 
     /// The index knows that a run cannot be read: nothing wakes it but an operator.
-    pub(super) fn say_damaged(&self, id: &RunId, why: &Error) {
+    pub(super) fn say_damaged(&mut self, id: &RunId, why: &Error) {
         if matches!(why, Error::Damaged(_)) {
+            self.set_aside(id, Some(why.trouble().code));
             let update = Update::damaged(id.clone(), why.trouble().what.clone());
             let changes = vec![Change::Put(Box::new(update))];
             self.indexer.apply(Batch { frame: 0, changes });
@@ -107,6 +109,7 @@ impl Manager {
 
     /// A run is here.
     pub(super) fn sit_down(&mut self, id: &RunId, run: OpenRun, coming: Coming) {
+        self.set_aside(id, None);
         let durable = run.written().seq;
         let mut here = Here::new(run, durable);
         here.bytes = here.run.journal_bytes();

@@ -50,7 +50,7 @@ impl Manager {
             Ask::Deed { flow: Flow::Inflow, act, .. } if full => {
                 act(Err(disk_full()))(Ok(()));
             }
-            Ask::Deed { by, act, .. } => {
+            Ask::Deed { by, flow, act } => {
                 here.run.act_as(&by);
                 let answer = act(Ok(&mut here.run));
                 here.run.act_as(&self.runs.by);
@@ -58,10 +58,12 @@ impl Manager {
                 here.answers.push_back((written.seq, answer));
                 // What was folded could not be written: the fold in memory is not to be trusted.
                 here.broken |= here.run.state().head != written;
+                self.count_wake(if flow == Flow::Inflow { "inflow" } else { "outcome" });
                 self.play(run);
             }
             Ask::Rest(rester) => {
                 here.resters.push(rester);
+                self.count_wake("iterate");
                 self.play(run);
             }
         }
@@ -77,7 +79,13 @@ impl Manager {
     /// and nothing else.
     fn look_from_outside(&self, run: RunId, act: LookAct) {
         let runs = self.runs.clone();
-        self.workers.run(move || match runs.look(run.as_str()) {
+        // Journals lag only while there is no room: then the log is read as well.
+        let lags = self.parts.committer.state() != WriterState::Healthy;
+        let look = move || match run.as_str() {
+            id if lags => runs.look(id),
+            id => runs.look_owned(id),
+        };
+        self.workers.run(move || match look() {
             Ok(seen) => act(Ok(seen.look()))(Ok(())),
             Err(e) => act(Err(e))(Ok(())),
         });

@@ -1,7 +1,7 @@
 //! Between runs and the commit log: lines go out, what became durable comes back.
 //!
-//! May not write anything. Invariant: lines of one run go out in their order, and an answer goes out
-//! after the last record that it rests on came back.
+//! May not write anything. Invariant: lines of one run go out in their order, and an answer goes
+//! out after the last record that it rests on came back.
 
 use crate::codecs::format::log_entry::Append;
 use crate::ground::clock::monotonic_micros;
@@ -15,7 +15,7 @@ use crate::shells::store::{Batch, Change};
 
 use super::asks::disk_full;
 use super::handle::Flow;
-use super::seat::{Answer, Seat};
+use super::seat::{Answer, Coming, Seat};
 use super::{GATHER_MICROS, Manager};
 
 /// What became durable, before anybody was told.
@@ -78,15 +78,16 @@ impl Manager {
     /// Gives the log what it takes.
     pub(super) fn pump(&mut self) {
         while let Some(unit) = self.outbox.pop_front() {
-            match self.parts.committer.submit(unit) {
-                Ok(()) => {}
-                Err((Rejected::QueueFull | Rejected::UnsettledMax, unit)) => {
+            let Err(back) = self.parts.committer.submit(unit) else { continue };
+            let (why, unit) = *back;
+            match why {
+                Rejected::QueueFull | Rejected::UnsettledMax => {
                     // It takes more when the batch that is under way is done.
                     self.outbox.push_front(unit);
                     return;
                 }
-                Err((Rejected::DiskFull, unit)) => self.rejected(unit.entry.run(), Why::NoRoom),
-                Err((Rejected::Failed | Rejected::Stopping, unit)) => {
+                Rejected::DiskFull => self.rejected(unit.entry.run(), Why::NoRoom),
+                Rejected::Failed | Rejected::Stopping => {
                     self.rejected(unit.entry.run(), Why::Failed);
                 }
             }
@@ -118,7 +119,7 @@ impl Manager {
                 Committed::State(WriterState::Healthy) => self.feed_starved(),
                 Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
-                // The state that follows `Unknown` says the same of everything.
+                // What is unknown is said of everything by the state that follows.
                 _ => {}
             }
         }
@@ -130,7 +131,10 @@ impl Manager {
         self.publish(&id, seq);
         match self.seats.get_mut(&id) {
             Some(Seat::Here(here)) => {
-                here.durable = here.durable.max(seq);
+                let span = here.became_durable(seq);
+                for record in &here.run.records()[span] {
+                    self.runs.telemetry.committed(here.run.state(), record);
+                }
                 while here.changes.front().is_some_and(|(at, _)| *at <= here.durable) {
                     news.changes.extend(here.changes.pop_front().map(|(_, change)| change));
                 }
@@ -219,11 +223,11 @@ impl Manager {
                     ask.refuse(refusal());
                 }
             }
-            Some(Seat::Coming(coming)) => {
-                for answer in coming.fresh.into_iter().flat_map(|fresh| fresh.answers) {
+            Some(Seat::Coming(Coming { fresh: Some(fresh), asks, .. })) => {
+                for answer in fresh.answers {
                     answer(Err(refusal()));
                 }
-                for ask in coming.asks {
+                for ask in asks {
                     ask.refuse(refusal());
                 }
             }
@@ -238,6 +242,7 @@ impl Manager {
     /// The log failed: nothing is written any more. Whoever waits learns that nobody knows.
     fn fail(&mut self) {
         self.failed = true;
+        (self.outside, self.leaving) = (0, 0);
         for (_, seat) in self.seats.drain() {
             match seat {
                 Seat::Here(here) => {

@@ -95,7 +95,7 @@ impl Manager {
             | (Err(why), _, Origin::Parent { run, .. }) => {
                 self.broke(&run, &why);
             }
-            (Ok((record, writer)), None, origin) => self.enter(id, run, record, writer, origin),
+            (Ok((record, writer)), None, origin) => self.enter(&id, run, record, writer, origin),
         }
     }
 
@@ -109,7 +109,7 @@ impl Manager {
     /// Hands the first record over and keeps a seat for the run.
     fn enter(
         &mut self,
-        id: RunId,
+        id: &RunId,
         run: PreparedRun,
         record: Record,
         mut writer: SharedWriter,
@@ -142,9 +142,10 @@ impl Manager {
         let lines = writer.take_lines();
         let fresh =
             Fresh { record, writer, answers: vec![answer], change, durable: false, made: false };
-        let coming = Coming { plays: true, begun: true, fresh: Some(fresh), ..Coming::default() };
+        let coming =
+            Coming { plays: true, begun: true, fresh: Some(Box::new(fresh)), ..Coming::default() };
         self.seats.insert(id.clone(), Seat::Coming(coming));
-        self.outbox.extend(lines.into_iter().map(|lines| unit(&id, lines, flow)));
+        self.outbox.extend(lines.into_iter().map(|lines| unit(id, lines, flow)));
         self.pump();
     }
 
@@ -198,9 +199,15 @@ impl Manager {
             return;
         }
         let Some(Seat::Coming(mut coming)) = self.seats.remove(id) else { return };
-        let Some(fresh) = coming.fresh.take() else { return };
+        let Some(fresh) = coming.fresh.take().map(|fresh| *fresh) else { return };
         match self.runs.open_made(fresh.record, fresh.writer) {
-            Ok(run) => self.sit_down(id, run, coming),
+            Ok(run) => {
+                for record in run.records() {
+                    self.runs.telemetry.committed(run.state(), record);
+                }
+                self.count_wake("create");
+                self.sit_down(id, run, coming);
+            }
             Err(e) => self.cannot_come(id, &e, coming),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! May not touch a run itself. Invariant: an ask that was not taken in changes nothing.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, mpsc};
 
 use serde_json::Value;
@@ -9,14 +10,14 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::ASKS_MAX;
-use crate::services::audit::{Audited, Finding};
+use crate::services::audit::{Audited, Finding, What};
 use crate::services::indexer::Indexer;
 use crate::services::runs::create::{KnownCode, NewRun};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::store::Batch;
+use crate::shells::store::{Batch, Change};
 
 use super::create::{Made, Origin, Prepared};
 use super::seat::{Answer, Ask};
@@ -145,6 +146,18 @@ impl Handle {
         answer.await.map_err(|_| gone())
     }
 
+    /// Whether there is such a run, perhaps one whose directory is still being made. Not for async
+    /// code. A manager that ends cannot know any more: then there may be.
+    #[must_use]
+    pub fn may_exist(&self, run: &RunId) -> bool {
+        let (reply, answer) = mpsc::sync_channel(1);
+        let run = run.clone();
+        let look = move |manager: &mut super::Manager| {
+            let _ = reply.send(manager.knows(&run));
+        };
+        self.send(Message::Look(Box::new(look))).is_err() || answer.recv().unwrap_or(true)
+    }
+
     /// What the manager has to do with, as of now.
     pub async fn figures(&self) -> Result<Figures> {
         let (reply, answer) = oneshot::channel();
@@ -155,20 +168,28 @@ impl Handle {
         answer.await.map_err(|_| gone())
     }
 
-    /// Answers when the manager has ended: it was stopped, or its log failed.
-    pub async fn ended(&self) {
-        let (attend, gone) = oneshot::channel();
-        let look = move |manager: &mut super::Manager| manager.attended.push(attend);
-        // One that is gone already drops the message, and with it the sender.
-        let _ = self.send(Message::Look(Box::new(look)));
-        let _ = gone.await;
-    }
-
     /// Lets a run go on that the index had forgotten.
     pub fn wake(&self, run: &RunId) {
         let run = run.clone();
         // A manager that is gone wakes nobody, and the next one looks for itself.
-        let _ = self.send(Message::Look(Box::new(move |manager| manager.wake(&run))));
+        let _ = self.send(Message::Look(Box::new(move |manager| {
+            manager.count_wake("audit");
+            manager.wake(&run);
+        })));
+    }
+
+    /// Leaves out runs that were just created: they have a row before they have a directory, and
+    /// nothing is wrong with them.
+    #[must_use]
+    pub fn without_new(&self, mut audited: Audited) -> Audited {
+        let rows = audited.findings.iter().filter(|finding| finding.what == What::ExtraRow);
+        let new: HashSet<RunId> =
+            rows.map(|finding| finding.run.clone()).filter(|run| self.may_exist(run)).collect();
+        audited.findings.retain(|finding| !new.contains(&finding.run));
+        let of_new =
+            |change: &Change| matches!(change, Change::Mend { run, .. } if new.contains(run));
+        audited.mending.retain(|change| !of_new(change));
+        audited
     }
 
     /// Mends, counts and says what an audit found, and wakes the runs it is about.

@@ -14,7 +14,7 @@ impl Manager {
     pub(super) fn make_room(&mut self) {
         let full = self.parts.committer.state() == WriterState::Full;
         let mut wanted = if full { 0 } else { self.starved.len() };
-        while (wanted > 0 || self.parts.pool.bytes() > self.limits.hosts_bytes_max)
+        while (wanted > 0 || self.parts.pool.bytes() > self.limits.hosts_bytes)
             && let Some((_, id)) = self.warm.pop_first()
         {
             self.drop_instance(&id);
@@ -32,8 +32,8 @@ impl Manager {
     }
 
     fn is_crowded(&self) -> bool {
-        self.seats.len() - self.outside - self.leaving > self.limits.loaded_max
-            || self.loaded_bytes > self.limits.loaded_bytes_max
+        self.seats.len() - self.outside - self.leaving > self.limits.loaded
+            || self.loaded_bytes > self.limits.loaded_bytes
     }
 
     /// Lets a run go that has ended or broke, once everything it made is durable.

@@ -16,6 +16,7 @@ mod leave;
 mod play;
 mod seat;
 mod shelf;
+mod tally;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -29,7 +30,7 @@ use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit, WriterState};
-use crate::shells::host::pool::{HostEvent, InstanceId, Pool};
+use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
 use crate::shells::run_dir::root::RootView;
 
 use super::commit::Committer;
@@ -102,6 +103,8 @@ pub struct Options {
     pub indexer: Indexer,
     /// Code that need not be tried and stored again.
     pub known: KnownCode,
+    /// Runs that recovery set aside, and why.
+    pub set_aside: Vec<(RunId, String)>,
 }
 
 /// What a manager works through.
@@ -157,18 +160,20 @@ struct Manager {
     filed_micros: u64,
     /// When hosts were last looked at.
     watched_micros: u64,
+    /// Runs whose journal is damaged, and the case.
+    aside: HashMap<RunId, String>,
+    /// What was last said about hosts.
+    hosts: PoolFigures,
     stopping: bool,
     failed: bool,
-    /// Dropped with the manager: whoever has the other end learns that it is gone.
-    attended: Vec<oneshot::Sender<()>>,
 }
 
 /// How much may be in memory.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
-    loaded_max: usize,
-    loaded_bytes_max: u64,
-    hosts_bytes_max: u64,
+    loaded: usize,
+    loaded_bytes: u64,
+    hosts_bytes: u64,
 }
 
 /// Numbers of a manager, and of the log below it.
@@ -195,6 +200,7 @@ pub struct Running {
     handle: Handle,
     thread: JoinHandle<Result<()>>,
     inbox: mpsc::Sender<Message>,
+    failure: oneshot::Receiver<Error>,
 }
 
 /// Where the parts of a manager send what happens.
@@ -248,7 +254,11 @@ pub fn start(
     let (to_self, theirs) = (sender.clone(), Arc::clone(&followers));
     let (runs, indexer) = (options.runs.clone(), options.indexer.clone());
     let known = options.known.clone();
+    let (alarm, failure) = oneshot::channel();
+    let set_aside = options.set_aside.clone();
+    runs.telemetry.metrics.wakes.with(["start"]).add(options.awake.len() as u64);
     let run = move || {
+        let mut alarm = Alarm(Some(alarm));
         let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
         match manager {
             Err(e) => {
@@ -256,8 +266,15 @@ pub fn start(
                 Ok(())
             }
             Ok(mut manager) => {
+                for (run, case) in set_aside {
+                    manager.set_aside(&run, Some(&case));
+                }
                 let _ = ready.send(Ok(()));
-                manager.serve(&receiver)
+                let served = manager.serve(&receiver);
+                if manager.failed {
+                    alarm.sound(storage_failed());
+                }
+                served
             }
         }
     };
@@ -265,7 +282,7 @@ pub fn start(
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
     let handle = Handle::new(sender.clone(), followers, runs, indexer, known);
-    Ok(Running { handle, thread, inbox: sender })
+    Ok(Running { handle, thread, inbox: sender, failure })
 }
 
 impl Running {
@@ -275,12 +292,43 @@ impl Running {
         self.handle.clone()
     }
 
+    /// Comes when the manager ends because it has to; to be taken once.
+    pub fn failure(&mut self) -> oneshot::Receiver<Error> {
+        std::mem::replace(&mut self.failure, oneshot::channel().1)
+    }
+
     /// Finishes what was begun, makes every run directory complete, and ends.
     pub fn stop(self) -> Result<()> {
         // A manager that has ended already has nothing left to finish.
         let _ = self.inbox.send(Message::Stop);
         self.thread.join().unwrap_or_else(|_| Err(bug("the manager panicked")))
     }
+}
+
+/// Tells whoever serves that the manager is gone, and why; also if its thread ends in a panic.
+struct Alarm(Option<oneshot::Sender<Error>>);
+
+impl Alarm {
+    fn sound(&mut self, why: Error) {
+        if let Some(alarm) = self.0.take() {
+            // Whoever does not listen is ending already.
+            let _ = alarm.send(why);
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.sound(bug("the manager panicked"));
+        }
+    }
+}
+
+fn storage_failed() -> Error {
+    let trouble = Trouble::new("storage_failed", "storage failed: nothing can be written any more");
+    let next = "nothing acknowledged is lost: the next start recovers";
+    Error::Storage { trouble: trouble.next(next), unknown: false }
 }
 
 fn bug(what: &str) -> Error {
@@ -295,9 +343,9 @@ impl Manager {
         followers: Followers,
     ) -> Result<Self> {
         let limits = Limits {
-            loaded_max: options.loaded_max,
-            loaded_bytes_max: options.loaded_bytes_max,
-            hosts_bytes_max: options.hosts_bytes_max,
+            loaded: options.loaded_max,
+            loaded_bytes: options.loaded_bytes_max,
+            hosts_bytes: options.hosts_bytes_max,
         };
         Ok(Self {
             view: options.runs.view_root()?,
@@ -329,9 +377,10 @@ impl Manager {
             unfiled: VecDeque::new(),
             filed_micros: 0,
             watched_micros: 0,
+            aside: HashMap::new(),
+            hosts: PoolFigures::default(),
             stopping: false,
             failed: false,
-            attended: Vec::new(),
         })
     }
 
@@ -418,10 +467,12 @@ impl Manager {
         if micros.saturating_sub(self.filed_micros) > TICK_MS * 1000 {
             self.filed_micros = micros;
             self.file();
+            self.tally();
         }
         while !self.stopping
             && let Some((run, _)) = self.timers.pop_due(now)
         {
+            self.count_wake("timer");
             self.wake(&run);
         }
         self.make_room();
@@ -450,6 +501,7 @@ impl Manager {
 
     /// Lets all runs go, and settles the log.
     fn finish(&mut self) -> Result<()> {
+        self.tally();
         for (_, seat) in self.seats.drain() {
             if let Seat::Here(here) = seat
                 && !self.failed

@@ -1,7 +1,7 @@
 //! Letting runs go on: carries messages between engines and hosts.
 //!
-//! May not decide anything about a run: that is its engine's. Invariant: an instance has at most one
-//! message to answer, and its run takes nothing else in meanwhile.
+//! May not decide anything about a run: that is its engine's. Invariant: an instance has at most
+//! one message to answer, and its run takes nothing else in meanwhile.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::ground::id::RunId;
 use crate::ground::limits::HOST_FAILURES_MAX;
 use crate::machines::effect::plain_error;
 use crate::machines::replay::engine::{Input, Rest, StartPlan, TurnPlan};
+use crate::ports::telemetry::Metrics;
 use crate::services::runs::drive::Step;
 use crate::services::runs::hosts::Silence;
 use crate::services::runs::{Error, Result};
@@ -56,11 +57,16 @@ impl Manager {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.rest = None;
         let before = here.instance;
-        let went = advance(here, input, &mut self.parts.pool, &mut self.shelf);
+        let metrics = &self.runs.telemetry.metrics;
+        let went = advance(here, input, &mut self.parts.pool, &mut self.shelf, metrics);
         let now = here.instance;
         if before != now {
-            before.map(|gone| self.instances.remove(&gone));
-            now.map(|new| self.instances.insert(new, id.clone()));
+            if let Some(gone) = before {
+                self.instances.remove(&gone);
+            }
+            if let Some(new) = now {
+                self.instances.insert(new, id.clone());
+            }
         }
         match went {
             Ok(Went::Busy) => self.gather(id),
@@ -182,6 +188,7 @@ impl Manager {
         self.drop_instance(id);
         self.say_damaged(id, why);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        here.end_replay("failed", &self.runs.telemetry.metrics);
         here.broken = true;
         here.awaiting = Awaiting::Nothing;
         here.rest = None;
@@ -247,6 +254,7 @@ impl Manager {
         let Some(id) = self.instances.remove(&instance) else { return };
         let Some(Seat::Here(here)) = self.seats.get_mut(&id) else { return };
         here.instance = None;
+        here.end_replay("failed", &self.runs.telemetry.metrics);
         self.warm.remove(&here.used);
         let worked = here.is_in_turn();
         here.awaiting = Awaiting::Nothing;
@@ -258,17 +266,16 @@ impl Manager {
             }
             None => None,
         };
-        match input {
-            Some(input) => self.drive(&id, input),
-            None => {
-                here.stale = true;
-                if absent {
-                    // The machine has no room for a host: it is tried again, and not at once.
-                    let again = self.runs.clock.now().plus_millis(HOST_RETRY_MS);
-                    self.timers.set(&id, Some(again));
-                } else if worked {
-                    self.play(&id);
-                }
+        if let Some(input) = input {
+            self.drive(&id, input);
+        } else {
+            here.stale = true;
+            if absent {
+                // The machine has no room for a host: it is tried again, and not at once.
+                let again = self.runs.clock.now().plus_millis(HOST_RETRY_MS);
+                self.timers.set(&id, Some(again));
+            } else if worked {
+                self.play(&id);
             }
         }
         self.perform_waiting(&id);
@@ -287,7 +294,13 @@ impl Manager {
 }
 
 /// Steps a run until a host works for it or it rests.
-fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf) -> Result<Went> {
+fn advance(
+    here: &mut Here,
+    mut input: Input,
+    pool: &mut Pool,
+    shelf: &mut Shelf,
+    metrics: &Metrics,
+) -> Result<Went> {
     loop {
         if here.stale {
             here.run.reload()?;
@@ -296,20 +309,29 @@ fn advance(here: &mut Here, mut input: Input, pool: &mut Pool, shelf: &mut Shelf
         }
         match here.run.step(input)? {
             Step::Start(plan) => match start(here, &plan, pool, shelf)? {
-                Begun::Busy => return Ok(Went::Busy),
+                Begun::Busy => {
+                    here.begin_replay();
+                    return Ok(Went::Busy);
+                }
                 Begun::Not(failed) => input = failed,
                 Begun::Starved => return Ok(Went::Starved),
             },
             Step::Turn(plan) => {
+                here.replay_turn(&plan, metrics);
                 turn(here, &plan, pool)?;
                 return Ok(Went::Busy);
             }
             Step::Rest(Rest::Restart) => {
-                here.instance.take().map(|gone| pool.drop_instance(gone));
+                if let Some(gone) = here.instance.take() {
+                    pool.drop_instance(gone);
+                }
                 here.stale = true;
                 input = Input::Poll;
             }
-            Step::Rest(rest) => return Ok(Went::Rests(rest)),
+            Step::Rest(rest) => {
+                here.replay_rest(&rest, metrics);
+                return Ok(Went::Rests(rest));
+            }
         }
     }
 }
@@ -337,7 +359,9 @@ fn start(here: &mut Here, plan: &StartPlan, pool: &mut Pool, shelf: &mut Shelf) 
         },
     };
     let message = here.stage.start(plan, &graph, &plan.process)?;
-    here.instance.take().map(|gone| pool.drop_instance(gone));
+    if let Some(gone) = here.instance.take() {
+        pool.drop_instance(gone);
+    }
     match pool.start(message) {
         Ok(instance) => {
             here.instance = Some(instance);

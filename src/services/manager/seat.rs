@@ -4,11 +4,13 @@
 //! moving is kept until it stands still.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 
 use serde_json::Value;
 
 use crate::codecs::event::Record;
 use crate::codecs::turn::TurnInput;
+use crate::ground::clock::Stopwatch;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::replay::engine::Rest;
 use crate::machines::replay::facts::Update;
@@ -87,7 +89,7 @@ pub(super) struct Coming {
     /// Somebody opens it already.
     pub(super) begun: bool,
     /// It was just created: its first record, and who waits for that to be durable.
-    pub(super) fresh: Option<Fresh>,
+    pub(super) fresh: Option<Box<Fresh>>,
 }
 
 /// A run that was just created.
@@ -155,6 +157,8 @@ pub(super) struct Here {
     pub(super) filed: Seq,
     /// Since when its lines wait for what a turn adds.
     pub(super) gathers: Option<u64>,
+    /// Since when its instance is on its way to where the run is.
+    pub(super) replaying: Option<Stopwatch>,
     /// Hosts that died under it in a row.
     pub(super) failures: u32,
     /// It cannot go on as it is: it is opened anew the next time.
@@ -184,11 +188,21 @@ impl Here {
             row: durable,
             row_rests: false,
             gathers: None,
+            replaying: None,
             failures: 0,
             broken: false,
             used: 0,
             bytes: 0,
         }
+    }
+
+    /// Everything up to `seq` is durable. Gives the places of records that were not before.
+    pub(super) fn became_durable(&mut self, seq: Seq) -> Range<usize> {
+        let count = self.run.records().len();
+        let place = |seq: Seq| usize::try_from(seq.0).unwrap_or(usize::MAX).min(count);
+        let from = place(self.durable);
+        self.durable = self.durable.max(seq);
+        from..place(self.durable)
     }
 
     /// What the index is to know of what was made since it was last told.

@@ -116,7 +116,10 @@ pub struct TriedCode {
 
 /// Code that was loaded before, by this process: it need not be tried again.
 #[derive(Debug, Clone, Default)]
-pub struct KnownCode(Arc<Mutex<HashSet<(Digest, String, Option<String>)>>>);
+pub struct KnownCode(Arc<Mutex<HashSet<CodeKey>>>);
+
+/// Digest, entry and export.
+type CodeKey = (Digest, String, Option<String>);
 
 impl KnownCode {
     fn has(&self, process: &ProcessRef) -> bool {
@@ -131,7 +134,7 @@ impl KnownCode {
         known.insert(Self::key(process));
     }
 
-    fn key(process: &ProcessRef) -> (Digest, String, Option<String>) {
+    fn key(process: &ProcessRef) -> CodeKey {
         (process.digest, process.entry.clone(), process.export_name.clone())
     }
 }

@@ -41,9 +41,9 @@ pub struct OpenRun {
 /// How the records of an open run become durable.
 enum Ink {
     /// One by one, before the call returns.
-    Direct(Writer),
+    Direct(Box<Writer>),
     /// Together with other runs' records, by whoever takes the lines.
-    Shared(SharedWriter),
+    Shared(Box<SharedWriter>),
 }
 
 /// A run that is looked at: verified and folded, not owned.
@@ -77,7 +77,7 @@ impl Runs {
         let hint = format!("dormouse run repair-journal {}", dir.id());
         let opened = writer::open(&dir, lock, &*self.clock, None)
             .map_err(|e| with_hint(Error::from(e), &hint))?;
-        let (ink, repair) = (Ink::Direct(opened.writer), opened.repair);
+        let (ink, repair) = (Ink::Direct(Box::new(opened.writer)), opened.repair);
         OpenRun::of(self.clone(), dir, opened.scan.records, ink, repair, root)
     }
 
@@ -89,7 +89,7 @@ impl Runs {
         let hint = format!("dormouse run repair-journal {id}");
         let opened = shared::open(&dir, lock, &*self.clock, witness)
             .map_err(|e| with_hint(Error::from(e), &hint))?;
-        let (ink, repair) = (Ink::Shared(opened.writer), opened.repair);
+        let (ink, repair) = (Ink::Shared(Box::new(opened.writer)), opened.repair);
         OpenRun::of(self.clone(), dir, opened.scan.records, ink, repair, None)
     }
 
@@ -100,7 +100,7 @@ impl Runs {
         };
         let dir = self.view_root()?.run(&created.run_id)?;
         writer.hold(dir.lock(self.lock_wait_ms, &*self.clock)?);
-        OpenRun::of(self.clone(), dir, vec![record], Ink::Shared(writer), None, None)
+        OpenRun::of(self.clone(), dir, vec![record], Ink::Shared(Box::new(writer)), None, None)
     }
 
     /// Opens the root that a run directory stands in, shared.
@@ -115,6 +115,12 @@ impl Runs {
         self.look_dir(self.find(reference)?)
     }
 
+    /// The same for the process that owns the root: every durable line stands in its journal, unless
+    /// the disk is full. Reading the whole commit log for each run would cost more than the run.
+    pub fn look_owned(&self, reference: &str) -> Result<SeenRun> {
+        look_over(self.find(reference)?, &Overlay::default())
+    }
+
     /// The same for a directory.
     pub fn look_dir(&self, dir: RunDir) -> Result<SeenRun> {
         let log = dir.root().map(|meta| overlay(&**meta)).unwrap_or_default();
@@ -123,7 +129,7 @@ impl Runs {
 }
 
 /// Reads one of many runs of a root whose commit log was read already.
-pub(super) fn look_over(dir: RunDir, log: &Overlay) -> Result<SeenRun> {
+pub(in crate::services) fn look_over(dir: RunDir, log: &Overlay) -> Result<SeenRun> {
     let mut scan = reader::read_over(&dir, None, log);
     let hint = format!("dormouse journal verify {}", dir.id());
     if scan.verdict() >= Verdict::Damaged {
@@ -330,10 +336,11 @@ impl OpenRun {
         if self.written() == self.state().head {
             derived::at_close(&self);
         }
-        Ok(match self.writer {
-            Ink::Direct(writer) => writer.close()?,
-            Ink::Shared(writer) => writer.close()?,
-        })
+        let closed = match self.writer {
+            Ink::Direct(writer) => writer.close(),
+            Ink::Shared(writer) => writer.close(),
+        };
+        Ok(closed?)
     }
 }
 

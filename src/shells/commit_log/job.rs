@@ -27,6 +27,14 @@ pub struct Job(pub(super) Kinds);
 #[derive(Debug)]
 pub struct Done(pub(super) Results);
 
+impl Done {
+    /// How many journals the job settled; none if that was not its work.
+    #[must_use]
+    pub fn journals(&self) -> usize {
+        if let Results::Settle(synced) = &self.0 { synced.len() } else { 0 }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Kinds {
     Spare(SpareJob),

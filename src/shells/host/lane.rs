@@ -43,8 +43,8 @@ struct State {
     left_bytes: u64,
     /// Why it is to be killed.
     verdict: Option<HostError>,
-    /// Set once it is gone: whether it had to be killed.
-    over: Option<bool>,
+    /// Set once it is gone.
+    over: Option<Over>,
 }
 
 /// A message that has no answer.
@@ -83,6 +83,13 @@ struct Held {
     dropped: bool,
 }
 
+/// A host is gone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Over {
+    /// Why it had to be killed, if it had to.
+    pub(super) killed_for: Option<&'static str>,
+}
+
 /// How full a host is, for comparing: what waits, then what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Load {
@@ -112,8 +119,8 @@ impl Lane {
         state.pid.filter(|_| state.over.is_none())
     }
 
-    /// Whether it is gone, and then whether it was killed.
-    pub(super) fn over(&self) -> Option<bool> {
+    /// Whether it is gone, and then how.
+    pub(super) fn over(&self) -> Option<Over> {
         self.state().over
     }
 
@@ -332,7 +339,7 @@ impl State {
 
     /// The host is gone; who is lost with it.
     fn end(&mut self, lane: u64, why: &HostError) -> Option<HostEvent> {
-        self.over = Some(!matches!(why, HostError::Spawn(_) | HostError::Died { .. }));
+        self.over = Some(Over { killed_for: why.killed_for() });
         self.pipe = None;
         self.outbox = Outbox::default();
         (self.held_bytes, self.left_bytes) = (0, 0);

@@ -77,14 +77,14 @@ pub enum StartError {
 }
 
 /// Figures for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PoolFigures {
     /// Hosts alive.
     pub children: usize,
     /// Hosts ever started.
     pub spawned: u64,
-    /// Hosts that had to be killed.
-    pub killed: u64,
+    /// Hosts that had to be killed, by why.
+    pub killed: BTreeMap<&'static str, u64>,
     /// Instances in all hosts.
     pub instances: usize,
     /// Messages without an answer.
@@ -100,7 +100,7 @@ pub struct Pool {
     lanes: BTreeMap<u64, (Arc<Lane>, JoinHandle<()>)>,
     next_instance: u64,
     spawned: u64,
-    killed: u64,
+    killed: BTreeMap<&'static str, u64>,
 }
 
 impl Pool {
@@ -109,7 +109,7 @@ impl Pool {
     #[must_use]
     pub fn new(options: PoolOptions, events: Box<dyn Fn(HostEvent) + Send + Sync>) -> Self {
         let (events, lanes) = (Arc::from(events), BTreeMap::new());
-        Self { options, events, lanes, next_instance: 1, spawned: 0, killed: 0 }
+        Self { options, events, lanes, next_instance: 1, spawned: 0, killed: BTreeMap::new() }
     }
 
     /// Starts an instance in the host with the least to do. Its first answer follows as an event,
@@ -182,12 +182,14 @@ impl Pool {
     /// Figures for metrics.
     #[must_use]
     pub fn figures(&self) -> PoolFigures {
-        let mut figures =
-            PoolFigures { spawned: self.spawned, killed: self.killed, ..PoolFigures::default() };
+        let (spawned, killed) = (self.spawned, self.killed.clone());
+        let mut figures = PoolFigures { spawned, killed, ..PoolFigures::default() };
         for (lane, _) in self.lanes.values() {
             let load = lane.load();
             figures.children += usize::from(lane.over().is_none());
-            figures.killed += u64::from(lane.over() == Some(true));
+            if let Some(why) = lane.over().and_then(|over| over.killed_for) {
+                *figures.killed.entry(why).or_default() += 1;
+            }
             figures.instances += load.instances;
             figures.queued += load.queued;
         }
@@ -227,7 +229,9 @@ impl Pool {
         let killed = &mut self.killed;
         self.lanes.retain(|_, (lane, _)| {
             let over = lane.over();
-            *killed += u64::from(over == Some(true));
+            if let Some(why) = over.and_then(|over| over.killed_for) {
+                *killed.entry(why).or_default() += 1;
+            }
             over.is_none()
         });
         let mut worn: Vec<_> =

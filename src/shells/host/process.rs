@@ -49,6 +49,19 @@ pub enum HostError {
     Ended(&'static str),
 }
 
+impl HostError {
+    /// Why it had to be killed, in a word; nothing if it ended by itself or never was.
+    pub(super) const fn killed_for(&self) -> Option<&'static str> {
+        match self {
+            Self::Spawn(_) | Self::Died { .. } => None,
+            Self::Killed { .. } => Some("cpu"),
+            Self::TimedOut { .. } => Some("silent"),
+            Self::Protocol(_) => Some("nonsense"),
+            Self::Ended(_) => Some("unneeded"),
+        }
+    }
+}
+
 fn tail(stderr: &str) -> String {
     if stderr.trim().is_empty() { String::new() } else { format!(": {}", stderr.trim()) }
 }

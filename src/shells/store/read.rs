@@ -61,6 +61,11 @@ const TIMERS: &str = "SELECT wake_at, run_id FROM runs \
     ORDER BY wake_at, run_id LIMIT ?4";
 const RUNNABLE: &str = "SELECT run_id FROM runs WHERE runnable = 1 AND run_id > ?1 \
     ORDER BY run_id LIMIT ?2";
+/// At opening only: it goes through all that waits for child runs.
+const UNHEARD: &str = "SELECT DISTINCT effects.run_id FROM effects \
+    LEFT JOIN runs ON runs.parent_id = effects.run_id AND runs.parent_effect = effects.effect \
+    WHERE effects.kind = 'run' AND effects.run_id > ?1 \
+    AND (runs.run_id IS NULL OR runs.open = 0) ORDER BY effects.run_id LIMIT ?2";
 pub(super) const OPEN: &str = "FROM runs WHERE open = 1 AND run_id > ?1 ORDER BY run_id LIMIT ?2";
 pub(super) const EVERY: &str = "FROM runs WHERE run_id > ?1 ORDER BY run_id LIMIT ?2";
 const WAITERS_KEYED: &str = "SELECT requested_at, run_id, effect FROM effects \
@@ -137,6 +142,12 @@ impl Index {
     pub fn runnable(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunId>> {
         let after = after.map_or("", RunId::as_str);
         self.all(RUNNABLE, params![after, bound(limit)], |row| rows::text(row, 0))
+    }
+
+    /// Runs that wait for a child run which has ended, or was never made, after `after` by id.
+    pub fn unheard(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunId>> {
+        let after = after.map_or("", RunId::as_str);
+        self.all(UNHEARD, params![after, bound(limit)], |row| rows::text(row, 0))
     }
 
     /// Runs after `after` by id: those that have not ended, or every one.

@@ -96,6 +96,6 @@ impl Client {
 }
 
 /// Lets a daemon that is not there come back. Nothing depends on how long this takes.
-fn pause() {
+pub(super) fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }

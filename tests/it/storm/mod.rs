@@ -4,6 +4,8 @@
 
 mod checker;
 mod client;
+mod trouble;
+mod yard;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,8 +43,12 @@ struct Size {
     calm: usize,
 }
 
+fn full_size() -> bool {
+    std::env::var_os("DORMOUSE_STORM").is_some_and(|size| size == "full")
+}
+
 fn size() -> Size {
-    if std::env::var_os("DORMOUSE_STORM").is_some_and(|size| size == "full") {
+    if full_size() {
         return Size { runs: 200, steps: 20, clients: 16, kills: 50, calm: 70 };
     }
     Size { runs: 24, steps: 8, clients: 8, kills: 10, calm: 16 }
@@ -79,11 +85,28 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its exit code, if it has ended by itself.
+    fn has_ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
     /// Asks it to stop, and gives its exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
         self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // A test that fails leaves nobody behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
