@@ -93,7 +93,6 @@ impl Daemon {
     }
 
     /// Writes down that this daemon could not write, for the next one.
-    #[must_use]
     pub fn failure_note(&self) -> impl FnOnce() + Send + use<> {
         let (root, clock) = (Arc::downgrade(&self.root), Arc::clone(&self.handle().runs().clock));
         move || {
