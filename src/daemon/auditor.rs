@@ -1,7 +1,7 @@
 //! The auditor at work: walks all open runs, slowly, for as long as the daemon lives.
 //!
-//! May not judge: that is [`audit`]'s. Invariant: what it finds is healed, counted and said, and the
-//! run is woken.
+//! May not judge: that is [`audit`]'s. Invariant: what it finds is healed, counted and said, and
+//! the run is woken.
 
 use std::collections::HashSet;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
@@ -14,7 +14,7 @@ use crate::services::indexer::Indexer;
 use crate::services::manager::Handle;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::store::{Batch, Change};
+use crate::shells::store::Change;
 
 /// Time between two steps of the walk.
 const STEP_MS: u64 = 1_000;
@@ -80,7 +80,7 @@ impl Walk {
         if !audited.round_done {
             self.journals = Some(journals);
         }
-        self.heal(self.without_new(audited));
+        self.handle.heal(self.without_new(audited));
         Ok(())
     }
 
@@ -94,19 +94,5 @@ impl Walk {
             .mending
             .retain(|change| !matches!(change, Change::Mend { run, .. } if new.contains(run)));
         audited
-    }
-
-    fn heal(&self, audited: Audited) {
-        let metrics = &self.runs.telemetry.metrics;
-        metrics.wake_audit_checked.add(audited.looked as u64);
-        for finding in &audited.findings {
-            tracing::error!(run = %finding.run, code = "lost_wake", "the index was wrong: {}", finding.what);
-            metrics.wake_audit_findings.with([finding.what.name()]).one();
-            self.handle.wake(&finding.run);
-        }
-        if !audited.mending.is_empty() {
-            metrics.wake_audit_healed.add(audited.mending.len() as u64);
-            self.indexer.apply(Batch { frame: 0, changes: audited.mending });
-        }
     }
 }

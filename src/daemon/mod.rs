@@ -3,6 +3,7 @@
 //! Wires services together, says when they are ready, stops them in order. May not know doors.
 //! Invariant: what it acknowledged is durable, however it ends.
 
+pub mod alone;
 pub mod config;
 pub mod logging;
 pub mod metrics;

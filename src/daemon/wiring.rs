@@ -105,7 +105,7 @@ fn must_not_be_failing(root: &OwnedRoot) -> Result<()> {
     Err(Error::Storage { trouble: Trouble::new("root_failing", what).next(next), unknown: false })
 }
 
-fn unusable(error: &store::Error) -> Error {
+pub(super) fn unusable(error: &store::Error) -> Error {
     let trouble = Trouble::new("index_unusable", error.to_string());
     let next = "see that .dormouse/ may be written and has room; the index itself may be deleted";
     Error::Storage { trouble: trouble.next(next), unknown: false }
@@ -113,7 +113,7 @@ fn unusable(error: &store::Error) -> Error {
 
 /// Brings the index up to what journals say that it may not know. Gives the runs that were written
 /// since, which may have something to do.
-fn freshen(
+pub(super) fn freshen(
     runs: &Runs,
     index: &mut Index,
     condition: &Condition,
@@ -255,7 +255,7 @@ fn no_log(error: &commit_log::Error) -> Error {
     }
 }
 
-fn not_rebuilt(error: rebuild::Error) -> Error {
+pub(super) fn not_rebuilt(error: rebuild::Error) -> Error {
     match error {
         rebuild::Error::Runs(e) => e,
         rebuild::Error::Index(e) => unusable(&e),

@@ -18,6 +18,7 @@ use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::effect::life::Effect;
 use crate::machines::effect::post::Refusal;
 use crate::machines::replay::check::{Divergence, Mark};
+use crate::services::audit::{Audited, Finding};
 use crate::services::manager::Made;
 use crate::services::runs::accept::Plan;
 use crate::services::runs::check::{Checked, Line};
@@ -701,5 +702,40 @@ impl AcceptDone {
             decisions: plan.decisions,
             plan_digest: plan.digest,
         }
+    }
+}
+
+/// What comparing the index with all journals came to
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuditDone {
+    /// Runs that were looked at
+    looked: usize,
+    /// What was wrong, and is mended
+    findings: Vec<AuditFinding>,
+}
+
+/// One thing that was wrong in the index
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AuditFinding {
+    /// With which run
+    #[schema(value_type = String)]
+    run_id: RunId,
+    /// A word for it, such as `missing_row` or `lost_timer`
+    what: &'static str,
+    /// What exactly
+    detail: String,
+}
+
+impl AuditDone {
+    /// What an audit found.
+    pub(crate) fn of(audited: &Audited) -> Self {
+        let finding = |finding: &Finding| AuditFinding {
+            run_id: finding.run.clone(),
+            what: finding.what.name(),
+            detail: finding.what.to_string(),
+        };
+        Self { looked: audited.looked, findings: audited.findings.iter().map(finding).collect() }
     }
 }

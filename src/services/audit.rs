@@ -15,6 +15,9 @@ use crate::services::runs::{self, Runs};
 use crate::shells::run_dir::root::RootView;
 use crate::shells::store::{self, Change, Index};
 
+/// Runs that are looked at in one step of a whole round.
+const RUNS_AT_ONCE: usize = 256;
+
 /// What is wrong with a run's row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
@@ -288,6 +291,19 @@ impl Auditor {
         }
         Ok(())
     }
+}
+
+/// Looks at every run of a root once, ended ones too.
+pub fn whole_round(rows: &mut dyn Rows, journals: &mut dyn Journals) -> Result<Audited, Error> {
+    let (mut auditor, mut all) = (Auditor::new(true), Audited::default());
+    while !all.round_done {
+        let some = auditor.some(rows, journals, RUNS_AT_ONCE)?;
+        all.looked += some.looked;
+        all.findings.extend(some.findings);
+        all.mending.extend(some.mending);
+        all.round_done = some.round_done;
+    }
+    Ok(all)
 }
 
 /// What is wrong with a row that was read before and after its journal.

@@ -3,6 +3,7 @@
 //! May not decide anything about a run. Invariant: standard output is data, everything else goes to
 //! standard error; the exit code says what became of the command.
 
+mod audit;
 mod breakpoint;
 mod completions;
 mod config;
@@ -11,6 +12,7 @@ mod deeds;
 mod demo;
 mod explain;
 mod failure;
+mod index;
 mod input;
 mod journal;
 mod output;
@@ -76,6 +78,11 @@ enum Noun {
     Status(status::Args),
     #[command(about = "Watch a daemon and its runs")]
     Top(top::Args),
+    #[command(about = "Compare the index with the journals of all runs")]
+    Audit(audit::Args),
+    #[command(about = "Look after the index of a runs root")]
+    #[command(subcommand)]
+    Index(index::Verb),
     #[command(about = "Look after a whole runs root")]
     #[command(subcommand)]
     Root(root::Verb),
@@ -167,6 +174,8 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),
+        Noun::Audit(args) => audit::run(&args, context),
+        Noun::Index(verb) => index::dispatch(&verb, context),
         Noun::Root(verb) => root::dispatch(&verb, context),
         Noun::Token(verb) => token::dispatch(verb, context),
         Noun::Config(verb) => config::dispatch(verb, context),

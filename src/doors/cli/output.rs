@@ -8,6 +8,9 @@ use std::sync::Mutex;
 
 use serde_json::Value;
 
+/// Width of a bar that shows how far something is.
+const BAR_COLUMNS: usize = 40;
+
 /// Prints a value as one line of JSON.
 pub(super) fn json(value: &Value) {
     line(&value.to_string());
@@ -64,6 +67,19 @@ pub(super) fn warnings(warnings: &[String]) {
 /// Whether a person watches standard error.
 pub(super) fn is_watched() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Shows how far something is, to a person who watches.
+pub(super) fn progress(done: usize, all: usize) {
+    if !is_watched() {
+        return;
+    }
+    let filled = (done * BAR_COLUMNS).checked_div(all).unwrap_or(BAR_COLUMNS).min(BAR_COLUMNS);
+    let (full, rest) = ("█".repeat(filled), "·".repeat(BAR_COLUMNS - filled));
+    let end = if done < all { "" } else { "\n" };
+    let mut stderr = io::stderr().lock();
+    // Nobody may be watching any more.
+    let _ = write!(stderr, "\r{full}{rest} {done} of {all} runs{end}");
 }
 
 /// Prints a table with a header.

@@ -150,6 +150,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(effects::routes())
         .merge(breakpoints::routes())
         .merge(health::routes())
+        .merge(index::routes())
         .merge(openapi::routes())
 }
 

@@ -9,12 +9,14 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::ASKS_MAX;
+use crate::services::audit::{Audited, Finding};
 use crate::services::indexer::Indexer;
 use crate::services::runs::create::{KnownCode, NewRun};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
+use crate::shells::store::Batch;
 
 use super::create::{Made, Origin, Prepared};
 use super::seat::{Answer, Ask};
@@ -173,6 +175,21 @@ impl Handle {
             manager.count_wake("audit");
             manager.wake(&run);
         })));
+    }
+
+    /// Mends, counts and says what an audit found, and wakes the runs it is about.
+    pub fn heal(&self, audited: Audited) {
+        let metrics = &self.runs.telemetry.metrics;
+        metrics.wake_audit_checked.add(audited.looked as u64);
+        for Finding { run, what } in &audited.findings {
+            tracing::error!(%run, code = "lost_wake", "the index was wrong: {what}");
+            metrics.wake_audit_findings.with([what.name()]).one();
+            self.wake(run);
+        }
+        if !audited.mending.is_empty() {
+            metrics.wake_audit_healed.add(audited.mending.len() as u64);
+            self.indexer.apply(Batch { frame: 0, changes: audited.mending });
+        }
     }
 
     /// Shows how far the durable journal of a run goes, from now on.
