@@ -98,7 +98,7 @@ impl Daemon {
         let (root, clock) = (Arc::downgrade(&self.root), Arc::clone(&self.handle().runs().clock));
         move || {
             if let Some(root) = root.upgrade() {
-                root.note_failure(clock.now());
+                let _ = root.note_failure(clock.now());
             }
         }
     }
