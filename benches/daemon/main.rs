@@ -1,5 +1,5 @@
-//! Benchmarks of the daemon: real hosts, the real disk, clients on its socket; floors of the same run
-//! beside them. `cargo bench --bench daemon`, `-- --quick`, `-- steps` for one section.
+//! Benchmarks of the daemon: real hosts, the real disk, clients on its socket; floors of the same
+//! run beside them. `cargo bench --bench daemon`, `-- --quick`, `-- steps` for one section.
 //!
 //! May not compare with figures of other days. Invariant: nothing is measured that a user could not
 //! do.

@@ -99,8 +99,8 @@ fn bare_frames(dir: &dyn Dir, count: u64) -> f64 {
     rate
 }
 
-/// The group-commit ceiling of this machine, and what the service makes of it: bare frames and commits
-/// a second.
+/// The group-commit ceiling of this machine, and what the service makes of it: bare frames and
+/// commits a second.
 pub(crate) fn group(bench: &mut Bench) -> (f64, f64) {
     let path = bench.dir().join("group-commit");
     let disk: Arc<dyn Disk> = Arc::new(StdDisk);

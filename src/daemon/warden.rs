@@ -1,7 +1,7 @@
 //! The warden: looks whether this daemon still holds the lock that everybody else respects.
 //!
-//! May not take the lock back: somebody else may write by now. Invariant: a daemon that lost its lock
-//! acknowledges nothing more.
+//! May not take the lock back: somebody else may write by now. Invariant: a daemon that lost its
+//! lock acknowledges nothing more.
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};

@@ -1,7 +1,7 @@
 //! How a daemon is put together: root, log, index, hosts, manager.
 //!
-//! May not decide anything about a run. Invariant: nothing is served before the log is recovered and
-//! the index knows what recovery found.
+//! May not decide anything about a run. Invariant: nothing is served before the log is recovered
+//! and the index knows what recovery found.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};

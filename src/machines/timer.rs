@@ -1,7 +1,7 @@
 //! Timers: which run time alone will wake, and when.
 //!
-//! May not read a clock. Invariant: a run has at most one timer, its earliest; what is due comes out
-//! in order of time.
+//! May not read a clock. Invariant: a run has at most one timer, its earliest; what is due comes
+//! out in order of time.
 
 use std::collections::{BTreeSet, HashMap};
 

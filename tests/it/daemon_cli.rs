@@ -11,14 +11,14 @@ use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStderr, Output, Stdio};
 
 /// A daemon that is ready.
-struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     stderr: BufReader<ChildStderr>,
     said: String,
 }
 
 impl Daemon {
-    fn start(cli: &Cli, args: &[&str]) -> Self {
+    pub(crate) fn start(cli: &Cli, args: &[&str]) -> Self {
         let args = [&["serve"], args].concat();
         let mut command = cli.command(&args);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -46,7 +46,7 @@ impl Daemon {
         (code(&Output { status, stdout: Vec::new(), stderr: Vec::new() }), said)
     }
 
-    fn stop(self) -> (i32, String) {
+    pub(crate) fn stop(self) -> (i32, String) {
         self.signal(rustix::process::Signal::TERM);
         self.ends()
     }
@@ -132,6 +132,7 @@ fn normal(cli: &Cli, ran: &Ran) -> String {
         let digits =
             |n: usize| core.get(..n).is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit()));
         let time = core.ends_with('Z') || (digits(4) && core.get(4..5) == Some("-"));
+        let time = time || (core.len() == 2 && digits(2));
         let seconds = core.strip_suffix('Z').is_some() || (core.contains('.') && digits(2));
         out.push_str(if hex || time || seconds { "#" } else { core });
         out.push_str(&word[core.len()..]);

@@ -8,6 +8,7 @@ mod cli_bad_input;
 mod cli_code_changes;
 mod cli_completions;
 mod cli_help;
+mod cli_index;
 mod cli_locks;
 mod cli_main_job;
 mod cli_recovery;

@@ -141,6 +141,8 @@ impl Served {
         let asked = json!({ "source": source, "inputs": { "goal": "g" }, "runId": id });
         let answer = self.post("/v1/runs", &asked);
         assert_eq!(answer.status, 201, "{answer:?}");
+        // Until it rests: creating alone does not wait for its first turn.
+        self.post(&format!("/v1/runs/{id}/iterate"), &json!({})).ok();
     }
 
     /// A run without a process.

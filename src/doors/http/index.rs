@@ -3,8 +3,6 @@
 //! May not know what lists ask. Invariant: an index that is being made anew answers nothing, rather
 //! than too little.
 
-use std::collections::BTreeSet;
-
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -17,10 +15,10 @@ use super::Door;
 use super::body::gave_up;
 use super::problem::{Answer, Problem};
 use crate::doors::answers::AuditDone;
-use crate::services::audit::{self, Audited, RootJournals, What, whole_round};
+use crate::services::audit::{self, RootJournals, whole_round};
 use crate::services::indexer::Unavailable;
 use crate::services::manager::Handle;
-use crate::shells::store::{self, Change, Index};
+use crate::shells::store::{self, Index};
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new().routes(routes!(rebuild)).routes(routes!(audit_all))
@@ -54,9 +52,10 @@ async fn rebuild(State(door): State<Door>) -> (StatusCode, Json<Rebuilding>) {
 )]
 async fn audit_all(State(door): State<Door>) -> Answer<Json<AuditDone>> {
     let (runs, mut indexer) = (door.handle.runs().clone(), door.handle.indexer().clone());
+    let handle = door.handle.clone();
     let round = move || {
         let mut journals = RootJournals::new(&runs)?;
-        whole_round(&mut indexer, &mut journals)
+        Ok(handle.without_new(whole_round(&mut indexer, &mut journals)?))
     };
     let audited = tokio::task::spawn_blocking(round).await.map_err(|_| gave_up())?;
     let audited = audited.map_err(|error| match error {
@@ -64,25 +63,9 @@ async fn audit_all(State(door): State<Door>) -> Answer<Json<AuditDone>> {
         audit::Error::Index(_) => unavailable(Unavailable::Rebuilding),
         audit::Error::Runs(error) => error.into(),
     })?;
-    let audited = without_unmade(&door.handle, audited).await;
     let done = AuditDone::of(&audited);
     door.handle.heal(audited);
     Ok(Json(done))
-}
-
-/// Leaves out runs whose directory is not made yet: only the manager knows them.
-async fn without_unmade(handle: &Handle, mut audited: Audited) -> Audited {
-    let mut unmade = BTreeSet::new();
-    for finding in audited.findings.iter().filter(|finding| finding.what == What::ExtraRow) {
-        if handle.find(finding.run.as_str()).await.is_ok() {
-            unmade.insert(finding.run.clone());
-        }
-    }
-    audited.findings.retain(|finding| !unmade.contains(&finding.run));
-    audited
-        .mending
-        .retain(|change| !matches!(change, Change::Mend { run, .. } if unmade.contains(run)));
-    audited
 }
 
 /// Asks the index something short.

@@ -142,8 +142,8 @@ impl Committer {
         Ok(Self { shared, writer: Arc::new(Mutex::new(Some(writer))) })
     }
 
-    /// Hands over a unit. Never waits: what becomes of it is told later. One that is not taken comes
-    /// back.
+    /// Hands over a unit. Never waits: what becomes of it is told later. One that is not taken
+    /// comes back.
     pub fn submit(&self, unit: Unit) -> Result<(), Box<(Rejected, Unit)>> {
         let mut inbox = self.shared.inbox();
         let options = &self.shared.options;

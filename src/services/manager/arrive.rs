@@ -48,8 +48,8 @@ impl Manager {
         }
     }
 
-    /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of them
-    /// would keep everybody out, themselves included.
+    /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of
+    /// them would keep everybody out, themselves included.
     fn has_seat(&self) -> bool {
         self.seats.len() - self.outside < self.limits.loaded + WORKERS
             || (self.arriving == 0 && self.is_jammed())
@@ -87,7 +87,8 @@ impl Manager {
 
     pub(super) fn cannot_come(&mut self, id: &RunId, why: &Error, coming: Coming) {
         let trouble = why.trouble();
-        tracing::warn!(run = %id, code = trouble.code, "the run cannot be opened: {}", trouble.what);
+        let (code, what) = (trouble.code, &trouble.what);
+        tracing::warn!(run = %id, code, "the run cannot be opened: {what}");
         self.timers.set(id, self.retry_at(why));
         self.say_damaged(id, why);
         for ask in coming.asks {

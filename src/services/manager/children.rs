@@ -1,7 +1,7 @@
 //! Child runs: made for their parents, told when those give them up, heard when they end.
 //!
-//! May not drive a child: it goes on like every run. Invariant: a child's id follows from its parent
-//! and effect, so that whoever died in between, the same child is found again.
+//! May not drive a child: it goes on like every run. Invariant: a child's id follows from its
+//! parent and effect, so that whoever died in between, the same child is found again.
 
 use crate::codecs::event::RunCancelRequested;
 use crate::ground::id::{EffectId, RunId};

@@ -1,5 +1,5 @@
-//! What doors ask about the code of runs: pinning, loading and replaying happen outside the manager's
-//! thread, only the record is its own.
+//! What doors ask about the code of runs: pinning, loading and replaying happen outside the
+//! manager's thread, only the record is its own.
 //!
 //! May not know who asks. Invariant: what is pinned is what is recorded.
 

@@ -1,7 +1,7 @@
 //! Between runs and the commit log: lines go out, what became durable comes back.
 //!
-//! May not write anything. Invariant: lines of one run go out in their order, and an answer goes out
-//! after the last record that it rests on came back.
+//! May not write anything. Invariant: lines of one run go out in their order, and an answer goes
+//! out after the last record that it rests on came back.
 
 use crate::codecs::format::log_entry::Append;
 use crate::ground::clock::monotonic_micros;
@@ -199,8 +199,8 @@ impl Manager {
         }
     }
 
-    /// The log did not take what a run has made: what is in memory never happened. The run is opened
-    /// anew when there is room.
+    /// The log did not take what a run has made: what is in memory never happened. The run is
+    /// opened anew when there is room.
     fn rejected(&mut self, id: &RunId, why: Why) {
         tracing::error!(run = %id, "the log refused records: {why}");
         let full = matches!(why, Why::NoRoom);

@@ -2,6 +2,7 @@
 //!
 //! May not touch a run itself. Invariant: an ask that was not taken in changes nothing.
 
+use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, mpsc};
 
 use serde_json::Value;
@@ -9,14 +10,14 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::ASKS_MAX;
-use crate::services::audit::{Audited, Finding};
+use crate::services::audit::{Audited, Finding, What};
 use crate::services::indexer::Indexer;
 use crate::services::runs::create::{KnownCode, NewRun};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::store::Batch;
+use crate::shells::store::{Batch, Change};
 
 use super::create::{Made, Origin, Prepared};
 use super::seat::{Answer, Ask};
@@ -175,6 +176,20 @@ impl Handle {
             manager.count_wake("audit");
             manager.wake(&run);
         })));
+    }
+
+    /// Leaves out runs that were just created: they have a row before they have a directory, and
+    /// nothing is wrong with them.
+    #[must_use]
+    pub fn without_new(&self, mut audited: Audited) -> Audited {
+        let rows = audited.findings.iter().filter(|finding| finding.what == What::ExtraRow);
+        let new: HashSet<RunId> =
+            rows.map(|finding| finding.run.clone()).filter(|run| self.may_exist(run)).collect();
+        audited.findings.retain(|finding| !new.contains(&finding.run));
+        let of_new =
+            |change: &Change| matches!(change, Change::Mend { run, .. } if new.contains(run));
+        audited.mending.retain(|change| !of_new(change));
+        audited
     }
 
     /// Mends, counts and says what an audit found, and wakes the runs it is about.

@@ -1,7 +1,7 @@
 //! Letting runs go on: carries messages between engines and hosts.
 //!
-//! May not decide anything about a run: that is its engine's. Invariant: an instance has at most one
-//! message to answer, and its run takes nothing else in meanwhile.
+//! May not decide anything about a run: that is its engine's. Invariant: an instance has at most
+//! one message to answer, and its run takes nothing else in meanwhile.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Storms with a cause: no seats, no room, a disk that fails, hosts that die, an index that is gone.
+//! Storms with a cause: no seats, no room, a disk that fails, hosts that die, an index that is
+//! gone.
 
 use std::cell::Cell;
 use std::fs;
