@@ -106,7 +106,8 @@ pub(crate) fn changes(bench: &mut Bench) {
     let (index, _) = Index::open(&StdDisk, &directory(bench, "changes")).unwrap();
     let (tell, needs) = std::sync::mpsc::channel();
     let (indexer, thread) =
-        Indexer::start(index, Default::default(), move |need| tell.send(need).unwrap()).unwrap();
+        Indexer::start(index, std::sync::Arc::default(), move |need| tell.send(need).unwrap())
+            .unwrap();
     let Need::Rebuild(ticket) = needs.recv().unwrap() else { panic!("it is empty") };
     indexer.rebuilt(ticket);
     let began = Instant::now();

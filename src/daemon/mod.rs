@@ -94,12 +94,11 @@ impl Daemon {
     }
 
     /// Writes down that this daemon could not write, for the next one.
-    #[must_use]
     pub fn failure_note(&self) -> impl FnOnce() + Send + use<> {
         let (root, clock) = (Arc::downgrade(&self.root), Arc::clone(&self.handle().runs().clock));
         move || {
             if let Some(root) = root.upgrade() {
-                root.note_failure(clock.now());
+                let _ = root.note_failure(clock.now());
             }
         }
     }

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// How log lines look: text or json [default: text]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
-    /// Send traces to this collector over OTLP/HTTP, such as http://127.0.0.1:4318
+    /// Send traces to this collector over OTLP/HTTP, such as `http://127.0.0.1:4318`
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
 }

@@ -140,7 +140,7 @@ async fn pending_effects(
 async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
     let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
     let place = wanted.page_token.as_deref().map(str::parse::<EffectPlace>);
-    let place = place.transpose().map_err(bad_token)?;
+    let place = place.transpose().map_err(|e| bad_token(&e))?;
     let run = match &wanted.run {
         Some(run) => Some(handle.find(read_id(run)?.as_str()).await?),
         None => None,

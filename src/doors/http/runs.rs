@@ -239,7 +239,7 @@ pub(super) fn read_time(text: &str) -> Answer<Timestamp> {
 }
 
 /// A page token that is not one of this list.
-pub(super) fn bad_token(error: BadCursor) -> Problem {
+pub(super) fn bad_token(error: &BadCursor) -> Problem {
     Problem::bad_request(error.to_string()).next("leave pageToken out to begin anew")
 }
 
@@ -248,7 +248,7 @@ async fn list_runs(handle: &Handle, wanted: Wanted) -> Answer<RunPage> {
     let order = Order::Oldest;
     let size = page_size(wanted.page_size, wanted.page_token.as_deref())?;
     let place = wanted.page_token.as_deref().map(|token| RunPlace::parse(token, order));
-    let place = place.transpose().map_err(bad_token)?;
+    let place = place.transpose().map_err(|e| bad_token(&e))?;
     let parent = wanted.parent.as_deref().map(read_id).transpose()?;
     let (states, native_state) = states(wanted.state);
     let filter = RunFilter {

@@ -531,6 +531,7 @@ pub fn same_request(state: &RunState, asked: Option<&IdempotencyRef>) -> Result<
 }
 
 /// The refusal of an id that something has already, be it a run or not.
+#[must_use]
 pub fn taken(id: &RunId) -> Error {
     let trouble = Trouble::new("run_exists", format!("run {id} exists already"));
     Error::Conflict(trouble.next(format!("dormouse run show {id}")))

@@ -115,8 +115,9 @@ impl Runs {
         self.look_dir(self.find(reference)?)
     }
 
-    /// The same for the process that owns the root: every durable line stands in its journal, unless
-    /// the disk is full. Reading the whole commit log for each run would cost more than the run.
+    /// The same for the process that owns the root: every durable line stands in its journal,
+    /// unless the disk is full. Reading the whole commit log for each run would cost more than the
+    /// run.
     pub fn look_owned(&self, reference: &str) -> Result<SeenRun> {
         look_over(self.find(reference)?, &Overlay::default())
     }

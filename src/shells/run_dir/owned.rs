@@ -88,6 +88,7 @@ impl OwnedRoot {
     }
 
     /// Counts one more failure in the note; an owner of long ago counts no more.
+    #[must_use]
     pub fn note_failure(&self, now: Timestamp) -> u32 {
         let recent = |note: &&Note| now.millis() - note.started.millis() <= FAILURES_WITHIN_MS;
         let failures = self.lock.before().filter(recent).map_or(0, |note| note.failures) + 1;

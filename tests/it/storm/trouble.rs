@@ -1,4 +1,5 @@
-//! Storms with a cause: no seats, no room, a disk that fails, hosts that die, an index that is gone.
+//! Storms with a cause: no seats, no room, a disk that fails, hosts that die, an index that is
+//! gone.
 
 use std::cell::Cell;
 use std::fs;
@@ -89,9 +90,8 @@ fn a_disk_that_is_full_for_a_while_refuses_work_and_takes_outcomes() {
     let (entry, other) = (crowd.entry.to_str().unwrap().to_owned(), client(&cli));
     let mut log = Vec::new();
     other.create(&entry, "patient", crowd.steps, &mut log);
-    let ask = |path: &str, body: Value| {
-        other.call("POST", &format!("/v1/runs{path}"), &body).unwrap()
-    };
+    let ask =
+        |path: &str, body: Value| other.call("POST", &format!("/v1/runs{path}"), &body).unwrap();
     let (_, report) = ask("/patient/iterate", json!({}));
     assert_eq!(report["nextActions"][0]["effectId"], "e0001", "{report}");
     let (ballast, phase) = (cli.root().join("ballast"), Cell::new(0));
@@ -173,7 +173,10 @@ fn a_disk_that_fails_ends_the_daemon_and_costs_nothing_that_was_acknowledged() {
             ended += 1;
             spoil = None;
             daemon = Some(Daemon::start(&cli, &[]));
-        } else if round < rounds && spoil.is_none() && crowd.posted.load(Ordering::Relaxed) > round as usize * 20 {
+        } else if round < rounds
+            && spoil.is_none()
+            && crowd.posted.load(Ordering::Relaxed) > round as usize * 20
+        {
             round += 1;
             spoil = Some(Spoil::of(ours.pid(), 1 + round * 7 % 5));
         }
@@ -206,7 +209,8 @@ fn hosts_that_are_killed_cost_no_run_anything() {
 
 fn children_of(pid: u32) -> Vec<rustix::process::Pid> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let lists = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let lists =
+        tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
     let text = lists.collect::<Vec<_>>().join(" ");
     let ids = text.split_whitespace().filter_map(|id| id.parse().ok());
     ids.filter_map(rustix::process::Pid::from_raw).collect()
@@ -224,7 +228,11 @@ fn an_index_that_is_lost_spoilt_or_old_is_made_true_at_the_next_start() {
         if round < 4 && crowd.posted.load(Ordering::Relaxed) > (round + 1) * 16 {
             let ours = daemon.take().unwrap();
             // Where it ends well the log is empty, where it does not, the log holds the newest.
-            if round % 2 == 0 { ours.kill() } else { assert_eq!(ours.stop(), Some(0)) }
+            if round % 2 == 0 {
+                ours.kill()
+            } else {
+                assert_eq!(ours.stop(), Some(0))
+            }
             for wal in ["-wal", "-shm"] {
                 let _ = fs::remove_file(cli.root().join(format!(".dormouse/index.db{wal}")));
             }
