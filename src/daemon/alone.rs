@@ -41,7 +41,9 @@ impl Alone {
     /// Makes the index anew from the journals.
     pub fn rebuild(&mut self, progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
         let frame = self.recovered.last_seq;
-        rebuild::rebuild(&self.runs, &mut self.index, frame, progress).map_err(not_rebuilt)
+        rebuild::rebuild(&self.runs, &mut self.index, frame, progress).map_err(not_rebuilt)?;
+        rebuild::take_touched(&self.runs, &mut self.index).map_err(not_rebuilt)?;
+        Ok(())
     }
 
     /// Compares every run with its row, and mends what is wrong.

@@ -127,6 +127,8 @@ pub(super) fn freshen(
     if of_no_use {
         tracing::info!("the index is made anew from the journals");
         rebuild(runs, index, recovered.last_seq, &mut |_, _| {}).map_err(not_rebuilt)?;
+        // Their marks have had their day.
+        take_touched(runs, index).map_err(not_rebuilt)?;
         return Ok(Vec::new());
     }
     let mut seen = Vec::new();

@@ -43,6 +43,7 @@ fn a_run_goes_to_its_end() {
     let failed = json!({ "status": "error", "error": { "name": "E", "message": "no make" } });
     let posted = served.post("/v1/runs/r/effects/e0002", &failed).ok();
     assert_eq!(posted["normalizedShellFailure"], true);
+    served.rests("r");
     let waiting = served.get("/v1/breakpoints").ok();
     assert_eq!(waiting["breakpoints"][0]["question"], "Is it good?");
     let answer = json!({ "response": "ship" });

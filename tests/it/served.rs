@@ -141,7 +141,11 @@ impl Served {
         let asked = json!({ "source": source, "inputs": { "goal": "g" }, "runId": id });
         let answer = self.post("/v1/runs", &asked);
         assert_eq!(answer.status, 201, "{answer:?}");
-        // Until it rests: creating alone does not wait for its first turn.
+        self.rests(id);
+    }
+
+    /// Waits until a run rests: deeds are answered before the run goes on.
+    pub(crate) fn rests(&self, id: &str) {
         self.post(&format!("/v1/runs/{id}/iterate"), &json!({})).ok();
     }
 
