@@ -242,9 +242,7 @@ fn not_rebuilt(error: rebuild::Error) -> Error {
 }
 
 /// All pages of a list of runs.
-fn all(
-    page: impl Fn(Option<&RunId>) -> store::Result<Vec<RunId>>,
-) -> store::Result<Vec<RunId>> {
+fn all(page: impl Fn(Option<&RunId>) -> store::Result<Vec<RunId>>) -> store::Result<Vec<RunId>> {
     let mut all: Vec<RunId> = Vec::new();
     loop {
         let page = page(all.last())?;

@@ -45,7 +45,7 @@ impl Manager {
         }
     }
 
-    /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of them
+    /// Whether one more run may come in. Runs that only wait take no seat, or a crowd of them
     /// would keep everybody out, themselves included.
     fn has_seat(&self) -> bool {
         self.seats.len() - self.outside < self.limits.loaded_max + WORKERS

@@ -147,7 +147,7 @@ impl Manager {
         }
     }
 
-    /// The log did not take what a run has made: what is in memory never happened. The run is opened
+    /// The log did not take what a run made: what is in memory never happened. The run is opened
     /// anew when there is room.
     fn rejected(&mut self, id: &RunId, why: Why) {
         tracing::error!(run = %id, "the log refused records: {why}");

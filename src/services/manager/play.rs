@@ -16,8 +16,8 @@ use crate::shells::commit_log::WriterState;
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
 use super::asks::disk_full;
-use super::{Manager, RETRY_MS};
 use super::seat::{Awaiting, Here, Seat};
+use super::{Manager, RETRY_MS};
 
 /// Where a run got to.
 enum Went {
