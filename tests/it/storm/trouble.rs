@@ -225,9 +225,9 @@ fn an_index_that_is_lost_spoilt_or_old_is_made_true_at_the_next_start() {
             let ours = daemon.take().unwrap();
             // Where it ends well the log is empty, where it does not, the log holds the newest.
             if round % 2 == 0 {
-                ours.kill()
+                ours.kill();
             } else {
-                assert_eq!(ours.stop(), Some(0))
+                assert_eq!(ours.stop(), Some(0));
             }
             for wal in ["-wal", "-shm"] {
                 let _ = fs::remove_file(cli.root().join(format!(".dormouse/index.db{wal}")));
