@@ -2,7 +2,6 @@
 //!
 //! May not change anything. Invariant: a frame is made of answers of the daemon alone.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 
 use serde_json::{Value, json};
@@ -36,8 +35,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let client = context.daemon()?;
     let every = u64::try_from(args.every.as_millis()).unwrap_or(u64::MAX);
     let clears = !args.once && !context.json && std::io::stdout().is_terminal();
+    let mut before = None;
     loop {
-        let frame = frame(&client)?;
+        let mut frame = frame(&client)?;
+        let now = reading(&frame["status"]);
+        frame["recordsPerSecond"] = json!(before.and_then(|before| rate(before, now)));
+        before = Some(now);
         if context.json {
             output::json(&frame);
         } else {
@@ -54,19 +57,27 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
+/// Milliseconds that the daemon has run, and records that it has made durable.
+fn reading(status: &Value) -> (u64, u64) {
+    let number = |name: &str| status[name].as_u64().unwrap_or(0);
+    (number("uptimeMs"), number("records"))
+}
+
+/// Records a second between two readings of the same daemon.
+fn rate(before: (u64, u64), now: (u64, u64)) -> Option<u64> {
+    let millis = now.0.checked_sub(before.0).filter(|millis| *millis > 0)?;
+    Some(now.1.checked_sub(before.1)?.saturating_mul(1000) / millis)
+}
+
 fn frame(client: &Client) -> Result<Value, Failure> {
     let mut runs = pages(client, "/v1/runs", "runs")?;
-    let tasks = pages(client, "/v1/tasks", "tasks")?;
-    let mut kinds: BTreeMap<String, u64> = BTreeMap::new();
-    for task in &tasks {
-        *kinds.entry(task["kind"].as_str().unwrap_or("-").to_owned()).or_default() += 1;
-    }
+    let status = client.get("/v1/status")?;
     let at = |run: &Value| run["lastAt"].as_str().unwrap_or("").to_owned();
     runs.sort_by_key(|run| std::cmp::Reverse(at(run)));
     let bad = |run: &&Value| matches!(run["state"].as_str(), Some("failed" | "held" | "damaged"));
     let failures: Vec<&Value> = runs.iter().filter(bad).take(NAMED_MAX).collect();
     Ok(json!({
-        "status": client.get("/v1/status")?, "waitingByKind": kinds, "failures": failures,
+        "waitingByKind": status["waitingByKind"], "status": status, "failures": failures,
         "latest": runs.iter().take(NAMED_MAX).collect::<Vec<_>>(),
     }))
 }
@@ -89,6 +100,9 @@ fn print(frame: &Value) {
     for line in head(&frame["status"]) {
         output::line(&line);
     }
+    if let Some(rate) = frame["recordsPerSecond"].as_u64() {
+        output::line(&format!("rate     {rate} records a second"));
+    }
     let kinds = frame["waitingByKind"].as_object().into_iter().flatten();
     let kinds: Vec<String> = kinds.map(|(kind, count)| format!("{count} {kind}")).collect();
     output::line(&format!(
@@ -109,4 +123,16 @@ fn row(run: &Value) -> Vec<String> {
     let text = |name: &str| run[name].as_str().unwrap_or("-").to_owned();
     let pending = run["pending"].to_string();
     vec![text("runId"), text("state"), text("processId"), pending, text("lastAt")]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_of_one_daemon() {
+        assert_eq!(rate((1_000, 10), (3_000, 30)), Some(10));
+        assert_eq!(rate((1_000, 10), (1_000, 30)), None, "no time passed");
+        assert_eq!(rate((9_000, 10), (1_000, 30)), None, "it was started anew");
+    }
 }

@@ -22,6 +22,12 @@ pub(super) struct Journal {
     pub(super) end: Option<String>,
 }
 
+fn blake3_hex(sum: &[u8]) -> String {
+    let mut whole = [0; 32];
+    whole[..16].copy_from_slice(sum);
+    blake3::Hash::from(whole).to_hex()[..32].to_owned()
+}
+
 /// Reads a journal and verifies its chain.
 pub(super) fn read(run: &Path) -> Journal {
     let id = run.file_name().unwrap().to_str().unwrap();
@@ -46,7 +52,7 @@ pub(super) fn read(run: &Path) -> Journal {
         for line in text.lines() {
             let (body, trailer) = line.split_at(line.len() - 42);
             sum = hash(&[&sum, body.as_bytes()]);
-            let hex: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = blake3_hex(&sum);
             assert_eq!(trailer, format!(",\"sum\":\"{hex}\"}}"), "{}: {line}", segment.display());
             let record: Value = serde_json::from_str(line).unwrap();
             journal.records += 1;

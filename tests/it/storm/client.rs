@@ -28,7 +28,7 @@ impl Client {
     /// Status and body of the answer.
     pub(super) fn call(&self, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         let body = if body.is_null() { String::new() } else { body.to_string() };
         write!(
             stream,
