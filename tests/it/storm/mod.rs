@@ -90,6 +90,7 @@ impl Daemon {
     }
 
     /// Its exit code, if it has ended by itself.
+    #[allow(clippy::option_option, reason = "ended, and perhaps with a code")]
     fn has_ended(&mut self) -> Option<Option<i32>> {
         self.child.try_wait().unwrap().map(|status| status.code())
     }

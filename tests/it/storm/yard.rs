@@ -14,7 +14,7 @@ use super::{Daemon, PROCESS};
 use crate::cli::Cli;
 
 /// Longer than anything here takes: whoever is still at it hangs.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Runs that are driven by clients.
 pub(super) struct Crowd {
