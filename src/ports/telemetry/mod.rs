@@ -88,7 +88,7 @@ metrics! {
     runs_loaded: Gauge = Gauge::default(), "dormouse_runs_loaded";
     /// Wake-ups of runs: create, inflow, outcome, iterate, timer, start, audit.
     wakes: Counts<1> = Family::new(["reason"], Counter::default), "dormouse_wakes";
-    /// Replays of a run's journal in a new instance, by result: ok, diverged, failed.
+    /// Replays in a new instance, by result: ok, diverged, failed.
     replays: Counts<1> = Family::new(["result"], Counter::default), "dormouse_replays";
     /// How long a replay took.
     replay: Histogram = short(), "dormouse_replay_seconds";
