@@ -241,6 +241,7 @@ fn settings(config: &Config) -> Settings {
         idle_rotate_ms: config.log.idle_rotate_ms,
         settle_idle_ms: config.settle.idle_ms,
         settle_age_max_ms: config.settle.max_age_ms,
+        settle_jobs_max: config.settle.threads.saturating_sub(2).max(1),
         ..Settings::default()
     }
 }

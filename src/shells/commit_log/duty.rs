@@ -36,6 +36,8 @@ pub(super) struct Duty {
     spare_running: bool,
     spare_failures: u32,
     spare_retry_ms: u64,
+    /// Jobs that settle and are not done.
+    settling: usize,
     release_running: bool,
     release_retry_ms: u64,
     /// First segment whose file may still be there.
@@ -52,6 +54,7 @@ impl Duty {
             spare_running: false,
             spare_failures: 0,
             spare_retry_ms: 0,
+            settling: 0,
             release_running: false,
             release_retry_ms: 0,
             oldest,
@@ -121,7 +124,10 @@ impl Log {
         if self.spare.is_none() && !duty.spare_running {
             at = at.min(duty.spare_retry_ms);
         }
-        at.min(self.runs.next_due().unwrap_or(u64::MAX))
+        if duty.settling < self.settings.settle_jobs_max {
+            at = at.min(self.runs.next_due().unwrap_or(u64::MAX));
+        }
+        at
     }
 
     fn next_probe(&self) -> u64 {
@@ -184,7 +190,7 @@ impl Log {
         }
     }
 
-    /// The jobs to be run now, `room` or a few more. Each must be run, and its result given to
+    /// The jobs to be run now, `room` or a few more; those that settle are counted on their own. Each must be run, and its result given to
     /// [`Log::done`].
     pub fn jobs(&mut self, now_ms: u64, room: usize) -> Vec<Job> {
         let mut jobs = Vec::new();
@@ -195,8 +201,13 @@ impl Log {
         self.runs.close_idle(self.settings.open_files_max);
         jobs.extend(self.spare_job(now_ms).map(|job| Job(Kinds::Spare(job))));
         jobs.extend(self.release_job(now_ms).map(|job| Job(Kinds::Release(job))));
+        // Somebody waits for a directory, nobody for a sync.
+        while jobs.len() < room && self.runs.open_files() < self.settings.open_files_max {
+            let Some(run) = self.runs.next_unmade(now_ms) else { break };
+            jobs.extend(self.make_job(&run));
+        }
         let mut parts = Vec::new();
-        while jobs.len() < room {
+        while self.duty.settling < self.settings.settle_jobs_max {
             let Some(run) = self.runs.take_due(now_ms) else { break };
             match self.part(&run, now_ms) {
                 Some(Next::Settle(part)) => parts.push(part),
@@ -209,10 +220,6 @@ impl Log {
         }
         if !parts.is_empty() {
             jobs.push(self.settle_job(parts));
-        }
-        while jobs.len() < room && self.runs.open_files() < self.settings.open_files_max {
-            let Some(run) = self.runs.next_unmade(now_ms) else { break };
-            jobs.extend(self.make_job(&run));
         }
         jobs
     }
@@ -260,7 +267,8 @@ impl Log {
         Some(Job(Kinds::Make(MakeJob { root, run: run.clone(), ticket, lines })))
     }
 
-    fn settle_job(&self, parts: Vec<Part>) -> Job {
+    fn settle_job(&mut self, parts: Vec<Part>) -> Job {
+        self.duty.settling += 1;
         Job(Kinds::Settle(SettleJob { root: Arc::clone(self.home.root.dir()), parts }))
     }
 
@@ -299,6 +307,7 @@ impl Log {
             Results::Spare(spare) => self.spare_done(spare, now_ms),
             Results::Make(made) => self.made(made, now_ms),
             Results::Settle(parts) => {
+                self.duty.settling = self.duty.settling.saturating_sub(1);
                 for synced in parts {
                     self.settled(synced, now_ms);
                 }

@@ -65,6 +65,8 @@ pub struct Settings {
     pub settle_idle_ms: u64,
     /// Age of an unsynced record at which its run is settled.
     pub settle_age_max_ms: u64,
+    /// Most jobs that settle at a time: other jobs must not wait behind them.
+    pub settle_jobs_max: usize,
     /// Most journal files that stay open.
     pub open_files_max: usize,
 }
@@ -81,6 +83,7 @@ impl Default for Settings {
             idle_rotate_ms: limits::LOG_IDLE_ROTATE_MS,
             settle_idle_ms: limits::SETTLE_IDLE_MS,
             settle_age_max_ms: limits::SETTLE_AGE_MAX_MS,
+            settle_jobs_max: limits::SETTLE_THREADS - 2,
             open_files_max: limits::FD_CACHE_MAX,
         }
     }
