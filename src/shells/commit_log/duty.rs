@@ -190,8 +190,8 @@ impl Log {
         }
     }
 
-    /// The jobs to be run now, `room` or a few more; those that settle are counted on their own. Each must be run, and its result given to
-    /// [`Log::done`].
+    /// The jobs to be run now, `room` or a few more; those that settle are counted on their own.
+    /// Each must be run, and its result given to [`Log::done`].
     pub fn jobs(&mut self, now_ms: u64, room: usize) -> Vec<Job> {
         let mut jobs = Vec::new();
         if self.state() == WriterState::Failed {
