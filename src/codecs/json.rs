@@ -395,7 +395,7 @@ pub(super) fn unescape(token: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Writes a code unit as `\uXXXX`.
+/// Writes a code unit as an escape of four hex digits.
 fn push_escape(out: &mut String, unit: u32) {
     out.push_str("\\u");
     out.extend((0..4).rev().filter_map(|i| char::from_digit(unit >> (4 * i) & 15, 16)));

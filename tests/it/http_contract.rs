@@ -207,13 +207,3 @@ fn what_no_route_has_is_a_problem() {
     let allowed = answer.header("allow").unwrap_or("");
     assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
 }
-
-/// For the tools that read the contract: serves until standard input ends.
-#[test]
-#[ignore = "serves until standard input ends"]
-fn serve_for_tools() {
-    let served = Served::new();
-    served.create("waiting");
-    eprintln!("ADDRESS {} TOKEN {}", served.address, served.token);
-    let _ = std::io::stdin().read_to_end(&mut Vec::new());
-}

@@ -185,6 +185,6 @@ mod tests {
             assert_eq!((failure.exit, failure.code.as_str()), (exit, shown));
             assert_eq!((failure.what.as_str(), failure.next.len()), ("why", 1));
         }
-        assert_eq!(problem(StatusCode::BAD_GATEWAY, b"<html>").exit, Exit::Bug);
+        assert_eq!(problem(StatusCode::BAD_GATEWAY, b"<html>").exit, Exit::Storage);
     }
 }
