@@ -179,6 +179,13 @@ impl Scan {
         self.main.case.verdict()
     }
 
+    /// The segment that may be appended to: not one that only repeats records of another.
+    #[must_use]
+    pub fn appendable(&self) -> Option<&Segment> {
+        let overlaps = self.notes.iter().any(|note| note.case == Case::J33Equal);
+        self.segments.iter().rfind(|s| !s.blank && s.verified > 0).filter(|_| !overlaps)
+    }
+
     /// The time of the last record.
     #[must_use]
     pub fn last_at(&self) -> Timestamp {

@@ -5,14 +5,14 @@
 //! say where in the journal they belong.
 
 use super::plan::Plan;
-use super::scan::{Case, Scan};
+use super::scan::Scan;
 use super::writer::{self, Error};
 use crate::codecs::event::{Event, Head, Record};
 use crate::codecs::format::line;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
-use crate::ground::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_SEGMENT_BYTES};
+use crate::ground::limits::JOURNAL_SEGMENT_BYTES;
 use crate::ports::disk;
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::lock::{Held, State};
@@ -83,10 +83,7 @@ pub fn open(
     let (scan, repair, repaired) = writer::sound(run, &lock, clock, witness)?;
     // What is in the journal is durable, and what follows is promised by the log alone.
     lock.write_note(State::Closed, scan.head, 0).map_err(Error::NotWritten)?;
-    let last = scan.segments.iter().rfind(|s| !s.blank && s.verified > 0);
-    let overlaps = scan.notes.iter().any(|n| n.case == Case::J33Equal);
-    let segment =
-        last.filter(|_| !overlaps).and_then(|s| Some((line::segment_first(&s.name)?, s.verified)));
+    let segment = scan.appendable().and_then(|s| Some((line::segment_first(&s.name)?, s.verified)));
     let writer = SharedWriter {
         lock: Some(lock),
         head: scan.head,
@@ -167,16 +164,11 @@ impl SharedWriter {
     }
 
     fn write(&mut self, at: Timestamp, event: &Event) -> Result<Record, Error> {
-        let at = at.max(self.latest);
-        let seq = self.head.seq.next();
-        let (bytes, sum) = line::encode(seq, at, event, self.head.sum);
-        if bytes.len() > JOURNAL_RECORD_BYTES_MAX {
-            return Err(Error::TooLong(bytes.len()));
-        }
-        self.store(seq, &bytes, sum);
-        self.head = Head { seq, sum };
-        self.latest = at;
-        Ok(Record { seq, at, event: event.clone(), sum })
+        let (record, bytes) = writer::next_line(self.head, at.max(self.latest), event)?;
+        self.store(record.seq, &bytes, record.sum);
+        self.head = Head { seq: record.seq, sum: record.sum };
+        self.latest = record.at;
+        Ok(record)
     }
 
     fn store(&mut self, seq: Seq, bytes: &[u8], sum: Sum) {

@@ -6,7 +6,7 @@
 
 use super::plan::{self, Plan};
 use super::reader;
-use super::scan::{self, Scan, Verdict};
+use super::scan::{Scan, Verdict};
 use crate::codecs::event::{Event, Head, Record};
 use crate::codecs::format::line;
 use crate::ground::clock::{Clock, Timestamp};
@@ -143,32 +143,42 @@ pub fn repair(
     let event: Event = plan::record(plan, &done, by, why).into();
     // The record stands in a segment of its own before anything is cut: a repair that dies in
     // between is seen as damage again, never as a clean journal that has forgotten something.
-    let (seq, at) = (plan.head.seq.next(), clock.now().max(scan.last_at()));
-    let (bytes, sum) = line::encode(seq, at, &event, plan.head.sum);
-    if bytes.len() > JOURNAL_RECORD_BYTES_MAX {
-        return Err(Error::TooLong(bytes.len()));
-    }
-    let name = line::segment_name(seq);
+    let (record, bytes) = next_line(plan.head, clock.now().max(scan.last_at()), &event)?;
+    let name = line::segment_name(record.seq);
     let journal = run.dir().open_dir("journal").map_err(Error::NotWritten)?;
     disk::write_atomic(&*journal, &name, &bytes, Atomic::DURABLE).map_err(Error::Unknown)?;
     plan::rewrite(run, plan, scan, Some(&name)).map_err(Error::Unknown)?;
     run.retire_tails().map_err(Error::Unknown)?;
     let file = journal.open(&name, Open::Write).map_err(Error::Unknown)?;
-    let head = Head { seq, sum };
+    let head = Head { seq: record.seq, sum: record.sum };
     lock.write_note(State::Open, head, 0).map_err(Error::Unknown)?;
     let segment = Some(Segment { file, bytes: bytes.len() as u64 });
     let writer = Writer {
         lock,
         journal,
         head,
-        latest: at,
+        latest: record.at,
         segment,
         journal_bytes: verified_bytes(scan) + bytes.len() as u64,
         repaired: None,
         written: None,
         failed: false,
     };
-    Ok((writer, Record { seq, at, event, sum }))
+    Ok((writer, record))
+}
+
+/// The record of an event that follows `head`, and its line.
+pub(super) fn next_line(
+    head: Head,
+    at: Timestamp,
+    event: &Event,
+) -> Result<(Record, Vec<u8>), Error> {
+    let seq = head.seq.next();
+    let (bytes, sum) = line::encode(seq, at, event, head.sum);
+    if bytes.len() > JOURNAL_RECORD_BYTES_MAX {
+        return Err(Error::TooLong(bytes.len()));
+    }
+    Ok((Record { seq, at, event: event.clone(), sum }, bytes))
 }
 
 fn not_repaired(error: plan::Error) -> Error {
@@ -195,11 +205,8 @@ impl Writer {
 
     fn start(run: &RunDir, lock: Held, scan: &Scan, repaired: Option<Event>) -> disk::Result<Self> {
         let journal = run.dir().open_dir("journal")?;
-        // A segment that only repeats records of another one must not be appended to.
-        let ends_at_head = scan.segments.iter().rfind(|s| !s.blank && s.verified > 0);
-        let overlaps = scan.notes.iter().any(|n| n.case == scan::Case::J33Equal);
         let mut segment = None;
-        if let Some(last) = ends_at_head.filter(|_| !overlaps) {
+        if let Some(last) = scan.appendable() {
             let file = journal.open(&last.name, Open::Write)?;
             let bytes = file.stat()?.bytes;
             segment = Some(Segment { file, bytes });
@@ -267,21 +274,16 @@ impl Writer {
         if self.failed {
             return Err(Error::Latched);
         }
-        let at = at.max(self.latest);
-        let seq = self.head.seq.next();
-        let (bytes, sum) = line::encode(seq, at, event, self.head.sum);
-        if bytes.len() > JOURNAL_RECORD_BYTES_MAX {
-            return Err(Error::TooLong(bytes.len()));
-        }
-        if let Err(e) = self.store(seq, &bytes) {
+        let (record, bytes) = next_line(self.head, at.max(self.latest), event)?;
+        if let Err(e) = self.store(record.seq, &bytes) {
             self.failed = true;
             // For people and for the next writer; the disk may refuse this too.
             let _ = self.lock.write_note(State::Open, self.head, 1);
             return Err(Error::Unknown(e));
         }
-        self.head = Head { seq, sum };
-        self.latest = at;
-        Ok(Record { seq, at, event: event.clone(), sum })
+        self.head = Head { seq: record.seq, sum: record.sum };
+        self.latest = record.at;
+        Ok(record)
     }
 
     fn store(&mut self, seq: Seq, bytes: &[u8]) -> disk::Result<()> {
