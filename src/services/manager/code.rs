@@ -15,7 +15,7 @@ use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::pin::PinnedGraph;
 
-use super::{Flow, Handle};
+use super::{Flow, Handle, handle};
 
 /// A process for a run.
 #[derive(Debug)]
@@ -107,12 +107,15 @@ impl Handle {
     }
 
     /// Does what takes long, and needs no run of its own, outside the manager's thread.
-    async fn aside<T: Send + 'static>(
+    pub(super) async fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Runs) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let runs = self.runs().clone();
         let done = tokio::task::spawn_blocking(move || work(&runs)).await;
-        done.unwrap_or_else(|_| Err(Error::Bug(Trouble::new("bug", "work aside panicked"))))
+        done.unwrap_or_else(|e| {
+            let bug = || Error::Bug(Trouble::new("bug", "work aside panicked"));
+            Err(if e.is_panic() { bug() } else { handle::gone() })
+        })
     }
 }

@@ -135,9 +135,7 @@ impl Manager {
                 for record in &here.run.records()[span] {
                     self.runs.telemetry.committed(here.run.state(), record);
                 }
-                while here.changes.front().is_some_and(|(at, _)| *at <= here.durable) {
-                    news.changes.extend(here.changes.pop_front().map(|(_, change)| change));
-                }
+                news.changes.extend(here.durable_changes());
                 news.moved.push(id);
             }
             Some(Seat::Coming(coming)) => {
@@ -166,14 +164,10 @@ impl Manager {
 
     /// Sends the index what rests on nothing that is under way.
     fn settle_changes(&mut self, id: &RunId) {
-        let mut batch = Batch { frame: self.frame, ..Batch::default() };
-        if let Some(Seat::Here(here)) = self.seats.get_mut(id) {
-            while here.changes.front().is_some_and(|(at, _)| *at <= here.durable) {
-                batch.changes.extend(here.changes.pop_front().map(|(_, change)| change));
-            }
-        }
-        if !batch.changes.is_empty() {
-            self.indexer.apply(batch);
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+        let changes: Vec<Change> = here.durable_changes().collect();
+        if !changes.is_empty() {
+            self.indexer.apply(Batch { frame: self.frame, changes });
         }
     }
 
@@ -213,23 +207,10 @@ impl Manager {
                 self.warm.remove(&here.used);
                 self.starve(id);
                 self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);
-                for (_, answer) in here.answers {
-                    answer(Err(refusal()));
-                }
-                for rester in here.resters {
-                    rester(Err(refusal()));
-                }
-                for ask in here.asks {
-                    ask.refuse(refusal());
-                }
+                here.disappoint(refusal, refusal);
             }
-            Some(Seat::Coming(Coming { fresh: Some(fresh), asks, .. })) => {
-                for answer in fresh.answers {
-                    answer(Err(refusal()));
-                }
-                for ask in asks {
-                    ask.refuse(refusal());
-                }
+            Some(Seat::Coming(coming @ Coming { fresh: Some(_), .. })) => {
+                coming.disappoint(refusal, refusal);
             }
             Some(seat) => {
                 self.seats.insert(id.clone(), seat);
@@ -245,25 +226,8 @@ impl Manager {
         (self.outside, self.leaving) = (0, 0);
         for (_, seat) in self.seats.drain() {
             match seat {
-                Seat::Here(here) => {
-                    for (_, answer) in here.answers {
-                        answer(Err(unknown()));
-                    }
-                    for rester in here.resters {
-                        rester(Err(unknown()));
-                    }
-                    for ask in here.asks {
-                        ask.refuse(not_written());
-                    }
-                }
-                Seat::Coming(coming) => {
-                    for answer in coming.fresh.into_iter().flat_map(|fresh| fresh.answers) {
-                        answer(Err(unknown()));
-                    }
-                    for ask in coming.asks {
-                        ask.refuse(not_written());
-                    }
-                }
+                Seat::Here(here) => here.disappoint(unknown, not_written),
+                Seat::Coming(coming) => coming.disappoint(unknown, not_written),
                 Seat::Leaving(leaving) => {
                     for ask in leaving.asks {
                         ask.refuse(not_written());

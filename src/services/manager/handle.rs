@@ -60,9 +60,8 @@ impl Handle {
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
     pub async fn create(&self, new: NewRun, by: &str) -> Result<Made> {
         let _permit = self.permit()?;
-        let runs = Runs { by: by.to_owned(), ..self.runs.clone() };
-        let known = self.known.clone();
-        let run = elsewhere(move || runs.prepare(&new, &known)).await?;
+        let (by, known) = (by.to_owned(), self.known.clone());
+        let run = self.aside(move |runs| Runs { by, ..runs.clone() }.prepare(&new, &known)).await?;
         let (reply, answer) = oneshot::channel();
         let origin = Origin::Client(Box::new(move |made| {
             // Whoever asked may be gone; what was done stays done.
@@ -125,22 +124,28 @@ impl Handle {
     /// The run that `reference` means: its id, or the beginning of one id only.
     pub async fn find(&self, reference: &str) -> Result<RunId> {
         let known = match reference.parse::<RunId>() {
-            Ok(id) => self.is_here(&id).await?.then_some(id),
+            Ok(id) => {
+                // Its directory may still be being made.
+                let known = id.clone();
+                self.look(move |manager| manager.seats.contains_key(&known)).await?.then_some(id)
+            }
             Err(_) => None,
         };
         if let Some(id) = known {
             return Ok(id);
         }
-        let (runs, reference) = (self.runs.clone(), reference.to_owned());
-        elsewhere(move || Ok(runs.find(&reference)?.id().clone())).await
+        let reference = reference.to_owned();
+        self.aside(move |runs| Ok(runs.find(&reference)?.id().clone())).await
     }
 
-    /// Whether the manager holds a run, perhaps one whose directory is still being made.
-    async fn is_here(&self, run: &RunId) -> Result<bool> {
+    /// What `see` says of the manager, as of now.
+    async fn look<T: Send + 'static>(
+        &self,
+        see: impl FnOnce(&super::Manager) -> T + Send + 'static,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
-        let run = run.clone();
         let look = move |manager: &mut super::Manager| {
-            let _ = reply.send(manager.seats.contains_key(&run));
+            let _ = reply.send(see(manager));
         };
         self.send(Message::Look(Box::new(look)))?;
         answer.await.map_err(|_| gone())
@@ -160,12 +165,7 @@ impl Handle {
 
     /// What the manager has to do with, as of now.
     pub async fn figures(&self) -> Result<Figures> {
-        let (reply, answer) = oneshot::channel();
-        let look = move |manager: &mut super::Manager| {
-            let _ = reply.send(manager.figures());
-        };
-        self.send(Message::Look(Box::new(look)))?;
-        answer.await.map_err(|_| gone())
+        self.look(super::Manager::figures).await
     }
 
     /// Lets a run go on that the index had forgotten.
@@ -236,13 +236,6 @@ impl Handle {
     fn send(&self, message: Message) -> Result<()> {
         self.inbox.send(message).map_err(|_| gone())
     }
-}
-
-/// Does what takes time on a thread that may wait.
-async fn elsewhere<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_| Err(gone()))
 }
 
 pub(super) fn gone() -> Error {

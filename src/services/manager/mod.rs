@@ -436,8 +436,12 @@ impl Manager {
         }
     }
 
-    /// Lets runs go on that waited for room, until one waits again.
+    /// Lets runs go on that waited for room, until one waits again. Whoever has an instance and
+    /// waits for the log is at rest, where its instance makes room for others.
     fn feed_starved(&mut self) {
+        if !self.parts.pool.has_room() {
+            return;
+        }
         for _ in 0..self.starved.len() {
             let Some(run) = self.starved.pop_front() else { return };
             let before = self.starved.len();

@@ -92,6 +92,19 @@ pub(super) struct Coming {
     pub(super) fresh: Option<Box<Fresh>>,
 }
 
+impl Coming {
+    /// Answers everybody with an error: `begun` to whoever waits for what was handed over,
+    /// `unbegun` to whoever only asked.
+    pub(super) fn disappoint(self, begun: impl Fn() -> Error, unbegun: impl Fn() -> Error) {
+        for answer in self.fresh.into_iter().flat_map(|fresh| fresh.answers) {
+            answer(Err(begun()));
+        }
+        for ask in self.asks {
+            ask.refuse(unbegun());
+        }
+    }
+}
+
 /// A run that was just created.
 pub(super) struct Fresh {
     /// Its first record.
@@ -212,6 +225,25 @@ impl Here {
         let news = &self.run.records()[from..];
         let touched = news.iter().filter_map(|record| record.event.effect_id()).collect();
         Change::Put(Box::new(Update::since(self.run.state(), rests, base, &touched)))
+    }
+
+    /// Takes out what the index is to know, as far as it is durable.
+    pub(super) fn durable_changes(&mut self) -> impl Iterator<Item = Change> + '_ {
+        let count = self.changes.iter().take_while(|(at, _)| *at <= self.durable).count();
+        self.changes.drain(..count).map(|(_, change)| change)
+    }
+
+    /// Answers everybody with an error, as [`Coming::disappoint`] does.
+    pub(super) fn disappoint(self, begun: impl Fn() -> Error, unbegun: impl Fn() -> Error) {
+        for (_, answer) in self.answers {
+            answer(Err(begun()));
+        }
+        for rester in self.resters {
+            rester(Err(begun()));
+        }
+        for ask in self.asks {
+            ask.refuse(unbegun());
+        }
     }
 
     /// Whether a host is at work for it.

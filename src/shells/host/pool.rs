@@ -119,8 +119,8 @@ impl Pool {
     /// There is no room, and nothing was started.
     pub fn start(&mut self, start: Start) -> Result<InstanceId, StartError> {
         self.clean_up();
-        let (bytes, max) = (self.bytes(), self.options.memory_bytes_max);
-        if bytes.saturating_add(HOST_INSTANCE_BYTES_GUESS) > max {
+        if !self.has_room() {
+            let (bytes, max) = (self.bytes(), self.options.memory_bytes_max);
             return Err(StartError::Full { bytes, max });
         }
         let number = self.next_instance;
@@ -165,6 +165,13 @@ impl Pool {
             lane.watch(now_micros, self.options.wall_max_ms);
         }
         self.clean_up();
+    }
+
+    /// Whether the memory for instances takes one more.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let after = self.bytes().saturating_add(HOST_INSTANCE_BYTES_GUESS);
+        after <= self.options.memory_bytes_max
     }
 
     /// Heap of all instances.
