@@ -3,7 +3,7 @@
 
 use crate::commit_log_support::*;
 use dormouse::ports::disk::memory::{Fault, MemoryDisk};
-use dormouse::shells::commit_log::WriterState;
+use dormouse::shells::commit_log::{Committed, WriterState};
 
 fn disk(seed: u64, direct: bool) -> MemoryDisk {
     let disk = MemoryDisk::new(seed);
@@ -79,6 +79,23 @@ fn without_faults_everything_is_settled_and_the_log_is_gone() {
             assert!(left(&dormouse::shells::commit_log::segment_file(segno)).is_none(), "{segno}");
         }
     }
+}
+
+#[test]
+fn a_directory_is_made_at_once_however_many_files_are_open() {
+    let few = dormouse::shells::commit_log::Settings { open_files_max: 4, ..settings() };
+    let mut rig = Rig::open(&disk(1, true), few).unwrap();
+    rig.now_ms = 1;
+    let mut known = Known::default();
+    for n in 0..12 {
+        let unit = Owner::new(&format!("run-{n}")).unit(&format!("w{n}"), 1, 10);
+        rig.give(&mut known, &format!("w{n}"), unit);
+        rig.commit(&mut known);
+        rig.jobs(&mut known);
+        let made = |e: &&Committed| matches!(e, Committed::Made { .. });
+        assert_eq!(known.events.iter().filter(made).count(), n + 1, "no time has passed");
+    }
+    assert!(rig.log.figures().open_files <= 4);
 }
 
 #[test]

@@ -197,8 +197,10 @@ impl Log {
         if self.state() == WriterState::Failed {
             return jobs;
         }
-        self.runs.hurry_crowded(self.settings.open_files_max);
-        self.runs.close_idle(self.settings.open_files_max);
+        // A directory that is made opens a file, which needs a place.
+        let kept = self.settings.open_files_max.saturating_sub(room.min(self.runs.unmade()));
+        self.runs.hurry_crowded(kept);
+        self.runs.close_idle(kept);
         jobs.extend(self.spare_job(now_ms).map(|job| Job(Kinds::Spare(job))));
         jobs.extend(self.release_job(now_ms).map(|job| Job(Kinds::Release(job))));
         // Somebody waits for a directory, nobody for a sync.

@@ -57,6 +57,11 @@ impl Runs {
         self.pins.values().sum()
     }
 
+    /// Runs without a directory.
+    pub(super) fn unmade(&self) -> usize {
+        self.unmade.len()
+    }
+
     pub(super) fn next_due(&self) -> Option<u64> {
         self.due.first().map(|(at, _)| *at)
     }
@@ -178,7 +183,9 @@ impl Runs {
     /// Settles soon as many runs as there are files open beyond `files_max`.
     pub(super) fn hurry_crowded(&mut self, files_max: usize) {
         let excess = self.open_files.saturating_sub(files_max);
-        let first: Vec<RunId> = self.due.iter().take(excess).map(|(_, run)| run.clone()).collect();
+        let open = |run: &&RunId| self.get(run).is_some_and(|copy| !copy.files.is_empty());
+        let due = self.due.iter().map(|(_, run)| run);
+        let first: Vec<RunId> = due.filter(open).take(excess).cloned().collect();
         for run in first {
             self.ask(&run);
         }
