@@ -24,7 +24,7 @@ impl Server {
         let mut command = Command::new(EXE);
         command.args(["serve", "--json", "--runs-root"]).arg(root);
         command.env("DORMOUSE_TELEMETRY_LOG_FILTER", "error");
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert!(line.contains("\"ready\":true"), "{line}");
