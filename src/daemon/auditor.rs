@@ -8,10 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::services::audit::{self, RootJournals};
-use crate::services::indexer::Indexer;
 use crate::services::manager::Handle;
 use crate::services::runs::trouble::Trouble;
-use crate::services::runs::{Error, Result, Runs};
+use crate::services::runs::{Error, Result};
 
 /// Time between two steps of the walk.
 const STEP_MS: u64 = 1_000;
@@ -24,16 +23,10 @@ pub(super) struct Auditor {
 
 impl Auditor {
     /// Walks at `rate` runs a second.
-    pub(super) fn start(runs: &Runs, indexer: &Indexer, handle: Handle, rate: u64) -> Result<Self> {
+    pub(super) fn start(handle: Handle, rate: u64) -> Result<Self> {
         let (stop, stopped) = mpsc::sync_channel(1);
         let budget = usize::try_from(rate * STEP_MS / 1_000).unwrap_or(usize::MAX).max(1);
-        let mut walk = Walk {
-            auditor: audit::Auditor::new(false),
-            runs: runs.clone(),
-            indexer: indexer.clone(),
-            handle,
-            journals: None,
-        };
+        let mut walk = Walk { auditor: audit::Auditor::new(false), handle, journals: None };
         let run = move || {
             let pause = Duration::from_millis(STEP_MS);
             while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
@@ -60,8 +53,6 @@ impl Auditor {
 /// A walk over all open runs.
 struct Walk {
     auditor: audit::Auditor,
-    runs: Runs,
-    indexer: Indexer,
     handle: Handle,
     /// The runs of this round.
     journals: Option<RootJournals>,
@@ -71,13 +62,13 @@ impl Walk {
     fn some(&mut self, budget: usize) -> std::result::Result<(), audit::Error> {
         let mut journals = match self.journals.take() {
             Some(journals) => journals,
-            None => RootJournals::new(&self.runs)?,
+            None => RootJournals::new(self.handle.runs())?,
         };
-        let audited = self.auditor.some(&mut self.indexer, &mut journals, budget)?;
+        let audited = self.auditor.some(&mut self.handle, &mut journals, budget)?;
         if !audited.round_done {
             self.journals = Some(journals);
         }
-        self.handle.heal(self.handle.without_new(audited));
+        self.handle.heal(audited);
         Ok(())
     }
 }

@@ -55,8 +55,7 @@ impl Daemon {
         runs.limits.turn_cpu_max_ms = config.hosts.turn_cpu_max_ms;
         let traces = trace(&mut runs, config)?;
         let wired = wiring::wire(runs.clone(), config)?;
-        let auditor =
-            Auditor::start(&runs, &wired.indexer, wired.manager.handle(), config.audit_rate)?;
+        let auditor = Auditor::start(wired.manager.handle(), config.audit_rate)?;
         let warden = Warden::start(Arc::clone(&wired.root), wired.mailbox)?;
         let inbox = letters(wired.manager.handle(), config);
         let metrics = Arc::clone(&runs.telemetry.metrics);

@@ -9,8 +9,8 @@ use std::fmt;
 
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::replay::facts::{EffectFacts, Update};
+use crate::services::indexer::Unavailable;
 use crate::services::indexer::rebuild::{Journaled, read, read_with_log};
-use crate::services::indexer::{Indexer, Unavailable};
 use crate::services::runs::{self, Runs};
 use crate::shells::run_dir::root::RootView;
 use crate::shells::store::{self, Change, Index};
@@ -123,8 +123,14 @@ pub trait Rows {
     ) -> Result<Vec<RunId>, Error>;
     /// Everything about one run.
     fn whole(&mut self, run: &RunId) -> Result<Option<Update>, Error>;
-    /// Waits until what is on its way to the index has arrived.
-    fn settle(&mut self) -> Result<(), Error>;
+    /// Waits until everything has arrived in the index that journals show by now.
+    fn settle(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+    /// Whether somebody is changing the run right now.
+    fn is_moving(&mut self, _run: &RunId) -> Result<bool, Error> {
+        Ok(false)
+    }
 }
 
 /// The journals, as an auditor reads them.
@@ -152,33 +158,6 @@ impl Rows for &Index {
 
     fn whole(&mut self, run: &RunId) -> Result<Option<Update>, Error> {
         Ok(Index::whole(self, run)?)
-    }
-
-    fn settle(&mut self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-/// The index of a daemon. Not for async code.
-impl Rows for Indexer {
-    fn after(
-        &mut self,
-        after: Option<&RunId>,
-        all: bool,
-        limit: usize,
-    ) -> Result<Vec<RunId>, Error> {
-        let after = after.cloned();
-        let rows = self.ask(move |index| index.runs_after(after.as_ref(), all, limit))?;
-        Ok(rows.into_iter().map(|run| run.run_id).collect())
-    }
-
-    fn whole(&mut self, run: &RunId) -> Result<Option<Update>, Error> {
-        let run = run.clone();
-        Ok(self.ask(move |index| index.whole(&run))?)
-    }
-
-    fn settle(&mut self) -> Result<(), Error> {
-        Ok(self.settled().blocking_recv().unwrap_or(Err(Unavailable::Stopped))?)
     }
 }
 
@@ -274,12 +253,15 @@ impl Auditor {
         if judge(before.as_ref(), journal.as_ref(), now.as_ref()).is_empty() {
             return Ok(());
         }
+        if rows.is_moving(run)? {
+            return Ok(());
+        }
         // Its journal may lag behind the log.
         let journal = journals.read_all(run)?;
         rows.settle()?;
         let now = rows.whole(run)?;
         let found = judge(before.as_ref(), journal.as_ref(), now.as_ref());
-        if !found.is_empty() {
+        if !found.is_empty() && !rows.is_moving(run)? {
             audited.mending.push(Change::Mend {
                 run: run.clone(),
                 seen: now.map(|row| row.run.head),

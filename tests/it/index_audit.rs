@@ -3,6 +3,7 @@
 
 use crate::index::{lives, open, put};
 use crate::index_journals::Life;
+use crate::served::Served;
 use crate::support::{as_disk, at};
 use dormouse::ground::clock::ManualClock;
 use dormouse::ground::id::{RunId, Seq};
@@ -17,6 +18,7 @@ use dormouse::services::runs::Runs;
 use dormouse::services::runs::create::{NewRun, host_limits};
 use dormouse::services::runs::hosts::ChildHosts;
 use dormouse::shells::store::{Batch, Index};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -279,4 +281,39 @@ fn runs_that_were_written_without_a_daemon_are_read_again() {
     assert_eq!(right.run.head.seq, Seq(2));
     assert_eq!(index.whole(&"a".parse().unwrap()).unwrap(), Some(right));
     assert_eq!(take_touched(&runs, &mut index).unwrap(), 0);
+}
+
+/// Waits for somebody outside, again and again.
+const ASKS: &str = "import { defineTask } from 'dormouse';
+const ask = defineTask('ask', (args) => ({ kind: 'agent', title: `step ${args.n}` }));
+export async function process(inputs, ctx) {
+  for (let n = 0; ; n++) await ctx.task(ask, { n });
+}";
+
+#[test]
+fn g6_an_audit_is_silent_about_runs_that_go_on() {
+    let served = Served::new();
+    let entry = served.cli.file("asks.js", ASKS).display().to_string();
+    let go_on = |run: String| {
+        let source = json!({ "runId": run, "source": { "entry": entry } });
+        assert_eq!(served.post("/v1/runs", &source).status, 201);
+        served.rests(&run);
+        for n in 1..=60 {
+            let path = format!("/v1/runs/{run}/tasks/e{n:04}/result");
+            served.post(&path, &json!({ "status": "ok", "value": n })).ok();
+        }
+    };
+    let audit = || {
+        for _ in 0..20 {
+            let audited = served.post("/v1/audit", &json!({})).ok();
+            assert_eq!(audited["findings"], json!([]), "{audited}");
+        }
+    };
+    std::thread::scope(|scope| {
+        for n in 0..6 {
+            let go_on = &go_on;
+            scope.spawn(move || go_on(format!("run-{n}")));
+        }
+        (0..3).for_each(|_| _ = scope.spawn(audit));
+    });
 }

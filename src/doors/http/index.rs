@@ -51,11 +51,10 @@ async fn rebuild(State(door): State<Door>) -> (StatusCode, Json<Rebuilding>) {
     responses((status = 200, description = "What was found", body = AuditDone)),
 )]
 async fn audit_all(State(door): State<Door>) -> Answer<Json<AuditDone>> {
-    let (runs, mut indexer) = (door.handle.runs().clone(), door.handle.indexer().clone());
-    let handle = door.handle.clone();
+    let mut handle = door.handle.clone();
     let round = move || {
-        let mut journals = RootJournals::new(&runs)?;
-        Ok(handle.without_new(whole_round(&mut indexer, &mut journals)?))
+        let mut journals = RootJournals::new(handle.runs())?;
+        whole_round(&mut handle, &mut journals)
     };
     let audited = tokio::task::spawn_blocking(round).await.map_err(|_| gave_up())?;
     let audited = audited.map_err(|error| match error {

@@ -81,6 +81,8 @@ enum Request {
     EnsureMade(RunId),
     Settle(RunId),
     Applied(u64),
+    /// Say when everybody was told of what was written before.
+    Tell(Sender<()>),
     /// Settle everything and say so.
     Drain(Sender<Result<u64, Error>>),
     /// Go home.
@@ -207,6 +209,11 @@ impl Committer {
     /// unless the log knows nothing of the run, which then is settled.
     pub fn settle(&self, run: RunId) {
         self.ask(Request::Settle(run));
+    }
+
+    /// Tells `heard`, once [`Tell`] has told of everything that journals show by now.
+    pub fn after_news(&self, heard: Sender<()>) {
+        self.ask(Request::Tell(heard));
     }
 
     /// The index holds all frames up to this one, marks included, durably.

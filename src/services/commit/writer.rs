@@ -160,6 +160,10 @@ impl Writer {
             Request::EnsureMade(run) => self.log.ensure_made(&run),
             Request::Settle(run) => self.log.settle(&run),
             Request::Applied(frame) => self.log.index_applied(frame),
+            Request::Tell(heard) => {
+                // The news of each round are told at its end. Whoever asked may be gone.
+                let _ = heard.send(());
+            }
             Request::Drain(tell) => {
                 let (unsettled, since_ms) = (usize::MAX, now_ms());
                 self.drain = Some(Drain { tell, unsettled, since_ms });

@@ -2,7 +2,6 @@
 //!
 //! May not touch a run itself. Invariant: an ask that was not taken in changes nothing.
 
-use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, mpsc};
 
 use serde_json::Value;
@@ -10,14 +9,12 @@ use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::ASKS_MAX;
-use crate::services::audit::{Audited, Finding, What};
 use crate::services::indexer::Indexer;
 use crate::services::runs::create::{KnownCode, NewRun};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
-use crate::shells::store::{Batch, Change};
 
 use super::create::{Made, Origin, Prepared};
 use super::seat::{Answer, Ask};
@@ -143,24 +140,20 @@ impl Handle {
         &self,
         see: impl FnOnce(&super::Manager) -> T + Send + 'static,
     ) -> Result<T> {
+        self.see(see)?.await.map_err(|_| gone())
+    }
+
+    /// The same, for whoever waits in another way.
+    pub(super) fn see<T: Send + 'static>(
+        &self,
+        see: impl FnOnce(&super::Manager) -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>> {
         let (reply, answer) = oneshot::channel();
         let look = move |manager: &mut super::Manager| {
             let _ = reply.send(see(manager));
         };
         self.send(Message::Look(Box::new(look)))?;
-        answer.await.map_err(|_| gone())
-    }
-
-    /// Whether there is such a run, perhaps one whose directory is still being made. Not for async
-    /// code. A manager that ends cannot know any more: then there may be.
-    #[must_use]
-    pub fn may_exist(&self, run: &RunId) -> bool {
-        let (reply, answer) = mpsc::sync_channel(1);
-        let run = run.clone();
-        let look = move |manager: &mut super::Manager| {
-            let _ = reply.send(manager.knows(&run));
-        };
-        self.send(Message::Look(Box::new(look))).is_err() || answer.recv().unwrap_or(true)
+        Ok(answer)
     }
 
     /// What the manager has to do with, as of now.
@@ -176,35 +169,6 @@ impl Handle {
             manager.count_wake("audit");
             manager.wake(&run);
         })));
-    }
-
-    /// Leaves out runs that were just created: they have a row before they have a directory, and
-    /// nothing is wrong with them.
-    #[must_use]
-    pub fn without_new(&self, mut audited: Audited) -> Audited {
-        let rows = audited.findings.iter().filter(|finding| finding.what == What::ExtraRow);
-        let new: HashSet<RunId> =
-            rows.map(|finding| finding.run.clone()).filter(|run| self.may_exist(run)).collect();
-        audited.findings.retain(|finding| !new.contains(&finding.run));
-        let of_new =
-            |change: &Change| matches!(change, Change::Mend { run, .. } if new.contains(run));
-        audited.mending.retain(|change| !of_new(change));
-        audited
-    }
-
-    /// Mends, counts and says what an audit found, and wakes the runs it is about.
-    pub fn heal(&self, audited: Audited) {
-        let metrics = &self.runs.telemetry.metrics;
-        metrics.wake_audit_checked.add(audited.looked as u64);
-        for Finding { run, what } in &audited.findings {
-            tracing::error!(%run, code = "lost_wake", "the index was wrong: {what}");
-            metrics.wake_audit_findings.with([what.name()]).one();
-            self.wake(run);
-        }
-        if !audited.mending.is_empty() {
-            metrics.wake_audit_healed.add(audited.mending.len() as u64);
-            self.indexer.apply(Batch { frame: 0, changes: audited.mending });
-        }
     }
 
     /// Shows how far the durable journal of a run goes, from now on.

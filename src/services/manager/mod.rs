@@ -7,6 +7,7 @@
 
 mod arrive;
 mod asks;
+mod audited;
 mod children;
 mod code;
 mod commit;
