@@ -1,9 +1,10 @@
 //! A client of the daemon's socket: one connection, one request after the other.
 //!
 //! May not parse more of HTTP than the daemon's answers need. Invariant: an answer that is no
-//! success stops the benchmark.
+//! success, nor "come back later", stops the benchmark.
 
 use std::path::Path;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
@@ -18,8 +19,20 @@ impl Client {
         Self { stream, buffer: Vec::new() }
     }
 
-    /// Posts JSON and gives the answer's body.
+    /// Posts JSON and gives the answer's body. Comes back when it is told to.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> Vec<u8> {
+        loop {
+            let (head, answer) = self.ask(path, body).await;
+            if !head.starts_with("http/1.1 429") {
+                let good = head.starts_with("http/1.1 2");
+                assert!(good, "{path}: {head}{}", String::from_utf8_lossy(&answer));
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn ask(&mut self, path: &str, body: &str) -> (String, Vec<u8>) {
         let length = body.len();
         let request = format!(
             "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
@@ -34,10 +47,7 @@ impl Client {
             self.more().await;
         }
         let rest = self.buffer.split_off(length);
-        let body = std::mem::replace(&mut self.buffer, rest);
-        let good = head.starts_with("http/1.1 2");
-        assert!(good, "{path}: {head}{}", String::from_utf8_lossy(&body));
-        body
+        (head, std::mem::replace(&mut self.buffer, rest))
     }
 
     /// Follows a run from its last record on.

@@ -8,8 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crate::ground::id::RunId;
-use crate::ground::limits::FAILURES_MAX;
+use crate::ground::limits::{DESCRIPTORS_KEPT, FAILURES_MAX, RUN_DESCRIPTORS};
 use crate::machines::timer::Timers;
+use crate::ports::process;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
@@ -76,7 +77,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     };
     let options = Options {
         runs,
-        loaded_max: config.runs.loaded_max,
+        loaded_max: loaded_max(config),
         loaded_bytes_max: config.runs.loaded_bytes_max,
         hosts_bytes_max: config.hosts.memory_bytes_max,
         awake,
@@ -92,6 +93,16 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
     Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
+}
+
+/// How many runs may be in memory: what is configured, as far as there are descriptors for it.
+fn loaded_max(config: &Config) -> usize {
+    let open = process::descriptors_max().saturating_sub(DESCRIPTORS_KEPT) / RUN_DESCRIPTORS;
+    let fit = usize::try_from(open).unwrap_or(usize::MAX).max(1);
+    if fit < config.runs.loaded_max {
+        tracing::warn!("{fit} runs are held in memory at most: raise `ulimit -n` for more");
+    }
+    config.runs.loaded_max.min(fit)
 }
 
 /// Refuses a root that one daemon after the other could not write.

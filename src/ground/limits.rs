@@ -63,6 +63,12 @@ pub const HOST_CHILDREN: u64 = 4;
 pub const HOST_MEMORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Runs that a daemon keeps in memory at a time.
 pub const RUNS_LOADED_MAX: u64 = 4_096;
+/// Files that a run in memory keeps open: its directory and its lock.
+pub const RUN_DESCRIPTORS: u64 = 2;
+/// Open files that are left for everything else: journals, connections, hosts, the index.
+pub const DESCRIPTORS_KEPT: u64 = 2_048;
+/// Runs that may wait for a place in memory before no new ones are taken.
+pub const RUNS_WAITING_MAX: usize = 10_000;
 /// Processes whose verified code a daemon keeps in memory.
 pub const CODE_SHELF_MAX: usize = 32;
 /// Memory that their code may take.

@@ -2,6 +2,8 @@
 //!
 //! May not know what the process does. Invariant: reads only.
 
+use rustix::process::{Resource, getrlimit};
+
 /// CPU time that process `pid` has used, user and system, in milliseconds; nothing once it is gone.
 #[must_use]
 pub fn cpu_millis(pid: u32) -> Option<u64> {
@@ -23,6 +25,12 @@ pub fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     Some(pages * u64::try_from(rustix::param::page_size()).unwrap_or(4096))
+}
+
+/// File descriptors that this process may have open.
+#[must_use]
+pub fn descriptors_max() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// File descriptors that this process has open.

@@ -205,6 +205,10 @@ impl Writer {
             let before = std::mem::replace(&mut inbox.figures, figures);
             tally::count(&self.shared.options.metrics, &before, &figures);
         }
+        if events.iter().any(|e| matches!(e, Committed::State(WriterState::Failed))) {
+            let why = self.log.failure().unwrap_or_default();
+            tracing::error!(code = "storage_failed", "nothing is written any more: {why}");
+        }
         if !events.is_empty() {
             (self.shared.tell)(events);
         }

@@ -50,7 +50,7 @@ impl Manager {
 
     /// Whether one more run may come in. Runs that only wait to come take no seat, or a crowd of
     /// them would keep everybody out, themselves included.
-    fn has_seat(&self) -> bool {
+    pub(super) fn has_seat(&self) -> bool {
         self.seats.len() - self.outside < self.limits.loaded + WORKERS
             || (self.arriving == 0 && self.is_jammed())
     }
@@ -66,9 +66,9 @@ impl Manager {
 
     fn open(&mut self, id: RunId) {
         self.arriving += 1;
-        let (runs, inbox) = (self.runs.clone(), self.inbox.clone());
+        let (runs, root, inbox) = (self.runs.clone(), self.view.clone(), self.inbox.clone());
         self.workers.run(move || {
-            let opened = Box::new(runs.open_shared(&id, None));
+            let opened = Box::new(runs.open_shared(&root, &id, None));
             // A manager that has ended needs no runs.
             let _ = inbox.send(Message::Arrived(id, opened));
         });

@@ -9,9 +9,11 @@ use std::path::PathBuf;
 use crate::codecs::event::ProcessRef;
 use crate::codecs::event::Record;
 use crate::ground::id::{EffectId, RunId, Seq};
+use crate::ground::limits::RUNS_WAITING_MAX;
 use crate::machines::replay::facts::Update;
 use crate::machines::replay::state::RunState;
 use crate::services::runs::create::{PreparedRun, same_request, taken};
+use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
 use crate::shells::commit_log::WriterState;
@@ -61,6 +63,12 @@ pub(super) enum Origin {
     },
 }
 
+/// The refusal of a run while many wait for a place in memory.
+fn crowded() -> Error {
+    let what = format!("{RUNS_WAITING_MAX} runs wait for a place in memory already");
+    Error::Refused(Trouble::new("overloaded", what).next("ask again in a second"))
+}
+
 impl Manager {
     /// Whether a run of this id exists, or is about to, or something else has its place.
     pub(super) fn knows(&self, id: &RunId) -> bool {
@@ -82,6 +90,8 @@ impl Manager {
         }
         let refusal = if self.stopping || self.failed {
             Some(handle::gone())
+        } else if self.outside >= RUNS_WAITING_MAX {
+            Some(crowded())
         } else if self.parts.committer.state() == WriterState::Full {
             Some(disk_full())
         } else {
@@ -198,13 +208,22 @@ impl Manager {
         if !ready {
             return;
         }
+        let has_seat = self.has_seat();
         let Some(Seat::Coming(mut coming)) = self.seats.remove(id) else { return };
         let Some(fresh) = coming.fresh.take().map(|fresh| *fresh) else { return };
-        match self.runs.open_made(fresh.record, fresh.writer) {
+        if let Ok(state) = RunState::first(&fresh.record) {
+            self.runs.telemetry.committed(&state, &fresh.record);
+        }
+        if !has_seat {
+            // It waits like everybody else, and is opened from its directory.
+            coming.begun = false;
+            self.seats.insert(id.clone(), Seat::Coming(coming));
+            self.outside += 1;
+            self.queue.push_back(id.clone());
+            return;
+        }
+        match self.runs.open_made(&self.view, fresh.record, fresh.writer) {
             Ok(run) => {
-                for record in run.records() {
-                    self.runs.telemetry.committed(run.state(), record);
-                }
                 self.count_wake("create");
                 self.sit_down(id, run, coming);
             }

@@ -20,7 +20,7 @@ use crate::shells::journal::scan::{Scan, Verdict};
 use crate::shells::journal::shared::{self, Lines, SharedWriter};
 use crate::shells::journal::writer::{self, Writer};
 use crate::shells::run_dir::dir::RunDir;
-use crate::shells::run_dir::root::Root;
+use crate::shells::run_dir::root::{Root, RootView};
 
 use super::trouble::{Trouble, damaged};
 use super::{Error, Result, Runs, derived};
@@ -83,8 +83,13 @@ impl Runs {
 
     /// Opens a run of a root that this process owns: its lines go through the commit log. `witness`
     /// is a record that something else than the journal vouches for.
-    pub fn open_shared(&self, id: &RunId, witness: Option<Seq>) -> Result<OpenRun> {
-        let dir = self.view_root()?.run(id)?;
+    pub fn open_shared(
+        &self,
+        root: &RootView,
+        id: &RunId,
+        witness: Option<Seq>,
+    ) -> Result<OpenRun> {
+        let dir = root.run(id)?;
         let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;
         let hint = format!("dormouse run repair-journal {id}");
         let opened = shared::open(&dir, lock, &*self.clock, witness)
@@ -94,11 +99,16 @@ impl Runs {
     }
 
     /// A run that begins with `record`, whose line `writer` has made: its directory was made since.
-    pub fn open_made(&self, record: Record, mut writer: SharedWriter) -> Result<OpenRun> {
+    pub fn open_made(
+        &self,
+        root: &RootView,
+        record: Record,
+        mut writer: SharedWriter,
+    ) -> Result<OpenRun> {
         let Event::RunCreated(created) = &record.event else {
             return Err(Error::Bug(Trouble::new("bug", "a run begins with RUN_CREATED")));
         };
-        let dir = self.view_root()?.run(&created.run_id)?;
+        let dir = root.run(&created.run_id)?;
         writer.hold(dir.lock(self.lock_wait_ms, &*self.clock)?);
         OpenRun::of(self.clone(), dir, vec![record], Ink::Shared(Box::new(writer)), None, None)
     }
