@@ -98,6 +98,22 @@ fn a_directory_is_made_at_once_however_many_files_are_open() {
     assert!(rig.log.figures().open_files <= 4);
 }
 
+/// Another daemon goes on with what the first has left, and the machine dies under it.
+fn second_life(disk: &MemoryDisk, what: &str) {
+    let what = format!("{what}, then a second life");
+    let (mut rig, mut known) = (Rig::open(disk, settings()).unwrap(), Known::default());
+    let unit = Owner::new("later").unit("later", 2, 10);
+    rig.give(&mut known, "later", unit);
+    rig.commit(&mut known);
+    assert!(known.durable.contains_key("later"), "{what}");
+    drop(rig);
+    disk.power_cut();
+    check(disk, &known, &what);
+    recover_all(disk, &what);
+    disk.power_cut();
+    check(disk, &known, &what);
+}
+
 #[test]
 fn g1_nothing_acknowledged_is_lost_wherever_the_daemon_or_the_machine_dies() {
     let mut steps = 0;
@@ -121,6 +137,9 @@ fn g1_nothing_acknowledged_is_lost_wherever_the_daemon_or_the_machine_dies() {
                 recover_all(&disk, &what);
                 disk.power_cut();
                 check(&disk, &known, &what);
+                if nth % 2 == 1 {
+                    second_life(&disk, &what);
+                }
                 if through {
                     steps = nth;
                     break;

@@ -107,6 +107,9 @@ pub fn recover(
     let last_seq = scanned.torn.as_ref().map_or(scanned.last_seq, |torn| torn.seq);
     let boot_id = root.view().disk().boot_id();
     root.file().replace(|json| {
+        // A spare may be there that was not written down. No number is given twice: a segment
+        // below the oldest one would not count.
+        json.max_segment = scanned.highest;
         json.oldest_segment = scanned.highest + 1;
         json.last_seq = last_seq;
         json.boot_id = boot_id;

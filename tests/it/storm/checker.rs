@@ -101,7 +101,8 @@ pub(super) fn check(root: &Path, runs: &[String], steps: u64, acks: &[Ack]) {
         }
     }
     index(root, &journals);
-    assert_eq!(segments(root), 0, "the commit log is not empty after a clean stop");
+    let left = segments(root);
+    assert!(left.is_empty(), "the commit log is not empty after a clean stop: {left:?}");
 }
 
 /// The index says what the journals say.
@@ -122,7 +123,8 @@ fn index(root: &Path, journals: &BTreeMap<&String, Journal>) {
 }
 
 /// Segments of the commit log that were left.
-pub(super) fn segments(root: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(root.join(".dormouse/commit-log")) else { return 0 };
-    entries.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().ends_with(".dlog")).count()
+fn segments(root: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(root.join(".dormouse/commit-log")) else { return Vec::new() };
+    let names = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.ends_with(".dlog")).collect()
 }

@@ -49,16 +49,31 @@ impl Client {
 
     /// Creates a run; asked again until somebody answers. What it answers is a promise.
     pub(super) fn create(&self, entry: &str, run: &str, steps: u64, log: &mut Vec<Ack>) {
+        while !self.try_to_create(entry, run, steps, log) {}
+    }
+
+    /// The same, once. False if it has to be asked again.
+    pub(super) fn try_to_create(
+        &self,
+        entry: &str,
+        run: &str,
+        steps: u64,
+        log: &mut Vec<Ack>,
+    ) -> bool {
         let body = json!({
             "source": { "entry": entry }, "runId": run, "inputs": { "steps": steps },
             "idempotencyKey": format!("key of {run}"),
         });
-        loop {
-            match self.call("POST", "/v1/runs", &body) {
-                Ok((200 | 201, _)) => return log.push(Ack::Created { run: run.to_owned() }),
-                Ok((429 | 503 | 507, _)) | Err(_) => pause(),
-                Ok((status, answer)) => panic!("create {run}: {status} {answer}"),
+        match self.call("POST", "/v1/runs", &body) {
+            Ok((200 | 201, _)) => {
+                log.push(Ack::Created { run: run.to_owned() });
+                true
             }
+            Ok((429 | 503 | 507, _)) | Err(_) => {
+                pause();
+                false
+            }
+            Ok((status, answer)) => panic!("create {run}: {status} {answer}"),
         }
     }
 

@@ -89,6 +89,12 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Its exit code, if it has ended by itself.
+    #[allow(clippy::option_option, reason = "ended, and perhaps with a code")]
+    fn has_ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().unwrap().map(|status| status.code())
+    }
+
     /// Asks it to stop, and gives its exit code.
     pub(crate) fn stop(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);

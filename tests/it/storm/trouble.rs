@@ -1,10 +1,10 @@
-//! Storms with a cause: no seats, no room, killed hosts, a lost index, families.
+//! Storms with a cause: no seats, no room, failing disks, killed hosts, a lost index, families.
 
 use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -129,6 +129,60 @@ fn fill(path: &Path) {
         let block = vec![b'.'; bytes];
         while file.write_all(&block).is_ok() {}
     }
+}
+
+/// Lets some system calls of a process fail, until it ends or this is dropped.
+struct Spoil(Child);
+
+impl Spoil {
+    fn of(pid: u32, when: u64) -> Self {
+        let calls = "fdatasync,fsync,pwrite64,pwritev,pwritev2";
+        let inject = format!("inject={calls}:error=EIO:when={when}");
+        let child = Command::new("strace")
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "signal=none"])
+            .args(["-e", &format!("trace={calls}"), "-e", &inject, "-p", &pid.to_string()])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self(child)
+    }
+}
+
+impl Drop for Spoil {
+    fn drop(&mut self) {
+        // It lets the process go.
+        if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_disk_that_fails_ends_the_daemon_and_costs_nothing_that_was_acknowledged() {
+    let cli = Cli::new();
+    let (rounds, runs) = if full_size() { (30, 400) } else { (3, 60) };
+    let crowd = Crowd::new(&cli, runs, 10, 8);
+    let mut daemon = Some(Daemon::start(&cli, &[]));
+    let (mut round, mut ended, mut spoil) = (0_u64, 0, None);
+    crowd.drive(&cli, || {
+        let ours = daemon.as_mut().unwrap();
+        if let Some(code) = ours.has_ended() {
+            assert_eq!(code, Some(74), "how a daemon ends whose disk fails");
+            ended += 1;
+            spoil = None;
+            // Three in a row, and somebody has to look at the disk and say so.
+            cli.run("root resume").ok();
+            daemon = Some(Daemon::start(&cli, &[]));
+        } else if round < rounds && spoil.is_none() {
+            round += 1;
+            spoil = Some(Spoil::of(ours.pid(), 1 + round * 7 % 5));
+        }
+        super::client::pause();
+    });
+    assert!(ended > 0, "no daemon met a failing disk");
+    drop(spoil);
+    crowd.judge(&cli, daemon.unwrap());
 }
 
 #[test]

@@ -70,11 +70,12 @@ impl Crowd {
         let (mut log, mut dice) = (Vec::new(), n as u64 + 1);
         let entry = self.entry.to_str().unwrap();
         let mine: Vec<&String> = self.runs.iter().skip(n).step_by(self.clients).collect();
+        let over = || self.over.load(Ordering::Relaxed);
         for run in &mine {
-            client.create(entry, run, self.steps, &mut log);
+            while !over() && !client.try_to_create(entry, run, self.steps, &mut log) {}
         }
         let mut left: BTreeSet<&String> = mine.into_iter().collect();
-        while !left.is_empty() && !self.over.load(Ordering::Relaxed) {
+        while !left.is_empty() && !over() {
             for run in left.clone() {
                 let before = log.len();
                 if client.go_on(run, &mut dice, &mut log) {
