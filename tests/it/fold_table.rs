@@ -78,6 +78,8 @@ fn started(epoch: u64) -> Event {
         ttl_ms: 1,
         idempotency_key: "k".into(),
         target: None,
+        claim: None,
+        slots: Vec::new(),
     }
     .into()
 }
@@ -91,6 +93,10 @@ fn attempt_failed(epoch: u64, class: FailureClass) -> Event {
         cause: "x".into(),
         error: None,
         counted: true,
+        post_digest: None,
+        stdout: None,
+        stderr: None,
+        decision: None,
         next_attempt_at: at(9),
         by: "w".into(),
     }
@@ -288,11 +294,16 @@ fn table() -> Vec<(&'static str, Event, &'static str)> {
         // T10, T18
         ("lapsed", uncertain(1, "lease_expired"), "started"),
         ("forked", uncertain(0, "forked"), "requested sleeping signalled"),
+        ("key in doubt", uncertain(0, "key_outcome_unknown"), "requested sleeping signalled"),
+        ("key in doubt, late", uncertain(1, "key_outcome_unknown"), "reported unknown"),
+        ("lost in a repair", uncertain(1, "repaired"), "started reported unknown"),
         ("never started", uncertain(0, "lease_expired"), ""),
         // T05
         ("posted", resolved(0, Status::Ok, None), "requested sleeping reported unknown signalled"),
-        // T06, T11, T13, T28
-        ("answered", resolved(1, Status::Error, None), "started uncertain unknown"),
+        // T13, T28
+        ("answered", resolved(1, Status::Error, None), "started uncertain"),
+        // T06, T11, T28
+        ("answered late", resolved(1, Status::Ok, None), "started uncertain unknown"),
         ("newer", resolved(2, Status::Ok, None), ""),
         ("met", resolved(0, Status::Ok, Some(3)), "signalled"),
         // T08, T25, T34
