@@ -3,7 +3,7 @@
 //! May not know who starts them. Invariant: the order is total, and whatever waits long enough
 //! comes first in the end.
 
-use std::cmp::Reverse;
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use crate::ground::clock::Timestamp;
@@ -69,15 +69,14 @@ impl Rounds {
         self.served.insert(run.clone(), self.count);
     }
 
-    /// The place of the effect that comes first.
+    /// Which of two effects comes first.
     #[must_use]
-    pub fn first(&self, ready: &[Ready], now: Timestamp) -> Option<usize> {
-        let key = |(_, effect): &(usize, &Ready)| {
-            let served = self.served.get(&effect.run_id).copied().unwrap_or(0);
-            let name = (effect.run_id.clone(), effect.effect_id);
-            (Reverse(effect.aged(now)), served, effect.at, name)
-        };
-        ready.iter().enumerate().min_by_key(key).map(|(at, _)| at)
+    pub fn order(&self, a: &Ready, b: &Ready, now: Timestamp) -> Ordering {
+        let served = |effect: &Ready| self.served.get(&effect.run_id).copied().unwrap_or(0);
+        b.aged(now)
+            .cmp(&a.aged(now))
+            .then_with(|| served(a).cmp(&served(b)))
+            .then_with(|| (a.at, &a.run_id, a.effect_id).cmp(&(b.at, &b.run_id, b.effect_id)))
     }
 }
 
@@ -97,8 +96,10 @@ mod tests {
 
     fn order(mut left: Vec<Ready>, seconds: i64) -> Vec<String> {
         let (mut rounds, mut out) = (Rounds::default(), Vec::new());
-        while let Some(at) = rounds.first(&left, Timestamp::from_millis(seconds * 1000)) {
-            let next = left.remove(at);
+        let now = Timestamp::from_millis(seconds * 1000);
+        while !left.is_empty() {
+            left.sort_by(|a, b| rounds.order(a, b, now));
+            let next = left.remove(0);
             rounds.serve(&next.run_id);
             out.push(format!("{}/{}", next.run_id, next.effect_id.ordinal()));
         }

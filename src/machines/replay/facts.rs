@@ -314,8 +314,8 @@ pub struct EffectFacts {
     pub start: Option<StartFacts>,
 }
 
-/// What decides who starts an effect, and when. Absent while nobody may: it is held, or its run is
-/// paused or gives up.
+/// What decides who starts an effect, and when. Absent while nobody may: its run is paused, held or
+/// gives up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadyFacts {
     /// Not before.
@@ -332,6 +332,7 @@ impl ReadyFacts {
     fn of(state: &RunState, effect: &Effect) -> Option<Self> {
         let may_start = state.is_open()
             && state.paused.is_none()
+            && state.held.is_none()
             && (state.cancel.is_none() || effect.cleanup)
             && effect.status == EffectStatus::Requested
             && matches!(effect.wait, Wait::Outside);
@@ -351,6 +352,8 @@ pub struct StartFacts {
     pub ttl_ms: u64,
     /// The name that the claim was given by whoever claimed.
     pub claim: Option<String>,
+    /// When the time for the attempt is over.
+    pub overdue_at: Option<Timestamp>,
 }
 
 /// A signal that an effect waits for.
@@ -402,7 +405,11 @@ pub fn touched<'a>(
         touched.extend(record.event.effect_id());
         let for_all = matches!(
             record.event,
-            Event::RunPaused(_) | Event::RunResumed(_) | Event::RunCancelRequested(_)
+            Event::RunPaused(_)
+                | Event::RunHeld(_)
+                | Event::RunResumed(_)
+                | Event::RunCancelRequested(_)
+                | Event::ProcessAssigned(_)
         );
         if for_all {
             touched.extend(state.open.iter().copied());

@@ -9,6 +9,7 @@ pub mod children;
 pub mod create;
 pub mod derived;
 pub mod drive;
+pub mod give;
 pub mod hosts;
 pub mod list;
 pub mod open;

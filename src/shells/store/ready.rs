@@ -12,6 +12,7 @@ use super::{Index, Result};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::ready::Ready;
+use crate::machines::replay::facts::ReadyFacts;
 
 /// Which ready effects are wanted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,13 +28,21 @@ pub struct ReadyFilter {
 }
 
 impl ReadyFilter {
-    fn admits(&self, row: &EffectRow, now: Timestamp) -> bool {
-        let Some(ready) = &row.facts.ready else { return false };
+    /// Whether an effect of a run is wanted, whenever it can be started.
+    #[must_use]
+    pub fn fits(&self, run: &RunId, kind: &str, ready: &ReadyFacts) -> bool {
         let offered = |name| self.offers.contains(name);
         let named = |name| self.agents.contains(name);
-        ready.at <= now
+        self.kind == kind
+            && self.run.as_ref().is_none_or(|wanted| wanted == run)
             && ready.requires.iter().all(offered)
             && (self.agents.is_empty() || ready.agent.as_ref().is_some_and(named))
+    }
+
+    fn admits(&self, row: &EffectRow, now: Timestamp) -> bool {
+        let EffectRow { run_id, facts } = row;
+        let fits = |ready: &ReadyFacts| ready.at <= now && self.fits(run_id, &facts.kind, ready);
+        facts.ready.as_ref().is_some_and(fits)
     }
 }
 

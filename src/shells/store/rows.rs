@@ -26,7 +26,7 @@ pub(super) const RUN: &str = "run_id, state, native_state, process_id, process_d
 /// The columns that [`effect`] reads, in its order.
 pub(super) const EFFECT: &str = "run_id, effect, kind, status, key, title, task_id, \
     requested_at, epoch, worker, due_at, signal_name, signal_key, ready_at, priority, requires, \
-    agent, ttl_ms, claim";
+    agent, ttl_ms, claim, overdue_at";
 
 /// One effect of a list, with its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +142,11 @@ pub(super) fn effect(row: &Row<'_>) -> rusqlite::Result<EffectRow> {
         None => None,
     };
     let start = match row.get::<_, Option<i64>>(17)? {
-        Some(_) => Some(StartFacts { ttl_ms: number(row, 17)?, claim: row.get(18)? }),
+        Some(_) => Some(StartFacts {
+            ttl_ms: number(row, 17)?,
+            claim: row.get(18)?,
+            overdue_at: row.get::<_, Option<i64>>(19)?.map(Timestamp::from_micros),
+        }),
         None => None,
     };
     let facts = EffectFacts {

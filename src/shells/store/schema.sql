@@ -63,6 +63,7 @@ CREATE TABLE effects (
   agent TEXT,
   ttl_ms INTEGER,
   claim TEXT,
+  overdue_at INTEGER,
   PRIMARY KEY (run_id, effect)
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX effects_requested ON effects (requested_at, run_id, effect);
