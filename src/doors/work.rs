@@ -3,7 +3,6 @@
 //! May not print or know HTTP. Invariant: the members are those of the command line's `--json`.
 
 use serde::Serialize;
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::codecs::event::{ErrorInfo, FailureClass};

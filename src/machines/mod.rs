@@ -4,6 +4,7 @@
 //! same outputs on every machine and in every version that reads the same journal format.
 
 pub mod effect;
+pub mod lease;
 pub mod ready;
 pub mod replay;
 pub mod timer;

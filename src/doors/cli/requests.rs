@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::codecs::event::{ErrorInfo, Status};
+use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
 use crate::ground::id::EffectId;
+use crate::machines::effect::post::PostStatus;
 use crate::services::runs::accept::{OnChange, OnRemoved};
 use crate::services::runs::create::{NewRun, Source};
 use crate::services::runs::post::{self, Output};
@@ -171,15 +172,24 @@ impl<'a> Signalling<'a> {
     }
 }
 
+/// An error, and whether another attempt may help.
+#[derive(Serialize)]
+struct Failing<'a> {
+    #[serde(flatten)]
+    error: &'a ErrorInfo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retryable: Option<bool>,
+}
+
 /// `POST …/tasks/{effect}/result`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Posting<'a> {
-    status: Status,
+    status: PostStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a ErrorInfo>,
+    error: Option<Failing<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -207,7 +217,10 @@ impl<'a> Posting<'a> {
         Ok(Self {
             status: posting.status,
             value: posting.value.as_ref(),
-            error: posting.error.as_ref(),
+            error: posting
+                .error
+                .as_ref()
+                .map(|error| Failing { error, retryable: posting.retryable }),
             epoch: posting.epoch.map(|epoch| epoch.0),
             invocation_key: posting.invocation_key.as_deref(),
             stdout,

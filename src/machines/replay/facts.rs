@@ -4,14 +4,15 @@
 //! wake, whatever its journal says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use super::automatic::automatic;
-use super::state::RunState;
+use super::state::{CancelRequest, RunState};
 use crate::codecs::event::{Event, Head, IdempotencyRef, ParentRef, Record};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
-use crate::ground::limits::CLEANUP_TIMEOUT_MS;
+use crate::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::ready::PRIORITY_DEFAULT;
@@ -65,16 +66,38 @@ pub fn native_state(state: &RunState) -> &'static str {
     }
 }
 
-/// When time alone will make something happen: a sleep ends, a limit passes, clean-up is over.
+/// When time alone will make something happen: a sleep ends, a limit passes, an attempt may be
+/// made, clean-up is over. An attempt that waits for somebody else than time may lie in the past.
 #[must_use]
 pub fn wake_at(state: &RunState) -> Option<Timestamp> {
+    wake_after(state, Timestamp::from_micros(i64::MIN))
+}
+
+/// The same, without attempts that could be made by `now`.
+#[must_use]
+pub fn wake_after(state: &RunState, now: Timestamp) -> Option<Timestamp> {
     if !state.is_open() || state.held.is_some() {
         return None;
     }
     let timer = state.timers.first().map(|(due, _)| *due);
-    let sweep = state.cancel.as_ref().filter(|_| !state.open.is_empty());
-    let cleanup = sweep.map(|cancel| cancel.at.plus_millis(CLEANUP_TIMEOUT_MS));
-    timer.into_iter().chain(cleanup).min()
+    let after = (now, EffectId::new(u32::MAX));
+    let attempt = state.delayed.range((Excluded(after), Unbounded)).next().map(|(at, _)| *at);
+    let cancel = state.cancel.as_ref().filter(|_| !state.open.is_empty());
+    let cleanup = cancel.map(|cancel| cancel.at.plus_millis(CLEANUP_TIMEOUT_MS));
+    let stop = cancel.and_then(|cancel| {
+        let grace = cancel.at.later_by(CANCEL_GRACE_MS);
+        let waits = |e: &Effect| !e.cleanup && may_still_stop(cancel, e, cancel.at);
+        state.open_effects().any(waits).then_some(grace)
+    });
+    timer.into_iter().chain(attempt).chain(cleanup).chain(stop).min()
+}
+
+/// Whether whoever executes the effect of a run that is being cancelled has time left to say what
+/// became of it.
+#[must_use]
+pub fn may_still_stop(cancel: &CancelRequest, effect: &Effect, now: Timestamp) -> bool {
+    let held = effect.status == EffectStatus::Started && matches!(effect.wait, Wait::Outside);
+    held && !cancel.now && now < cancel.at.later_by(CANCEL_GRACE_MS)
 }
 
 /// Something that will wake a run.
@@ -337,7 +360,7 @@ impl ReadyFacts {
             && effect.status == EffectStatus::Requested
             && matches!(effect.wait, Wait::Outside);
         may_start.then(|| Self {
-            at: effect.not_before.map_or(effect.requested_at, |t| t.max(effect.requested_at)),
+            at: effect.ready_at().unwrap_or(effect.requested_at),
             priority: effect.policy.priority.unwrap_or(PRIORITY_DEFAULT),
             requires: effect.policy.requires.clone(),
             agent: effect.agent.clone(),
@@ -354,6 +377,17 @@ pub struct StartFacts {
     pub claim: Option<String>,
     /// When the time for the attempt is over.
     pub overdue_at: Option<Timestamp>,
+}
+
+impl StartFacts {
+    fn of(effect: &Effect) -> Option<Self> {
+        let started_at = effect.started_at.filter(|_| effect.epoch > Epoch(0))?;
+        Some(Self {
+            ttl_ms: effect.ttl_ms,
+            claim: effect.claim.clone(),
+            overdue_at: effect.policy.attempt_timeout_ms.map(|ms| started_at.later_by(ms)),
+        })
+    }
 }
 
 /// A signal that an effect waits for.
@@ -389,7 +423,7 @@ impl EffectFacts {
             due_at: effect.due_at(),
             signal,
             ready: ReadyFacts::of(state, effect),
-            start: None,
+            start: StartFacts::of(effect),
         }
     }
 }

@@ -294,7 +294,12 @@ impl Manager {
                 self.claims.look_by(again);
                 self.claims.book.disappoint(id);
             }
-            Err(refusal) => waiting.refusal = Some(self.with_lease(&key, refusal)),
+            Err(refusal) => {
+                let refusal = self.with_lease(&key, refusal);
+                if let Some(waiting) = self.claims.book.get_mut(id) {
+                    waiting.refusal = Some(refusal);
+                }
+            }
         }
         self.answer_claim(id);
     }
@@ -342,7 +347,7 @@ impl Manager {
 
     /// Nothing more is given.
     pub(super) fn refuse_claims(&mut self) {
-        for waiting in self.claims.book.leave_all() {
+        for waiting in self.claims.book.leave_idle() {
             for reply in waiting.replies {
                 let _ = reply.send(Err(handle::gone()));
             }

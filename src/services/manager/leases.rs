@@ -3,8 +3,6 @@
 //! May not know who claims. Invariant: a lease is there for every durable start of an outside
 //! worker; losing it prolongs it.
 
-use std::collections::HashMap;
-
 use crate::codecs::event::{Event, Record};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId};
@@ -358,11 +356,8 @@ impl Manager {
     }
 
     fn workers_seen(&self) -> Vec<Seen> {
-        let mut leases: HashMap<String, usize> = HashMap::new();
-        for worker in self.leases.workers() {
-            *leases.entry(worker.to_owned()).or_default() += 1;
-        }
-        self.crew.all(leases)
+        let leases = self.leases.workers().map(|(name, count)| (name.to_owned(), count));
+        self.crew.all(leases.collect())
     }
 
     /// A run leaves memory: whether whoever is at its effects must hear of something.

@@ -536,6 +536,7 @@ impl Manager {
     /// Whether everything that was begun is done.
     fn is_quiet(&self) -> bool {
         self.outbox.is_empty()
+            && self.claims.book.is_quiet()
             && self.seats.values().all(|seat| matches!(seat, Seat::Here(here) if here.is_quiet()))
     }
 

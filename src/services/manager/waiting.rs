@@ -199,10 +199,12 @@ impl Book {
         Some(waiting)
     }
 
-    /// Takes all claims out.
-    pub(super) fn leave_all(&mut self) -> impl Iterator<Item = Waiting> + use<> {
-        self.sorts.clear();
-        std::mem::take(&mut self.claims).into_values()
+    /// Takes out all claims for which nothing is being started; the others wait for that only.
+    pub(super) fn leave_idle(&mut self) -> Vec<Waiting> {
+        self.claims.values_mut().for_each(|waiting| waiting.is_last_call = true);
+        let idle = self.claims.iter().filter(|(_, waiting)| waiting.under_way == 0);
+        let idle: Vec<u64> = idle.map(|(id, _)| *id).collect();
+        idle.into_iter().filter_map(|id| self.leave(id)).collect()
     }
 
     /// An effect of this kind could be started.

@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::machines::effect::post::Refusal;
+use crate::machines::effect::refusal::{Hold, Refusal};
 use crate::machines::replay::state::IllegalEvent;
 use crate::ports::disk;
 use crate::shells::commit_log::{recover, scan};
@@ -320,6 +320,16 @@ impl From<Refusal> for Error {
             Refusal::StaleLease { .. } => ("stale_lease", None),
             Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
             Refusal::AttemptClosed { .. } => ("attempt_closed", None),
+            Refusal::AlreadyPosted { .. } => {
+                ("already_posted", Some("dormouse task show RUN EFFECT"))
+            }
+            Refusal::Held { by: Hold::Pause | Hold::Hold, .. } => {
+                ("held", Some("dormouse run resume RUN"))
+            }
+            Refusal::Held { by: Hold::Timeout, .. } => ("held", Some("dormouse run iterate RUN")),
+            Refusal::Held { .. } => ("held", None),
+            Refusal::NotClaimable { .. } => ("not_claimable", None),
+            Refusal::WrongState { .. } => ("wrong_state", Some("dormouse task show RUN EFFECT")),
             Refusal::NotPostable { kind, .. } if kind == "signal" => {
                 ("not_postable", Some("dormouse run signal RUN NAME"))
             }
@@ -328,12 +338,42 @@ impl From<Refusal> for Error {
             Refusal::ValueInvalid { .. } => ("value_invalid", None),
             Refusal::RunEnded(_) => ("run_ended", None),
         };
-        let mut trouble = Trouble::new(code, text);
+        let mut trouble = with_facts(Trouble::new(code, text), &refusal);
         trouble.next.extend(next.map(str::to_owned));
         match refusal {
             Refusal::UnknownEffect(_) => Self::NotFound(trouble),
             Refusal::ValueInvalid { .. } | Refusal::NotPostable { .. } => Self::Refused(trouble),
             _ => Self::Conflict(trouble),
         }
+    }
+}
+
+/// What a program does about a refusal depends on more than its code.
+fn with_facts(trouble: Trouble, refusal: &Refusal) -> Trouble {
+    match refusal {
+        Refusal::StaleLease { given, current, .. } | Refusal::UnknownEpoch { given, current, .. } => {
+            let trouble = trouble.fact("yourEpoch", given.0).fact("currentEpoch", current.0);
+            trouble.fact("directive", "stop")
+        }
+        Refusal::Leased { worker, epoch, .. } => {
+            trouble.fact("worker", worker.clone()).fact("epoch", epoch.0)
+        }
+        Refusal::Ended { status, seq, .. } => {
+            let trouble = trouble.fact("outcome", *status).fact("seq", seq.0);
+            trouble.fact("directive", "stop")
+        }
+        Refusal::AlreadyPosted { seq, .. } => trouble.fact("seq", seq.0),
+        Refusal::Uncertain { epoch, .. } => trouble.fact("epoch", epoch.0),
+        Refusal::AttemptClosed { epoch, .. } => {
+            trouble.fact("epoch", epoch.0).fact("directive", "stop")
+        }
+        Refusal::Held { by, until, .. } => {
+            let trouble = trouble.fact("by", by.name());
+            match until {
+                Some(until) => trouble.fact("until", until.to_string()),
+                None => trouble,
+            }
+        }
+        _ => trouble,
     }
 }

@@ -5,7 +5,6 @@
 use super::EffectArg;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
-use crate::doors::cli::output;
 
 /// Give an effect back without an outcome. What had not begun is open for everybody again.
 ///
