@@ -408,6 +408,11 @@ fn an_operator_decides_what_nobody_knows() {
         .is_problem(400, "bad_request");
     let stale = json!({ "decision": "retry", "epoch": 0, "reason": "x" });
     decide("r/e0003", &stale).is_problem(409, "stale_lease");
+    let open = site.served.get("/v1/ledger").ok();
+    assert_eq!(
+        (open["rows"].as_array().unwrap().len(), &open["rows"][0]["key"]),
+        (2, &json!("r/e0001"))
+    );
     let lost = json!({
         "decision": "failed", "epoch": 1, "reason": "burnt", "force": true,
         "error": { "name": "Burnt", "message": "the machine is gone" },
@@ -421,11 +426,6 @@ fn an_operator_decides_what_nobody_knows() {
         (&json!("error"), &json!("w"))
     );
     site.served.get("/v1/ledger/nothing").is_problem(404, "key_not_found");
-    let open = site.served.get("/v1/ledger").ok();
-    assert_eq!(
-        (open["rows"].as_array().unwrap().len(), &open["rows"][0]["key"]),
-        (1, &json!("r/e0001"))
-    );
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn a_failed_attempt_waits_for_its_time_unless_somebody_hurries_it() {
     let last =
         json!({ "status": "error", "epoch": 2, "error": { "message": "no", "retryable": false } });
     assert_eq!(site.deed("r/e0001", "result", &last).ok()["state"], "error");
-    site.deed("r/e0001", "retry-now", &json!({})).is_problem(409, "effect_ended");
+    site.deed("r/e0001", "retry-now", &json!({})).is_problem(409, "wrong_state");
 }
 
 #[test]

@@ -243,6 +243,7 @@ impl Manager {
             Ok(Claimed { is_known, started }) => {
                 (waiting.is_repeat, waiting.is_last_call) = (is_known, true);
                 waiting.under_way = started.len();
+                waiting.order.clone_from(&started);
                 for name in started {
                     self.start_for(id, name);
                 }
@@ -309,7 +310,7 @@ impl Manager {
         if !self.claims.book.get_mut(id).is_some_and(|waiting| waiting.is_done()) {
             return;
         }
-        let Some(waiting) = self.claims.book.leave(id) else { return };
+        let Some(mut waiting) = self.claims.book.leave(id) else { return };
         let metrics = &self.runs.telemetry.metrics;
         if let Some(refusal) = waiting.refusal.filter(|_| waiting.given.is_empty()) {
             metrics.claims.with(["refused"]).one();
@@ -323,6 +324,7 @@ impl Manager {
             run_id: given.task.run_id.clone(),
             effect_id: given.task.effect_id,
         };
+        waiting.given.sort_by_key(|given| waiting.order.iter().position(|n| *n == name(given)));
         let fresh = waiting.given.iter().filter(|given| !given.task.repeat);
         let starts: Vec<_> = fresh.map(|given| (name(given), given.task.epoch)).collect();
         let (inbox, is_signed) = (self.inbox.clone(), AtomicBool::new(false));
@@ -339,10 +341,8 @@ impl Manager {
 
     /// A claim waits no longer.
     fn withdraw(&mut self, id: u64) {
-        if let Some(waiting) = self.claims.book.get_mut(id) {
-            waiting.is_last_call = true;
-            self.answer_claim(id);
-        }
+        self.claims.book.withdraw(id);
+        self.answer_claim(id);
     }
 
     /// Nothing more is given.
@@ -430,13 +430,21 @@ impl Manager {
         let now = self.now();
         let Ok(found) = found else {
             // The index is being made anew: later.
-            return self.claims.look_at = Some(now.plus_millis(SHUN_MS));
+            self.claims.look_at = Some(now.plus_millis(SHUN_MS));
+            return self.answer_leaving(false);
         };
         if let Some(next) = found.next {
             self.claims.look_by(next);
         }
         for (id, name) in self.claims.book.deal(found.ready, now) {
             self.start_for(id, name);
+        }
+        self.answer_leaving(true);
+    }
+
+    fn answer_leaving(&mut self, is_answered: bool) {
+        for id in self.claims.book.leaving(is_answered) {
+            self.answer_claim(id);
         }
     }
 }

@@ -80,8 +80,14 @@ pub(super) struct Waiting {
     pub(super) wanted: Arc<Wanted>,
     /// What it could get; nothing if it wants certain effects only.
     filters: Vec<ReadyFilter>,
+    /// Of these, what the index was not asked yet.
+    unasked: HashSet<ReadyFilter>,
+    /// It waits no longer than until it was looked for everything that it could get.
+    leaves: bool,
     pub(super) replies: Vec<Reply>,
     pub(super) given: Vec<Given>,
+    /// What it was promised, in order.
+    pub(super) order: Vec<EffectName>,
     /// Effects that are being started for it.
     pub(super) under_way: usize,
     /// Why it gets nothing.
@@ -97,8 +103,11 @@ impl Waiting {
         Self {
             wanted,
             filters: Vec::new(),
+            unasked: HashSet::new(),
+            leaves: false,
             replies: vec![reply],
             given: Vec::new(),
+            order: Vec::new(),
             under_way: 0,
             refusal: None,
             is_last_call: false,
@@ -106,16 +115,20 @@ impl Waiting {
         }
     }
 
+    /// Whether nothing more is looked for.
+    fn is_over(&self) -> bool {
+        self.is_last_call || (self.leaves && self.unasked.is_empty())
+    }
+
     fn takes_more(&self) -> bool {
-        !self.is_last_call
+        !(self.is_last_call || self.replies.iter().all(Reply::is_closed))
             && self.refusal.is_none()
             && self.given.len() + self.under_way < self.wanted.max
     }
 
     /// Whether it can be answered.
     pub(super) fn is_done(&self) -> bool {
-        self.under_way == 0
-            && (!self.given.is_empty() || self.is_last_call || self.refusal.is_some())
+        self.under_way == 0 && (!self.given.is_empty() || self.is_over() || self.refusal.is_some())
     }
 }
 
@@ -166,11 +179,30 @@ impl Book {
     pub(super) fn open(&mut self, id: u64) {
         let Some(waiting) = self.claims.get_mut(&id) else { return };
         waiting.filters = waiting.wanted.filters();
+        waiting.unasked = waiting.filters.iter().cloned().collect();
         for filter in &waiting.filters {
             let sort = self.sorts.entry(filter.clone()).or_default();
             sort.claims.insert(id);
             sort.is_hungry = true;
         }
+    }
+
+    /// A claim waits no longer. One that nobody waits for any more gets nothing.
+    pub(super) fn withdraw(&mut self, id: u64) {
+        let Some(waiting) = self.claims.get_mut(&id) else { return };
+        waiting.leaves = true;
+        waiting.is_last_call |= waiting.replies.iter().all(Reply::is_closed);
+    }
+
+    /// Claims that wait no longer, and were looked for all they could get; all that wait no longer
+    /// if the index does not answer.
+    pub(super) fn leaving(&mut self, is_answered: bool) -> Vec<u64> {
+        let leaving = self.claims.iter_mut().filter(|(_, waiting)| waiting.leaves);
+        let over = leaving.filter_map(|(id, waiting)| {
+            waiting.is_last_call |= !is_answered;
+            waiting.is_over().then_some(*id)
+        });
+        over.collect()
     }
 
     pub(super) fn get_mut(&mut self, id: u64) -> Option<&mut Waiting> {
@@ -262,6 +294,11 @@ impl Book {
             let hurried: Vec<Ready> = hurried.map(|(name, of)| hurried_as(name, of, now)).collect();
             ready.extend(hurried);
             waiting.extend(sort.claims.iter().copied());
+            for id in &sort.claims {
+                if let Some(claim) = self.claims.get_mut(id).filter(|c| !c.unasked.is_empty()) {
+                    claim.unasked.remove(filter);
+                }
+            }
             ready.retain(|r| self.shunned.get(&name_of(r)).is_none_or(|until| *until <= now));
         }
         let mut dealt = Vec::new();
@@ -308,6 +345,7 @@ impl Book {
     fn promise(&mut self, id: u64, name: EffectName) {
         if let Some(waiting) = self.claims.get_mut(&id) {
             waiting.under_way += 1;
+            waiting.order.push(name.clone());
             self.promised.insert(name, id);
         }
     }
