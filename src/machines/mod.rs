@@ -5,6 +5,8 @@
 
 pub mod effect;
 pub mod lease;
+pub mod lease;
 pub mod ledger;
+pub mod ready;
 pub mod replay;
 pub mod timer;

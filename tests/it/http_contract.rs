@@ -26,6 +26,7 @@ fn routes() -> Vec<(String, String, Option<String>)> {
     let mut routes = Vec::new();
     for (path, item) in api["paths"].as_object().unwrap() {
         let path = path.replace("{run}", "nothing").replace("{effect}", "e0001");
+        let path = path.replace("{key}", "nothing");
         for (method, operation) in item.as_object().unwrap() {
             let right = operation["security"][0]["token"][0].as_str().map(str::to_owned);
             routes.push((method.to_uppercase(), path.clone(), right));

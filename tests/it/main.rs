@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
 mod cancel_halt;
+mod claims;
 mod cli;
 mod cli_bad_input;
 mod cli_code_changes;

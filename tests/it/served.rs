@@ -1,12 +1,14 @@
 //! A daemon's HTTP door inside a test: a root in a temporary directory, a Unix socket, a TCP port
 //! with a token for every right, and a client that sees every byte.
 
+#![allow(clippy::disallowed_methods, reason = "these tests clear what a daemon left")]
+
 use crate::cli::{Cli, PROCESS};
 use dormouse::daemon::Daemon;
 use dormouse::daemon::config::Config;
 use dormouse::doors::http::tokens::{self, NewToken};
 use dormouse::doors::http::{self, Options, Scope};
-use dormouse::ground::clock::SystemClock;
+use dormouse::ground::clock::{Clock, SystemClock};
 use dormouse::ports::disk::socket::listen_for_owner;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::services::runs::Runs;
@@ -25,6 +27,7 @@ use tokio::sync::oneshot;
 /// A door that is open until this is dropped.
 pub(crate) struct Served {
     pub(crate) cli: Cli,
+    clock: Arc<dyn Clock>,
     pub(crate) address: SocketAddr,
     pub(crate) token: String,
     stop: Option<oneshot::Sender<()>>,
@@ -37,6 +40,44 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
+}
+
+/// A door that was opened.
+struct Opened {
+    address: SocketAddr,
+    token: String,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+fn open(cli: &Cli, clock: &Arc<dyn Clock>, change: impl FnOnce(&mut Options)) -> Opened {
+    let runs = Runs { clock: Arc::clone(clock), ..runs(cli.root()) };
+    let daemon = Daemon::start(&runs, &Config::default()).unwrap();
+    let place = cli.root().join(".dormouse/socket");
+    // The daemon before left its name; the root's lock is ours.
+    let _ = std::fs::remove_file(&place);
+    let socket = listen_for_owner(&place).unwrap();
+    let tcp = http::listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
+    let address = tcp.local_addr().unwrap();
+    let name = format!("all-{}", address.port());
+    let name = if tokens_file(&runs).exists() { name } else { "all".into() };
+    let new = NewToken { name, scopes: Scope::ALL.to_vec(), expires_at: None };
+    let token = tokens::create(&*runs.disk, &tokens_file(&runs), new, runs.clock.now()).unwrap();
+    let mut options = Options::new(daemon.handle(), daemon.exposition(), socket);
+    options.tcp = Some(tcp);
+    options.tokens = tokens::load(&*runs.disk, &tokens_file(&runs)).unwrap();
+    change(&mut options);
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        runtime.block_on(http::serve(options, stopped)).unwrap();
+        drop(runtime);
+        daemon.stop().unwrap();
+    });
+    Opened { address, token, stop, thread }
 }
 
 fn tokens_file(runs: &Runs) -> PathBuf {
@@ -54,32 +95,23 @@ impl Served {
 
     /// A door to a root that has runs already.
     pub(crate) fn over(cli: Cli, change: impl FnOnce(&mut Options)) -> Self {
+        Self::at(cli, Arc::new(SystemClock), change)
+    }
+
+    /// The same with a clock of the test's.
+    pub(crate) fn at(cli: Cli, clock: Arc<dyn Clock>, change: impl FnOnce(&mut Options)) -> Self {
         cli.file("process.js", PROCESS);
-        let runs = runs(cli.root());
-        let daemon = Daemon::start(&runs, &Config::default()).unwrap();
-        let socket = listen_for_owner(&cli.root().join(".dormouse/socket")).unwrap();
-        let tcp = http::listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
-        let address = tcp.local_addr().unwrap();
-        let new = |name: &str, scopes: &[Scope], expires_at| {
-            let new = NewToken { name: name.into(), scopes: scopes.to_vec(), expires_at };
-            tokens::create(&*runs.disk, &tokens_file(&runs), new, runs.clock.now()).unwrap()
-        };
-        let token = new("all", &Scope::ALL, None);
-        let mut options = Options::new(daemon.handle(), daemon.exposition(), socket);
-        options.tcp = Some(tcp);
-        options.tokens = tokens::load(&*runs.disk, &tokens_file(&runs)).unwrap();
-        change(&mut options);
-        let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let stopped = async {
-                let _ = stopped.await;
-            };
-            runtime.block_on(http::serve(options, stopped)).unwrap();
-            drop(runtime);
-            daemon.stop().unwrap();
-        });
-        Self { cli, address, token, stop: Some(stop), thread: Some(thread) }
+        let opened = open(&cli, &clock, change);
+        let Opened { address, token, stop, thread } = opened;
+        Self { cli, clock, address, token, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// Stops the daemon and starts another one over the same root.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let opened = open(&self.cli, &self.clock, |_| {});
+        (self.address, self.token) = (opened.address, opened.token);
+        (self.stop, self.thread) = (Some(opened.stop), Some(opened.thread));
     }
 
     /// Makes one more token; only doors that are opened afterwards know it.

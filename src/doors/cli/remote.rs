@@ -63,6 +63,22 @@ impl Client {
         read(&self.ask(&Method::GET, path, Vec::new())?)
     }
 
+    /// The same for whoever has a runtime of their own, and waits there.
+    pub(super) async fn post_on(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<Value, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| Failure::usage(&format!("the request is no JSON: {e}"), ""))?;
+        read(&answered(self.exchange(&Method::POST, path, body).await)?)
+    }
+
+    /// The same, to look at something.
+    pub(super) async fn get_on(&self, path: &str) -> Result<Value, Failure> {
+        read(&answered(self.exchange(&Method::GET, path, Vec::new()).await)?)
+    }
+
     fn ask(&self, method: &Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
         let exchange = self.exchange(method, path, body);
         let answered = self.runtime.block_on(async {
@@ -71,12 +87,7 @@ impl Client {
                 Err(Broken::Silent(format!("no answer within {wait}")))
             })
         });
-        match answered {
-            Ok((status, bytes)) if status.is_success() => Ok(bytes),
-            Ok((status, bytes)) => Err(problem(status, &bytes)),
-            Err(Broken::Unreachable(why)) => Err(gone(&why)),
-            Err(Broken::Silent(why)) => Err(unknown(&why)),
-        }
+        self::answered(answered)
     }
 
     async fn exchange(
@@ -104,6 +115,15 @@ impl Client {
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(silent)?;
         Ok((status, body.to_bytes()))
+    }
+}
+
+fn answered(answered: Result<(StatusCode, Bytes), Broken>) -> Result<Bytes, Failure> {
+    match answered {
+        Ok((status, bytes)) if status.is_success() => Ok(bytes),
+        Ok((status, bytes)) => Err(problem(status, &bytes)),
+        Err(Broken::Unreachable(why)) => Err(gone(&why)),
+        Err(Broken::Silent(why)) => Err(unknown(&why)),
     }
 }
 
