@@ -5,6 +5,7 @@
 //! or how it ended, only when it knows; whatever else happens is unknown.
 
 pub mod echo;
+pub mod shell;
 mod stop;
 
 pub use stop::{Stop, StopWhy, Stopper};
@@ -35,6 +36,8 @@ pub struct Attempt {
     pub epoch: Epoch,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// Whether a reported failure of it would end the effect.
+    pub is_last: bool,
     /// What the process asked for.
     pub definition: Value,
     /// The arguments of the call, if it had any.
