@@ -128,6 +128,11 @@ pub trait Executor: Send + Sync {
     /// each start on the manager's thread: it must not wait for anything but a local disk.
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar>;
 
+    /// How long an attempt may take whose author said nothing about it.
+    fn timeout_ms(&self) -> Option<u64> {
+        None
+    }
+
     /// What is acted upon, for the record of the start: a program, an origin. Never a secret.
     fn target(&self, _definition: &Value) -> Option<String> {
         None
@@ -150,28 +155,48 @@ pub trait Executor: Send + Sync {
 
 /// The executors of a daemon, by kind. A kind that is not here is done outside.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<BTreeMap<String, Arc<dyn Executor>>>);
+pub struct Registry {
+    on: Kinds,
+    off: Kinds,
+}
+
+type Kinds = Arc<BTreeMap<String, Arc<dyn Executor>>>;
 
 impl Registry {
     /// Of these executors; the first of a kind counts.
     #[must_use]
     pub fn of(executors: Vec<Arc<dyn Executor>>) -> Self {
-        let mut kinds = BTreeMap::new();
-        for executor in executors {
-            kinds.entry(executor.kind().to_owned()).or_insert(executor);
-        }
-        Self(Arc::new(kinds))
+        Self { on: by_kind(executors), off: Kinds::default() }
+    }
+
+    /// With executors that start nothing, and take up what they began when they were on.
+    #[must_use]
+    pub fn and_off(self, executors: Vec<Arc<dyn Executor>>) -> Self {
+        Self { off: by_kind(executors), ..self }
     }
 
     /// The executor of a kind.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&Arc<dyn Executor>> {
-        self.0.get(kind)
+        self.on.get(kind)
     }
 
-    /// Whether there is none at all.
+    /// The executor that may know of attempts which an earlier daemon began.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub fn left_by(&self, kind: &str) -> Option<&Arc<dyn Executor>> {
+        self.on.get(kind).or_else(|| self.off.get(kind))
     }
+
+    /// The kinds whose effects are started here.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.on.keys().map(String::as_str)
+    }
+}
+
+fn by_kind(executors: Vec<Arc<dyn Executor>>) -> Kinds {
+    let mut kinds = BTreeMap::new();
+    for executor in executors {
+        kinds.entry(executor.kind().to_owned()).or_insert(executor);
+    }
+    Arc::new(kinds)
 }
