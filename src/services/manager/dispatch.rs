@@ -202,11 +202,21 @@ impl Manager {
         };
         self.desk.release(id, effect);
         let run = id.clone();
+        let unknown = match &outcome {
+            Outcome::Unknown { cause, .. } => Some(*cause),
+            _ => None,
+        };
         let act = move |opened: Result<&mut OpenRun>| -> Answer {
             let done = opened.and_then(|opened| take(opened, effect, epoch, outcome));
             Box::new(move |durable| {
-                if let Err(e) = done.and(durable) {
-                    tracing::warn!(%run, %effect, "an outcome was not taken: {e}");
+                match (done.and(durable), unknown) {
+                    (Err(e), _) => {
+                        tracing::warn!(%run, %effect, "an outcome was not taken: {e}");
+                    }
+                    (Ok(()), Some(code)) => {
+                        tracing::warn!(%run, %effect, code, "the outcome of an attempt is unknown");
+                    }
+                    (Ok(()), None) => {}
                 }
             })
         };

@@ -162,8 +162,8 @@ impl Named {
         Some(Self { pid, start: started_ticks(pid)? })
     }
 
-    /// Whether it still is the process that was meant.
-    pub(super) fn lives(self) -> bool {
-        started_ticks(self.pid) == Some(self.start)
+    /// Whether its number was given to another process.
+    pub(super) fn is_another(self) -> bool {
+        started_ticks(self.pid).is_some_and(|start| start != self.start)
     }
 }

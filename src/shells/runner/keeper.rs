@@ -127,9 +127,10 @@ fn watched(folder: &Folder, holder: Option<Holder>) -> disk::Result<Found> {
     }
 }
 
-/// A runner that was killed may have left its command behind.
+/// A runner that was killed may have left its command behind. The number of a process is not given
+/// to another one as long as a group has it: so it is the command's, or the group is gone.
 fn kill_leftovers(holder: &Holder) -> bool {
-    let Some(child) = holder.child.filter(|child| child.lives()) else { return false };
+    let Some(child) = holder.child.filter(|child| !child.is_another()) else { return false };
     let group = i32::try_from(child.pid).ok().and_then(Pid::from_raw);
     group.is_some_and(|group| kill_process_group(group, Signal::KILL).is_ok())
 }
