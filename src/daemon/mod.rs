@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod tracing_export;
 
 mod auditor;
+mod executors;
 mod warden;
 mod wiring;
 
@@ -43,6 +44,8 @@ pub struct Daemon {
     auditor: Auditor,
     warden: Warden,
     inbox: Option<inbox::Running>,
+    /// Where effects are executed.
+    executors: tokio::runtime::Runtime,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
 }
@@ -69,6 +72,7 @@ impl Daemon {
             auditor,
             warden,
             inbox,
+            executors: wired.executors,
             traces,
             exposition: Arc::new(exposition),
         })
@@ -109,7 +113,10 @@ impl Daemon {
         }
         self.auditor.stop();
         self.warden.stop();
-        let stopped = self.manager.stop().and_then(|()| rest(self.committer, &self.indexer));
+        let stopped = self.manager.stop();
+        // What is still at work there goes on without this daemon, or has been given up.
+        self.executors.shutdown_background();
+        let stopped = stopped.and_then(|()| rest(self.committer, &self.indexer));
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.
         let _ = self.index.join();

@@ -13,9 +13,10 @@ use crate::machines::timer::Timers;
 use crate::ports::process;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
+use crate::services::executor::Registry;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
-use crate::services::manager::{self, Inbox, Mailbox, Options, Parts, Running};
+use crate::services::manager::{self, Inbox, InsideOptions, Mailbox, Options, Parts, Running};
 use crate::services::runs::create::KnownCode;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
@@ -30,6 +31,7 @@ use crate::shells::store::{
 };
 
 use super::config::Config;
+use super::executors;
 use super::metrics::Refresh;
 
 /// Rows of the index that are read at a time.
@@ -44,6 +46,7 @@ pub(super) struct Wired {
     pub(super) index: JoinHandle<()>,
     pub(super) refresh: Vec<Refresh>,
     pub(super) mailbox: Mailbox,
+    pub(super) executors: tokio::runtime::Runtime,
 }
 
 /// Puts a daemon together and lets it work.
@@ -64,6 +67,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
+    let registry = executors::registry(&runs, config);
+    awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
@@ -78,7 +83,15 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
         Ok(Parts { committer: taken, pool })
     };
+    let executors = executors::runtime()?;
+    let inside = InsideOptions {
+        registry,
+        slots: config.slots.clone(),
+        runtime: executors.handle().clone(),
+        drain_ms: config.drain_timeout_ms / 2,
+    };
     let options = Options {
+        inside,
         runs,
         loaded_max: loaded_max(config),
         loaded_bytes_max: config.runs.loaded_bytes_max,
@@ -96,7 +109,16 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
-    Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
+    Ok(Wired {
+        manager,
+        committer,
+        root: owned,
+        indexer,
+        index,
+        refresh,
+        mailbox: for_warden,
+        executors,
+    })
 }
 
 /// How many runs may be in memory: what is configured, as far as there are descriptors for it.
@@ -291,6 +313,15 @@ fn all(page: impl Fn(Option<&RunId>) -> store::Result<Vec<RunId>>) -> store::Res
             return Ok(all);
         }
     }
+}
+
+/// Runs with effects that an earlier daemon executed, or that this one is to execute.
+fn left_inside(index: &Index, registry: &Registry) -> store::Result<Vec<RunId>> {
+    let mut runs = all(|after| index.begun_by_daemons(after, ROWS_AT_ONCE))?;
+    for kind in registry.kinds() {
+        runs.extend(all(|after| index.requested_of(kind, after, ROWS_AT_ONCE))?);
+    }
+    Ok(runs)
 }
 
 fn timers_of(index: &Index) -> store::Result<Timers> {

@@ -27,6 +27,7 @@ mod effect_rows;
 mod effect_story;
 mod example_runs;
 mod examples;
+mod executor_shell;
 mod fold_table;
 mod golden_runs;
 mod host;

@@ -52,6 +52,8 @@ pub(crate) struct Args {
 
 /// For answers to leave when storage has failed.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
+/// Effects of this kind are answered with their arguments under `--dev`.
+const ECHO_KIND: &str = "echo";
 /// Where `--dev` serves.
 const DEV_ADDRESS: &str = "127.0.0.1:8080";
 
@@ -63,6 +65,7 @@ impl Args {
             extra.push(("http.listen", DEV_ADDRESS.to_owned(), "--dev"));
             extra.push(("telemetry.log_format", "text".to_owned(), "--dev"));
             extra.push(("telemetry.log_filter", "debug".to_owned(), "--dev"));
+            extra.push(("executors.echo.kinds", ECHO_KIND.to_owned(), "--dev"));
         }
         for (key, given, option) in [
             ("http.listen", &self.listen, "--listen"),

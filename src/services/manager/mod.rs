@@ -7,6 +7,7 @@
 
 mod arrive;
 mod asks;
+mod attend;
 mod audited;
 mod children;
 mod claims;
@@ -14,6 +15,8 @@ mod code;
 mod commit;
 mod create;
 mod crew;
+mod desk;
+mod dispatch;
 mod handle;
 mod leases;
 mod leave;
@@ -41,6 +44,7 @@ use crate::shells::run_dir::root::RootView;
 use crate::shells::store::EffectRow;
 
 use super::commit::Committer;
+use super::executor::Registry;
 use super::indexer::Indexer;
 use super::runs::create::KnownCode;
 use super::runs::open::OpenRun;
@@ -50,6 +54,7 @@ use super::runs::{Error, Result, Runs};
 pub use code::Assignment;
 pub use create::Made;
 pub use crew::Seen;
+pub use desk::{Inside, Standing};
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
 pub use waiting::Wanted;
@@ -57,6 +62,7 @@ pub use waiting::Wanted;
 use claims::Claims;
 use create::Prepared;
 use crew::Crew;
+use desk::Desk;
 use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
@@ -119,6 +125,20 @@ pub struct Options {
     pub started: Vec<EffectRow>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
+    /// Effects that are executed in this daemon.
+    pub inside: InsideOptions,
+}
+
+/// How effects are executed in this daemon.
+pub struct InsideOptions {
+    /// By whom.
+    pub registry: Registry,
+    /// How many of a kind at a time.
+    pub slots: BTreeMap<String, u64>,
+    /// Where.
+    pub runtime: tokio::runtime::Handle,
+    /// How long attempts may go on when the daemon stops, before they are told to end.
+    pub drain_ms: u64,
 }
 
 /// What a manager works through.
@@ -185,6 +205,12 @@ struct Manager {
     aside: HashMap<RunId, String>,
     /// What was last said about hosts.
     hosts: PoolFigures,
+    /// Effects that are executed here.
+    desk: Desk,
+    runtime: tokio::runtime::Handle,
+    /// How long attempts may go on, and when they are told to end.
+    drain_ms: u64,
+    drain_at_micros: Option<u64>,
     stopping: bool,
     failed: bool,
 }
@@ -369,7 +395,14 @@ impl Manager {
             hosts_bytes: options.hosts_bytes_max,
         };
         let ticked_ms = options.runs.clock.passed_millis();
+        let mark = u64::from_le_bytes(*options.runs.disk.random().first_chunk().unwrap_or(&[0; 8]));
+        let worker = format!("{}{mark:016x}", dispatch::WORKERS_NAME);
+        let inside = options.inside;
         let mut manager = Self {
+            desk: Desk::new(inside.registry, &inside.slots, worker),
+            runtime: inside.runtime,
+            drain_ms: inside.drain_ms,
+            drain_at_micros: None,
             view: options.runs.view_root()?,
             runs: options.runs,
             parts,
@@ -453,6 +486,7 @@ impl Manager {
     fn stop(&mut self) {
         self.stopping = true;
         self.refuse_claims();
+        self.drain_at_micros = Some(monotonic_micros().saturating_add(self.drain_ms * 1000));
         let unbegun = |seat: &mut Seat| matches!(seat, Seat::Coming(coming) if !coming.begun);
         let left: Vec<Seat> =
             self.seats.extract_if(|_, seat| unbegun(seat)).map(|(_, seat)| seat).collect();
@@ -515,6 +549,11 @@ impl Manager {
         }
         self.tick_leases();
         self.serve_claims();
+        if self.drain_at_micros.is_some_and(|at| at <= micros) {
+            self.drain_at_micros = None;
+            self.desk.drain();
+        }
+        self.wake_called();
         self.make_room();
         self.feed_starved();
         self.seat_queued();
@@ -537,6 +576,7 @@ impl Manager {
     fn is_quiet(&self) -> bool {
         self.outbox.is_empty()
             && self.claims.book.is_quiet()
+            && !self.desk.is_busy()
             && self.seats.values().all(|seat| matches!(seat, Seat::Here(here) if here.is_quiet()))
     }
 
