@@ -3,6 +3,7 @@
 //! May not know what the text is. Invariant: when the answer is given the program is gone.
 
 use std::io::{self, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -41,7 +42,7 @@ pub fn output(
     let failed = |how: String| Error::Failed { program: program.clone(), how };
     #[allow(clippy::disallowed_methods)] // Here is where programs are asked.
     let mut command = Command::new(&program);
-    command.args(&argv[1.min(argv.len())..]).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.args(&argv[1.min(argv.len())..]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
     let not_started = |source| Error::NotStarted { program: program.clone(), source };
     let mut child = command.spawn().map_err(not_started)?;
     let Some(mut pipe) = child.stdout.take() else {
@@ -75,9 +76,13 @@ pub fn output(
     }
 }
 
+/// Ends it and what it started: they are a process group of their own.
 fn end(child: &mut Child) {
-    // It may have ended by itself meanwhile.
-    let _ = child.kill();
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended by itself meanwhile; until it is waited for, the number is its own.
+        let _ = rustix::process::kill_process_group(pid, rustix::process::Signal::KILL);
+    }
     let _ = child.wait();
 }
 
@@ -99,7 +104,7 @@ mod tests {
             ("yes", 100, 60_000, "prints more"),
             ("exit 3", 3, 60_000, "exit status: 3"),
             ("kill -9 $$", 3, 60_000, "signal: 9"),
-            ("read x; test -z \"$x\" && sleep 600", 3, 20, "no end within"),
+            ("sleep 600; echo late", 3, 20, "no end within"),
         ] {
             let said = ask(script, bytes, millis).unwrap_err();
             assert!(said.contains(why), "{script}: {said}");
