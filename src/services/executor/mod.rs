@@ -4,11 +4,13 @@
 //! epochs' rules or retries: those are the run's. Invariant: an executor says that nothing began,
 //! or how it ended, only when it knows; whatever else happens is unknown.
 
+pub mod agents;
 pub mod echo;
 pub mod guard;
 pub mod http;
 pub mod redact;
 pub mod secrets;
+pub mod shell;
 mod stop;
 pub mod template;
 
@@ -40,6 +42,8 @@ pub struct Attempt {
     pub epoch: Epoch,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// Whether a reported failure of it would end the effect.
+    pub is_last: bool,
     /// What the process asked for.
     pub definition: Value,
     /// The arguments of the call, if it had any.
@@ -129,6 +133,16 @@ pub trait Executor: Send + Sync {
     /// Whether an effect of this definition may start under today's configuration. Asked before
     /// each start on the manager's thread: it must not wait for anything but a local disk.
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar>;
+
+    /// Whether an effect of this definition is executed here. Others of the kind are done outside.
+    fn serves(&self, _definition: &Value) -> bool {
+        true
+    }
+
+    /// Options for an effect of this definition where its author gave none: `idempotent`, `retry`.
+    fn options(&self, _definition: &Value) -> Option<Value> {
+        None
+    }
 
     /// What is acted upon, for the record of the start: a program, an origin. Never a secret.
     fn target(&self, _definition: &Value) -> Option<String> {

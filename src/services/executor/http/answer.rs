@@ -175,7 +175,7 @@ fn millis(watch: Stopwatch) -> u64 {
     (watch.seconds() * 1e3) as u64
 }
 
-/// How long a server asks to wait, at most a day.
+/// How long a server asks to wait, as far as that is heeded.
 pub(crate) fn retry_after_of(headers: &HeaderMap, client: &Client) -> Option<u64> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     let now_seconds = client.clock.now().micros().div_euclid(1_000_000);
