@@ -77,6 +77,7 @@ mod tests {
     fn a_changed_file_is_read_again_and_a_bad_one_is_not_used() {
         let disk = Arc::new(MemoryDisk::new(1));
         let path = Path::new("/etc/agents.yaml");
+        disk.create_dirs(Path::new("/etc")).unwrap();
         let write = |text: &str| disk.tamper(path, |bytes| *bytes = text.as_bytes().to_vec());
         let book = Book::new(Arc::clone(&disk) as Arc<dyn Disk>, Some(path.to_owned()));
         let ids = || book.agents().agents.keys().cloned().collect::<Vec<_>>();
