@@ -10,15 +10,18 @@ pub mod metrics;
 pub mod tracing_export;
 
 mod auditor;
+mod executors;
 mod warden;
 mod wiring;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
 use crate::services::commit::Committer;
+use crate::services::executor::guard::Listeners;
 use crate::services::inbox::{self, Inbox};
 use crate::services::indexer::Indexer;
 use crate::services::manager::{Handle, Running};
@@ -43,6 +46,9 @@ pub struct Daemon {
     auditor: Auditor,
     warden: Warden,
     inbox: Option<inbox::Running>,
+    /// Where effects are executed.
+    executors: tokio::runtime::Runtime,
+    listeners: Listeners,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
 }
@@ -69,6 +75,8 @@ impl Daemon {
             auditor,
             warden,
             inbox,
+            executors: wired.executors,
+            listeners: wired.listeners,
             traces,
             exposition: Arc::new(exposition),
         })
@@ -78,6 +86,11 @@ impl Daemon {
     #[must_use]
     pub fn exposition(&self) -> Arc<Exposition> {
         Arc::clone(&self.exposition)
+    }
+
+    /// A door is open at this address: no request of ours goes there.
+    pub fn listens_at(&self, address: SocketAddr) {
+        self.listeners.add(address);
     }
 
     /// For doors.
@@ -109,7 +122,10 @@ impl Daemon {
         }
         self.auditor.stop();
         self.warden.stop();
-        let stopped = self.manager.stop().and_then(|()| rest(self.committer, &self.indexer));
+        let stopped = self.manager.stop();
+        // What is still at work there goes on without this daemon, or has been given up.
+        self.executors.shutdown_background();
+        let stopped = stopped.and_then(|()| rest(self.committer, &self.indexer));
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.
         let _ = self.index.join();

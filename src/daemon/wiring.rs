@@ -12,9 +12,11 @@ use crate::ground::limits::FAILURES_MAX;
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
+use crate::services::executor::guard::Listeners;
+use crate::services::executor::Registry;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
-use crate::services::manager::{self, Inbox, Mailbox, Options, Parts, Running};
+use crate::services::manager::{self, Inbox, InsideOptions, Mailbox, Options, Parts, Running};
 use crate::services::runs::create::KnownCode;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
@@ -27,6 +29,7 @@ use crate::shells::run_dir::root;
 use crate::shells::store::{self, Batch, Change, Condition, Index, LogSpan, Verdict};
 
 use super::config::Config;
+use super::executors;
 use super::metrics::Refresh;
 
 /// Rows of the index that are read at a time.
@@ -41,6 +44,8 @@ pub(super) struct Wired {
     pub(super) index: JoinHandle<()>,
     pub(super) refresh: Vec<Refresh>,
     pub(super) mailbox: Mailbox,
+    pub(super) executors: tokio::runtime::Runtime,
+    pub(super) listeners: Listeners,
 }
 
 /// Puts a daemon together and lets it work.
@@ -61,6 +66,9 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
+    let listeners = Listeners::default();
+    let registry = executors::registry(&runs, config, &listeners)?;
+    awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
@@ -74,7 +82,15 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
         Ok(Parts { committer: taken, pool })
     };
+    let executors = executors::runtime()?;
+    let inside = InsideOptions {
+        registry,
+        slots: config.slots.clone(),
+        runtime: executors.handle().clone(),
+        drain_ms: config.drain_timeout_ms / 2,
+    };
     let options = Options {
+        inside,
         runs,
         loaded_max: config.runs.loaded_max,
         loaded_bytes_max: config.runs.loaded_bytes_max,
@@ -91,7 +107,17 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
-    Ok(Wired { manager, committer, root: owned, indexer, index, refresh, mailbox: for_warden })
+    Ok(Wired {
+        listeners,
+        manager,
+        committer,
+        root: owned,
+        indexer,
+        index,
+        refresh,
+        mailbox: for_warden,
+        executors,
+    })
 }
 
 /// Refuses a root that one daemon after the other could not write.
@@ -276,6 +302,15 @@ fn all(page: impl Fn(Option<&RunId>) -> store::Result<Vec<RunId>>) -> store::Res
             return Ok(all);
         }
     }
+}
+
+/// Runs with effects that an earlier daemon executed, or that this one is to execute.
+fn left_inside(index: &Index, registry: &Registry) -> store::Result<Vec<RunId>> {
+    let mut runs = all(|after| index.begun_by_daemons(after, ROWS_AT_ONCE))?;
+    for kind in registry.kinds() {
+        runs.extend(all(|after| index.requested_of(kind, after, ROWS_AT_ONCE))?);
+    }
+    Ok(runs)
 }
 
 fn timers_of(index: &Index) -> store::Result<Timers> {

@@ -220,6 +220,8 @@ pub const SHELL_LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
 pub const SHELL_INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Most bytes of each stream that stand in the error of a command that failed.
 pub const SHELL_ERROR_BYTES_MAX: usize = 4 * 1024;
+/// How long a command may take whose author said nothing about it.
+pub const SHELL_TIMEOUT_MS: u64 = 600_000;
 /// How long a command may take to end once it was told to.
 pub const SHELL_KILL_GRACE_MS: u64 = 5_000;
 /// How long an attempt in the daemon may take to end once it was told to.

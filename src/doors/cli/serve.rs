@@ -4,7 +4,7 @@
 //! itself.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -48,10 +48,15 @@ pub(crate) struct Args {
     /// Send traces to this collector over OTLP/HTTP, such as `http://127.0.0.1:4318`
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// The file that lists agents to ask over HTTP
+    #[arg(long, value_name = "FILE")]
+    agents: Option<PathBuf>,
 }
 
 /// For answers to leave when storage has failed.
 const LAST_ANSWERS: Duration = Duration::from_millis(200);
+/// Effects of this kind are answered with their arguments under `--dev`.
+const ECHO_KIND: &str = "echo";
 /// Where `--dev` serves.
 const DEV_ADDRESS: &str = "127.0.0.1:8080";
 
@@ -63,6 +68,7 @@ impl Args {
             extra.push(("http.listen", DEV_ADDRESS.to_owned(), "--dev"));
             extra.push(("telemetry.log_format", "text".to_owned(), "--dev"));
             extra.push(("telemetry.log_filter", "debug".to_owned(), "--dev"));
+            extra.push(("executors.echo.kinds", ECHO_KIND.to_owned(), "--dev"));
         }
         for (key, given, option) in [
             ("http.listen", &self.listen, "--listen"),
@@ -71,6 +77,12 @@ impl Args {
             ("telemetry.otlp_endpoint", &self.otlp_endpoint, "--otlp-endpoint"),
         ] {
             extra.extend(given.clone().map(|value| (key, value, option)));
+        }
+        if let Some(file) = &self.agents {
+            // Whoever has no current directory gives the whole path, or hears that it is needed.
+            let whole = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            let whole = whole.to_string_lossy().into_owned();
+            extra.push(("executors.agents.file", whole, "--agents"));
         }
         extra
     }
@@ -163,8 +175,12 @@ fn door(
             Failure { exit: Exit::Conflict, code: "address_unusable".into(), what, next }
         })
     };
+    let tcp = asked.listen.map(listen).transpose()?;
+    if let Some(address) = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+        daemon.listens_at(address);
+    }
     Ok(http::Options {
-        tcp: asked.listen.map(listen).transpose()?,
+        tcp,
         tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),

@@ -303,6 +303,13 @@ impl Effect {
             || self.failures.not_begun >= retry.max_not_begun.saturating_mul(self.grants + 1)
     }
 
+    /// Whether a reported failure of the attempt that is open, or comes next, would be its last.
+    #[must_use]
+    pub fn is_on_last_attempt(&self) -> bool {
+        let most = self.policy.retry_or_once().max_attempts.saturating_mul(self.grants + 1);
+        self.failures.began().saturating_add(1) >= most
+    }
+
     /// Whether it may have been executed without a trace once records were lost: someone outside
     /// does it, and doing it twice matters.
     #[must_use]

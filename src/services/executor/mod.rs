@@ -123,6 +123,8 @@ pub enum Bar {
     },
     /// It can never start, however things are configured.
     Never(ErrorInfo),
+    /// Nobody here does it: it waits for somebody outside.
+    Elsewhere,
 }
 
 /// A worker in the daemon, for one kind of effects.
@@ -134,13 +136,8 @@ pub trait Executor: Send + Sync {
     /// each start on the manager's thread: it must not wait for anything but a local disk.
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar>;
 
-    /// Whether an effect of this definition is executed here. Others of the kind are done outside.
-    fn serves(&self, _definition: &Value) -> bool {
-        true
-    }
-
-    /// Options for an effect of this definition where its author gave none: `idempotent`, `retry`.
-    fn options(&self, _definition: &Value) -> Option<Value> {
+    /// How long an attempt may take whose author said nothing about it.
+    fn timeout_ms(&self) -> Option<u64> {
         None
     }
 
@@ -166,28 +163,48 @@ pub trait Executor: Send + Sync {
 
 /// The executors of a daemon, by kind. A kind that is not here is done outside.
 #[derive(Clone, Default)]
-pub struct Registry(Arc<BTreeMap<String, Arc<dyn Executor>>>);
+pub struct Registry {
+    on: Kinds,
+    off: Kinds,
+}
+
+type Kinds = Arc<BTreeMap<String, Arc<dyn Executor>>>;
 
 impl Registry {
     /// Of these executors; the first of a kind counts.
     #[must_use]
     pub fn of(executors: Vec<Arc<dyn Executor>>) -> Self {
-        let mut kinds = BTreeMap::new();
-        for executor in executors {
-            kinds.entry(executor.kind().to_owned()).or_insert(executor);
-        }
-        Self(Arc::new(kinds))
+        Self { on: by_kind(executors), off: Kinds::default() }
+    }
+
+    /// With executors that start nothing, and take up what they began when they were on.
+    #[must_use]
+    pub fn and_off(self, executors: Vec<Arc<dyn Executor>>) -> Self {
+        Self { off: by_kind(executors), ..self }
     }
 
     /// The executor of a kind.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&Arc<dyn Executor>> {
-        self.0.get(kind)
+        self.on.get(kind)
     }
 
-    /// Whether there is none at all.
+    /// The executor that may know of attempts which an earlier daemon began.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub fn left_by(&self, kind: &str) -> Option<&Arc<dyn Executor>> {
+        self.on.get(kind).or_else(|| self.off.get(kind))
     }
+
+    /// The kinds whose effects are started here.
+    pub fn kinds(&self) -> impl Iterator<Item = &str> {
+        self.on.keys().map(String::as_str)
+    }
+}
+
+fn by_kind(executors: Vec<Arc<dyn Executor>>) -> Kinds {
+    let mut kinds = BTreeMap::new();
+    for executor in executors {
+        kinds.entry(executor.kind().to_owned()).or_insert(executor);
+    }
+    Arc::new(kinds)
 }

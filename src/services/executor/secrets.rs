@@ -36,6 +36,21 @@ pub struct Source {
     pub programs: Vec<String>,
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.from {
+            Origin::Variable(name) => write!(f, "{{ from = \"env\", variable = {name:?}")?,
+            Origin::File(path) => write!(f, "{{ from = \"file\", path = {path:?}")?,
+            // What it is given may be half of a secret.
+            Origin::Command(argv) => {
+                let program = argv.first().map(String::as_str).unwrap_or_default();
+                write!(f, "{{ from = \"command\", command = [{program:?}, …]")?;
+            }
+        }
+        write!(f, ", hosts = {:?}, programs = {:?} }}", self.hosts, self.programs)
+    }
+}
+
 /// Where a secret comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {

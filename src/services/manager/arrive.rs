@@ -17,8 +17,7 @@ use super::{Manager, Message};
 impl Manager {
     /// Opens runs that wait for a seat, as far as there is room.
     pub(super) fn seat_queued(&mut self) {
-        while !self.stopping
-            && self.arriving < WORKERS
+        while self.arriving < WORKERS
             && self.has_seat()
             && let Some(id) = self.queue.pop_front()
         {
@@ -29,13 +28,17 @@ impl Manager {
                     first
                 }
                 Some(Seat::Here(_)) => {
-                    self.play(&id);
+                    if !self.stopping {
+                        self.play(&id);
+                    }
                     false
                 }
                 Some(Seat::Leaving(leaving)) => {
                     leaving.returns = true;
                     false
                 }
+                // Nobody wants it for more than going on.
+                None if self.stopping => false,
                 None => {
                     let coming = Coming { plays: true, begun: true, ..Coming::default() };
                     self.seats.insert(id.clone(), Seat::Coming(coming));
@@ -94,6 +97,7 @@ impl Manager {
         for ask in coming.asks {
             ask.refuse(why.clone());
         }
+        self.desk.lose(id);
         self.report_parents();
     }
 
@@ -126,6 +130,10 @@ impl Manager {
         for effect in cancelled {
             self.cancel_child(id, effect);
         }
+        if let Err(e) = self.adopt(id) {
+            self.broke(id, &e);
+        }
+        self.hand_over(id);
         for ask in coming.asks {
             self.ask(id.clone(), ask);
         }

@@ -18,6 +18,14 @@ impl Manager {
         if self.stopping || self.failed {
             return ask.refuse(handle::gone());
         }
+        self.admit(run, ask);
+    }
+
+    /// The same for what was begun before: it is finished when the daemon stops.
+    pub(super) fn admit(&mut self, run: RunId, ask: Ask) {
+        if self.failed {
+            return ask.refuse(handle::gone());
+        }
         match (self.seats.get_mut(&run), ask) {
             (Some(Seat::Coming(coming)), ask) => coming.asks.push(ask),
             (Some(Seat::Leaving(leaving)), ask) => leaving.asks.push(ask),

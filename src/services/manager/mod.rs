@@ -7,11 +7,14 @@
 
 mod arrive;
 mod asks;
+mod attend;
 mod audited;
 mod children;
 mod code;
 mod commit;
 mod create;
+mod desk;
+mod dispatch;
 mod handle;
 mod leave;
 mod play;
@@ -35,6 +38,7 @@ use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
 use crate::shells::run_dir::root::RootView;
 
 use super::commit::Committer;
+use super::executor::Registry;
 use super::indexer::Indexer;
 use super::runs::create::KnownCode;
 use super::runs::open::OpenRun;
@@ -43,9 +47,11 @@ use super::runs::{Error, Result, Runs};
 
 pub use code::Assignment;
 pub use create::Made;
+pub use desk::{Inside, Standing};
 pub use handle::{Flow, Handle};
 
 use create::Prepared;
+use desk::Desk;
 use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
@@ -106,6 +112,20 @@ pub struct Options {
     pub known: KnownCode,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
+    /// Effects that are executed in this daemon.
+    pub inside: InsideOptions,
+}
+
+/// How effects are executed in this daemon.
+pub struct InsideOptions {
+    /// By whom.
+    pub registry: Registry,
+    /// How many of a kind at a time.
+    pub slots: BTreeMap<String, u64>,
+    /// Where.
+    pub runtime: tokio::runtime::Handle,
+    /// How long attempts may go on when the daemon stops, before they are told to end.
+    pub drain_ms: u64,
 }
 
 /// What a manager works through.
@@ -165,6 +185,12 @@ struct Manager {
     aside: HashMap<RunId, String>,
     /// What was last said about hosts.
     hosts: PoolFigures,
+    /// Effects that are executed here.
+    desk: Desk,
+    runtime: tokio::runtime::Handle,
+    /// How long attempts may go on, and when they are told to end.
+    drain_ms: u64,
+    drain_at_micros: Option<u64>,
     stopping: bool,
     failed: bool,
 }
@@ -348,7 +374,14 @@ impl Manager {
             loaded_bytes: options.loaded_bytes_max,
             hosts_bytes: options.hosts_bytes_max,
         };
+        let mark = u64::from_le_bytes(*options.runs.disk.random().first_chunk().unwrap_or(&[0; 8]));
+        let worker = format!("{}{mark:016x}", dispatch::WORKERS_NAME);
+        let inside = options.inside;
         Ok(Self {
+            desk: Desk::new(inside.registry, &inside.slots, worker),
+            runtime: inside.runtime,
+            drain_ms: inside.drain_ms,
+            drain_at_micros: None,
             view: options.runs.view_root()?,
             runs: options.runs,
             parts,
@@ -424,6 +457,7 @@ impl Manager {
     /// Takes nothing more in. Runs that nobody has begun to open stay where they are.
     fn stop(&mut self) {
         self.stopping = true;
+        self.drain_at_micros = Some(monotonic_micros().saturating_add(self.drain_ms * 1000));
         let unbegun = |seat: &mut Seat| matches!(seat, Seat::Coming(coming) if !coming.begun);
         let left: Vec<Seat> =
             self.seats.extract_if(|_, seat| unbegun(seat)).map(|(_, seat)| seat).collect();
@@ -480,6 +514,11 @@ impl Manager {
             self.count_wake("timer");
             self.wake(&run);
         }
+        if self.drain_at_micros.is_some_and(|at| at <= micros) {
+            self.drain_at_micros = None;
+            self.desk.drain();
+        }
+        self.wake_called();
         self.make_room();
         self.feed_starved();
         self.seat_queued();
@@ -501,6 +540,7 @@ impl Manager {
     /// Whether everything that was begun is done.
     fn is_quiet(&self) -> bool {
         self.outbox.is_empty()
+            && !self.desk.is_busy()
             && self.seats.values().all(|seat| matches!(seat, Seat::Here(here) if here.is_quiet()))
     }
 

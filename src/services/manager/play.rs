@@ -27,6 +27,8 @@ use super::{HOST_RETRY_MS, Manager, OUTBOX_MAX, RETRY_MS};
 enum Went {
     /// A host works for it.
     Busy,
+    /// It has requested effects.
+    Asked,
     /// Nothing to do.
     Rests(Rest),
     /// It needs an instance, and there is no room for one.
@@ -53,8 +55,20 @@ impl Manager {
         self.drive(id, Input::Poll);
     }
 
-    fn drive(&mut self, id: &RunId, input: Input) {
-        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
+    fn drive(&mut self, id: &RunId, mut input: Input) {
+        while self.drive_on(id, input) {
+            // What may start now is recorded with its request.
+            self.dispatch(id);
+            input = Input::Poll;
+        }
+    }
+
+    /// Lets a run go on. True if it has requested effects and is to go on after those.
+    fn drive_on(&mut self, id: &RunId, input: Input) -> bool {
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return false };
+        if here.broken {
+            return false;
+        }
         here.rest = None;
         let before = here.instance;
         let metrics = &self.runs.telemetry.metrics;
@@ -69,11 +83,13 @@ impl Manager {
             }
         }
         match went {
+            Ok(Went::Asked) => return true,
             Ok(Went::Busy) => self.gather(id),
             Ok(Went::Rests(rest)) => self.rested(id, rest),
             Ok(Went::Starved) => self.starve(id),
             Err(e) => self.broke(id, &e),
         }
+        false
     }
 
     /// Has a run wait for room. It is woken when there is some.
@@ -85,7 +101,7 @@ impl Manager {
 
     /// A run came to rest: its children are looked after, whoever waited for this is told.
     fn rested(&mut self, id: &RunId, rest: Rest) {
-        if self.tend_children(id) {
+        if self.tend_children(id) || self.dispatch(id) {
             // What came of that concerns the process.
             return self.drive(id, Input::Poll);
         }
@@ -187,6 +203,7 @@ impl Manager {
         tracing::warn!(run = %id, code = trouble.code, "the run cannot go on: {}", trouble.what);
         self.drop_instance(id);
         self.say_damaged(id, why);
+        self.desk.lose(id);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.end_replay("failed", &self.runs.telemetry.metrics);
         here.broken = true;
@@ -316,6 +333,7 @@ fn advance(
                 Begun::Not(failed) => input = failed,
                 Begun::Starved => return Ok(Went::Starved),
             },
+            Step::Asked => return Ok(Went::Asked),
             Step::Turn(plan) => {
                 here.replay_turn(&plan, metrics);
                 turn(here, &plan, pool)?;

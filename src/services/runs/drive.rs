@@ -3,12 +3,13 @@
 //! May not decide anything about the run: that is the engine's. Invariant: nothing is shown to a
 //! host that is not durable in the journal.
 
-use crate::codecs::event::{Payload, ProcessRef};
+use crate::codecs::event::{Event, Payload, ProcessRef};
 use crate::codecs::json::Json;
 use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits;
 use crate::machines::effect::plain_error;
+use crate::machines::replay::drafts::Draft;
 use crate::machines::replay::engine::{Action, Engine, FeedPlan, Input, Rest, StartPlan, TurnPlan};
 use crate::shells::pin::PinnedGraph;
 use crate::shells::run_dir::dir::RunDir;
@@ -25,6 +26,8 @@ pub enum Step {
     Start(Box<StartPlan>),
     /// Its instance needs a turn.
     Turn(Box<TurnPlan>),
+    /// Nothing yet: effects were requested, which somebody may want to start in the same breath.
+    Asked,
     /// Nothing, until something outside happens.
     Rest(Rest),
 }
@@ -251,6 +254,7 @@ impl OpenRun {
             let answer = match self.step(input)? {
                 Step::Start(plan) => player.start(&plan)?,
                 Step::Turn(plan) => player.turn(&plan)?,
+                Step::Asked => Answer::Input(Input::Poll),
                 Step::Rest(Rest::Restart) => Answer::Again,
                 Step::Rest(rest) => return Ok(rest),
             };
@@ -280,8 +284,13 @@ impl OpenRun {
             match action {
                 None => {}
                 Some(Action::Append(batch)) => {
+                    let asks = |draft: &Draft| matches!(draft.event, Event::EffectRequested(_));
+                    let asked = batch.iter().any(asks);
                     for draft in batch {
                         self.append_draft(draft)?;
+                    }
+                    if asked {
+                        return Ok(Step::Asked);
                     }
                 }
                 Some(Action::Start(plan)) => return Ok(Step::Start(plan)),

@@ -373,7 +373,8 @@ pub(super) fn record_at(records: &[Arc<Record>], seq: Seq) -> Option<&Arc<Record
     records.get(usize::try_from(seq.0.checked_sub(1)?).ok()?)
 }
 
-pub(super) fn value_of(dir: &RunDir, payload: &Payload) -> Result<Json> {
+/// The value behind a payload of a run.
+pub(in crate::services) fn value_of(dir: &RunDir, payload: &Payload) -> Result<Json> {
     match payload {
         Payload::Inline(json) => Ok(json.clone()),
         Payload::Blob(blob) => {

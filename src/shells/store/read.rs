@@ -66,6 +66,12 @@ const UNHEARD: &str = "SELECT DISTINCT effects.run_id FROM effects \
     LEFT JOIN runs ON runs.parent_id = effects.run_id AND runs.parent_effect = effects.effect \
     WHERE effects.kind = 'run' AND effects.run_id > ?1 \
     AND (runs.run_id IS NULL OR runs.open = 0) ORDER BY effects.run_id LIMIT ?2";
+/// At opening only: workers of this name are daemons.
+const BEGUN_BY_DAEMONS: &str = "SELECT DISTINCT run_id FROM effects \
+    WHERE worker >= '@daemon/' AND worker < '@daemon0' AND status = 'started' AND run_id > ?1 \
+    ORDER BY run_id LIMIT ?2";
+const REQUESTED_OF: &str = "SELECT DISTINCT run_id FROM effects \
+    WHERE kind = ?1 AND status = 'requested' AND run_id > ?2 ORDER BY run_id LIMIT ?3";
 pub(super) const OPEN: &str = "FROM runs WHERE open = 1 AND run_id > ?1 ORDER BY run_id LIMIT ?2";
 pub(super) const EVERY: &str = "FROM runs WHERE run_id > ?1 ORDER BY run_id LIMIT ?2";
 const WAITERS_KEYED: &str = "SELECT requested_at, run_id, effect FROM effects \
@@ -148,6 +154,23 @@ impl Index {
     pub fn unheard(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunId>> {
         let after = after.map_or("", RunId::as_str);
         self.all(UNHEARD, params![after, bound(limit)], |row| rows::text(row, 0))
+    }
+
+    /// Runs after `after` by id with effects that a daemon has started.
+    pub fn begun_by_daemons(&self, after: Option<&RunId>, limit: usize) -> Result<Vec<RunId>> {
+        let after = after.map_or("", RunId::as_str);
+        self.all(BEGUN_BY_DAEMONS, params![after, bound(limit)], |row| rows::text(row, 0))
+    }
+
+    /// Runs after `after` by id with effects of a kind that nobody executes.
+    pub fn requested_of(
+        &self,
+        kind: &str,
+        after: Option<&RunId>,
+        limit: usize,
+    ) -> Result<Vec<RunId>> {
+        let after = after.map_or("", RunId::as_str);
+        self.all(REQUESTED_OF, params![kind, after, bound(limit)], |row| rows::text(row, 0))
     }
 
     /// Runs after `after` by id: those that have not ended, or every one.

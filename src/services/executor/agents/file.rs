@@ -5,8 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
-
 use super::duration;
 use crate::codecs::yaml::{self, Node, NotYaml, Yaml};
 use crate::ground::limits::AGENT_ATTEMPT_MS_DEFAULT;
@@ -65,8 +63,6 @@ pub struct Endpoint {
     pub framework: Option<String>,
     /// Its name over there, if it is another one.
     pub agent_id: Option<String>,
-    /// Options of its effects where their process gave none: `idempotent`, `retry`.
-    pub options: BTreeMap<String, Value>,
 }
 
 /// Where a token comes from.
@@ -104,12 +100,10 @@ const KNOWN: &[&str] = &[
     "agent_id",
     "framework",
     "mode",
-    "idempotent",
-    "retry",
 ];
 
 /// Members that are part of the form and do nothing here yet.
-const UNUSED: &[&str] = &["async", "concurrency", "rate", "limitKeys", "probe"];
+const UNUSED: &[&str] = &["async", "idempotent", "retry", "concurrency", "rate", "limitKeys", "probe"];
 
 /// Reads a file. `has_variable` says which variables the environment has.
 pub fn read(text: &str, has_variable: &dyn Fn(&str) -> bool) -> Result<Agents, NotYaml> {
@@ -284,7 +278,6 @@ impl Reader<'_> {
             protocol,
             framework: framework.map(str::to_owned),
             agent_id: members.text("agent_id")?.map(str::to_owned),
-            options: options(members)?,
         })
     }
 
@@ -328,18 +321,6 @@ fn headers(members: &Members<'_>) -> Result<BTreeMap<String, String>, NotYaml> {
         headers.insert(name.clone(), text.to_owned());
     }
     Ok(headers)
-}
-
-fn options(members: &Members<'_>) -> Result<BTreeMap<String, Value>, NotYaml> {
-    let mut options = BTreeMap::new();
-    if let Some(node) = members.get("idempotent") {
-        let why = || wrong(node.line, "idempotent is true or false".to_owned());
-        options.insert("idempotent".to_owned(), node.switch().ok_or_else(why)?.into());
-    }
-    if let Some(node) = members.get("retry") {
-        options.insert("retry".to_owned(), node.json());
-    }
-    Ok(options)
 }
 
 /// What to use instead of a type that is known and not supported.
@@ -422,9 +403,11 @@ agents:
         let nested = agents(NESTED);
         let helper = endpoint(&nested, "helper");
         assert_eq!((helper.url.as_str(), helper.timeout_ms), ("http://127.0.0.1:1", 120_000));
-        assert_eq!(helper.options["idempotent"], true);
-        assert_eq!(helper.options["retry"]["maxAttempts"], 3);
-        assert_eq!(remarks(&nested), ["line 4: agents.llm means nothing here"]);
+        assert_eq!(remarks(&nested), [
+            "line 4: agents.llm means nothing here",
+            "line 3: helper.idempotent is not heeded yet",
+            "line 3: helper.retry is not heeded yet",
+        ]);
 
         let one = agents("agents:\n  agents: {type: echo}\n");
         assert_eq!(one.agents["agents"].how, How::Echo);
@@ -477,7 +460,6 @@ agents:
             ("agents:\n  a:\n    url: http://x\n    token: abc", "line 4: token is secret:NAME"),
             ("agents:\n  a: {url: 'http://x', protocol: xml}", "protocol is json or sse"),
             ("agents:\n  a: {url: 'http://x', headers: {Host: y}}", "is set by the connection"),
-            ("agents:\n  a: {url: 'http://x', idempotent: maybe}", "idempotent is true or false"),
             ("agents:\n  a: 7", "line 2: an agent is a map"),
             ("agents: [", "line"),
         ] {

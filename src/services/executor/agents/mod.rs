@@ -57,23 +57,13 @@ impl Executor for AgentsOverHttp {
         "agent"
     }
 
-    fn serves(&self, definition: &Value) -> bool {
-        self.agent(definition).is_some_and(|(_, agent)| agent.how != How::External)
-    }
-
     fn may_run(&self, definition: &Value, _cwd: Option<&str>) -> Result<(), Bar> {
         match self.agent(definition) {
+            None | Some((_, Agent { how: How::External, .. })) => Err(Bar::Elsewhere),
             Some((id, Agent { how: How::Unsupported(instead), .. })) => {
                 Err(Bar::Never(unsupported(&id, &instead)))
             }
-            _ => Ok(()),
-        }
-    }
-
-    fn options(&self, definition: &Value) -> Option<Value> {
-        match self.agent(definition)?.1.how {
-            How::Http(endpoint) => Some(json!(endpoint.options)),
-            _ => None,
+            Some(_) => Ok(()),
         }
     }
 

@@ -32,9 +32,6 @@ use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Stopwatch};
 use crate::ports::telemetry::Metrics;
 
-/// Attempts of a request that only looks.
-const SAFE_ATTEMPTS_MAX: u32 = 4;
-
 /// What executors that speak HTTP share.
 #[derive(Clone)]
 pub struct Client {
@@ -71,11 +68,6 @@ impl Executor for Http {
             Ok(_) => Ok(()),
             Err(why) => Err(Bar::Never(failure("HttpDefinition", why))),
         }
-    }
-
-    fn options(&self, definition: &Value) -> Option<Value> {
-        let safe = Definition::read(definition).is_ok_and(|definition| definition.is_safe());
-        safe.then(|| json!({ "idempotent": true, "retry": { "maxAttempts": SAFE_ATTEMPTS_MAX } }))
     }
 
     fn target(&self, definition: &Value) -> Option<String> {

@@ -22,6 +22,7 @@ use tokio::io::unix::AsyncFd;
 use crate::codecs::event::FailureClass;
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
+use crate::ground::limits::SHELL_TIMEOUT_MS;
 use crate::machines::effect::plain_error;
 use crate::ports::disk::{self, Disk};
 use crate::shells::runner::Job;
@@ -101,6 +102,10 @@ impl Executor for Shell {
 
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar> {
         self.0.plan(definition, cwd).map(|_| ())
+    }
+
+    fn timeout_ms(&self) -> Option<u64> {
+        Some(SHELL_TIMEOUT_MS)
     }
 
     fn target(&self, definition: &Value) -> Option<String> {
@@ -208,6 +213,7 @@ impl Means {
             self.plan(&attempt.definition, attempt.cwd.as_deref()).map_err(|bar| match bar {
                 Bar::Held { why, .. } => why,
                 Bar::Never(error) => error.message,
+                Bar::Elsewhere => "it is done elsewhere".to_owned(),
             })?;
         let said = |e: disk::Error| format!("{e}: {}", e.source);
         let folder = Folder::make(&attempt.dir, attempt.effect_id, attempt.epoch).map_err(said)?;

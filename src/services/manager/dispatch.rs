@@ -1,0 +1,368 @@
+//! Effects that are executed in this daemon: started, watched, brought to their outcome.
+//!
+//! May not decide what an outcome means: that is the run's. Invariant: an executor begins after the
+//! record of its start is durable, and an attempt of an earlier daemon is taken up or closed before
+//! its run goes on.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::codecs::event::{ErrorInfo, FailureClass, Payload};
+use crate::ground::clock::Timestamp;
+use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::limits::LEASE_TTL_MS_DEFAULT;
+use crate::machines::effect::attempt::Report;
+use crate::machines::effect::claim::Claim;
+use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::effect::post::PostStatus;
+use crate::machines::effect::{Wait, plain_error};
+use crate::services::executor::{Attempt, Bar, Executor, Outcome, StopWhy, Stopper};
+use crate::services::runs::attempt::{Directive, TaskClaim};
+use crate::services::runs::open::OpenRun;
+use crate::services::runs::post::Posting;
+use crate::services::runs::{Error, Result};
+
+use super::attend::Attended;
+use super::desk::{Place, Waiter, Work};
+use super::handle::Flow;
+use super::seat::{Answer, Ask, Seat};
+use super::{Manager, Message};
+
+/// How workers in daemons are called, each with a number of its own.
+pub(super) const WORKERS_NAME: &str = "@daemon/";
+
+impl Manager {
+    /// Looks after the effects of a run that are executed here. True when one of them got an
+    /// outcome by that, which its process may have to hear of.
+    pub(super) fn dispatch(&mut self, id: &RunId) -> bool {
+        self.look_after_places(id);
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return false };
+        if self.stopping || !here.run.state().is_open() {
+            return false;
+        }
+        let now = self.runs.clock.now();
+        let standing = here.run.state().standing(now);
+        if standing.is_paused || standing.is_held {
+            return false;
+        }
+        let ready: Vec<EffectId> = here
+            .run
+            .state()
+            .open_effects()
+            .filter(|e| e.status == EffectStatus::Requested && matches!(e.wait, Wait::Outside))
+            .filter(|e| self.desk.registry.get(&e.kind).is_some() && !standing.gives_up(e))
+            .filter(|e| here.run.ready_at(e.id).is_some_and(|at| at <= now))
+            .map(|e| e.id)
+            .collect();
+        let mut answered = false;
+        for effect in ready {
+            answered |= self.consider(id, effect);
+        }
+        answered
+    }
+
+    /// Forgets effects that need no place any more, and stops attempts that nobody wants.
+    fn look_after_places(&mut self, id: &RunId) {
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return };
+        let (mut gone, mut unwanted) = (Vec::new(), Vec::new());
+        for (effect, place) in self.desk.of_run(id) {
+            match place {
+                Place::Working(work) => {
+                    let beat = here.run.heartbeat(effect, work.epoch);
+                    if !beat.is_ok_and(|beat| beat.directive != Directive::Cancel) {
+                        unwanted.push(Arc::clone(&work.stopper));
+                    }
+                }
+                _ if here.run.ready_at(effect).is_none() => gone.push(effect),
+                _ => {}
+            }
+        }
+        for stopper in unwanted {
+            stopper.stop(StopWhy::Cancelled);
+        }
+        for effect in gone {
+            self.desk.release(id, effect);
+        }
+    }
+
+    /// Starts an effect if it may start now; otherwise it is held, or waits.
+    fn consider(&mut self, id: &RunId, effect: EffectId) -> bool {
+        match self.desk.place(id, effect) {
+            None => {}
+            Some(Place::Called(_)) => return self.start_or_answer(id, effect),
+            Some(_) => return false,
+        }
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return false };
+        let Some(its) = here.run.state().effect(effect) else { return false };
+        let ready_at = here.run.ready_at(effect).unwrap_or_default();
+        let waiter = Waiter::new(id, effect, &its.kind, its.policy.priority, ready_at);
+        match self.asked_rules(id, effect) {
+            Ok(Err(Bar::Held { why, allow })) => {
+                tracing::warn!(run = %id, %effect, code = "held_policy", "{why}; set {allow}");
+                self.desk.hold(id, effect, why, allow);
+                false
+            }
+            Ok(Err(Bar::Elsewhere)) => false,
+            Ok(Err(Bar::Never(error))) => self.refuse(id, effect, error),
+            Ok(Ok(())) => self.desk.take_or_wait(waiter) && self.start_or_answer(id, effect),
+            Err(e) => {
+                self.broke(id, &e);
+                false
+            }
+        }
+    }
+
+    /// What the executor says about starting an effect today.
+    fn asked_rules(&self, id: &RunId, effect: EffectId) -> Result<std::result::Result<(), Bar>> {
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return Ok(Ok(())) };
+        let task = here.run.task(effect)?;
+        let Some(executor) = self.desk.registry.get(&task.kind) else { return Ok(Ok(())) };
+        let definition = definition(&here.run, &task)?;
+        Ok(executor.may_run(&definition, here.run.state().cwd.as_deref()))
+    }
+
+    /// Starts an effect that has a place. What it cannot be started for gives the place back.
+    fn start_or_answer(&mut self, id: &RunId, effect: EffectId) -> bool {
+        match self.start(id, effect) {
+            Ok(true) => {}
+            Ok(false) => self.desk.release(id, effect),
+            Err(e) => {
+                self.desk.release(id, effect);
+                self.broke(id, &e);
+            }
+        }
+        false
+    }
+
+    /// Records a start; its executor begins when that is durable.
+    fn start(&mut self, id: &RunId, effect: EffectId) -> Result<bool> {
+        let now = self.runs.clock.now();
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return Ok(false) };
+        let task = here.run.task(effect)?;
+        let Some(executor) = self.desk.registry.get(&task.kind).cloned() else { return Ok(false) };
+        let definition = definition(&here.run, &task)?;
+        let limited = self.desk.is_limited(&task.kind);
+        let claim = Claim {
+            worker: self.desk.worker.clone(),
+            ttl_ms: LEASE_TTL_MS_DEFAULT,
+            claim_id: None,
+            target: executor.target(&definition),
+            slots: limited.then(|| format!("kind:{}", task.kind)).into_iter().collect(),
+        };
+        let task = match here.run.claim(effect, &claim) {
+            Ok(task) => task,
+            // The run has other plans for it.
+            Err(Error::Conflict(_) | Error::Refused(_)) => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        let mut attended = attended(&here.run, executor, &task, definition, now);
+        attended.read_inline_args(&here.run, task.args.clone())?;
+        let (epoch, work) = (task.epoch, work(&task.kind, &attended));
+        let (inbox, runtime, run) = (self.inbox.clone(), self.runtime.clone(), id.clone());
+        let begin = move |durable: Result<()>| {
+            if durable.is_ok() {
+                runtime.spawn(bring(inbox, run, attended));
+            } else {
+                // What was not written was not started.
+                let forget = move |manager: &mut Self| manager.desk.release(&run, effect);
+                let _ = inbox.send(Message::Look(Box::new(forget)));
+            }
+        };
+        here.answers.push_back((here.run.written().seq, Box::new(begin)));
+        tracing::debug!(run = %id, %effect, %epoch, "started");
+        self.desk.works(id, effect, work);
+        Ok(true)
+    }
+
+    /// Answers an effect that can never be started.
+    fn refuse(&mut self, id: &RunId, effect: EffectId, error: ErrorInfo) -> bool {
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return false };
+        let kind = here.run.state().effect(effect).map_or("", |e| e.kind.as_str()).to_owned();
+        here.run.act_as(&format!("executor:{kind}"));
+        let posting = Posting {
+            status: PostStatus::Error,
+            value: None,
+            error: Some(error),
+            ..Posting::ok(effect, crate::codecs::json::Json::null())
+        };
+        let done = here.run.post(posting);
+        here.run.act_as(&self.runs.by);
+        if let Err(e) = done {
+            self.broke(id, &e);
+            return false;
+        }
+        true
+    }
+
+    /// An attempt has an outcome: its place is free, and its run hears of it.
+    fn finished(&mut self, id: &RunId, effect: EffectId, epoch: Epoch, outcome: Outcome) {
+        let kind = match self.desk.place(id, effect) {
+            Some(Place::Working(work)) if work.epoch == epoch => work.kind.clone(),
+            _ => return,
+        };
+        self.desk.release(id, effect);
+        let run = id.clone();
+        let act = move |opened: Result<&mut OpenRun>| -> Answer {
+            let done = opened.and_then(|opened| take(opened, effect, epoch, outcome));
+            Box::new(move |durable| {
+                if let Err(e) = done.and(durable) {
+                    tracing::warn!(%run, %effect, "an outcome was not taken: {e}");
+                }
+            })
+        };
+        let (by, flow) = (format!("executor:{kind}"), Flow::Outcome);
+        self.admit(id.clone(), Ask::Deed { by, flow, act: Box::new(act) });
+    }
+
+    /// A run has come: attempts that an earlier daemon began are taken up, or closed.
+    pub(super) fn adopt(&mut self, id: &RunId) -> Result<()> {
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return Ok(()) };
+        let left: Vec<Effect> = here
+            .run
+            .state()
+            .open_effects()
+            .filter(|e| e.status == EffectStatus::Started)
+            .filter(|e| e.worker.as_ref().is_some_and(|w| w.starts_with(WORKERS_NAME)))
+            .filter(|e| e.worker.as_ref() != Some(&self.desk.worker))
+            .filter(|e| self.desk.place(id, e.id).is_none())
+            .cloned()
+            .collect();
+        for effect in left {
+            self.adopt_one(id, &effect)?;
+        }
+        Ok(())
+    }
+
+    fn adopt_one(&mut self, id: &RunId, effect: &Effect) -> Result<()> {
+        let now = self.runs.clock.now();
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return Ok(()) };
+        let task = here.run.task(effect.id)?;
+        let executor = self.desk.registry.left_by(&task.kind).cloned();
+        let resumed = match executor {
+            None => None,
+            Some(executor) => {
+                let definition = definition(&here.run, &task)?;
+                let attended = attended(&here.run, executor, &task, definition, now);
+                let resumed = attended.executor.resume(&attended.attempt, &attended.stop);
+                resumed.map(|working| Attended { resumed: Some(working), ..attended })
+            }
+        };
+        let Some(attended) = resumed else {
+            here.run.act_as("recovery");
+            let report = Report::Unknown { cause: "daemon_stopped", evidence: None, error: None };
+            let done = here.run.end_attempt(effect.id, effect.epoch, &report);
+            here.run.act_as(&self.runs.by);
+            return done.map(|_| ());
+        };
+        tracing::info!(run = %id, effect = %effect.id, "an attempt of an earlier daemon goes on");
+        self.desk.adopt(id, effect.id, work(&task.kind, &attended));
+        self.runtime.spawn(bring(self.inbox.clone(), id.clone(), attended));
+        Ok(())
+    }
+
+    /// Lets runs go on whose effects were called.
+    pub(super) fn wake_called(&mut self) {
+        while !self.stopping
+            && let Some(run) = self.desk.next_called()
+        {
+            self.count_wake("slot");
+            self.wake(&run);
+        }
+    }
+}
+
+/// Attends an attempt and tells the manager what came of it.
+async fn bring(inbox: std::sync::mpsc::Sender<Message>, run: RunId, attended: Attended) {
+    let (effect, epoch) = (attended.attempt.effect_id, attended.attempt.epoch);
+    let outcome = attended.attend().await;
+    let tell = move |manager: &mut Manager| manager.finished(&run, effect, epoch, outcome);
+    // A manager that has ended hears nothing; the next one looks for itself.
+    let _ = inbox.send(Message::Look(Box::new(tell)));
+}
+
+fn definition(run: &OpenRun, task: &TaskClaim) -> Result<Value> {
+    let read = task.definition.as_ref().map(|payload| run.value(payload)).transpose()?;
+    Ok(read.map_or(Value::Null, |json| json.to_value()))
+}
+
+fn attended(
+    run: &OpenRun,
+    executor: Arc<dyn Executor>,
+    task: &TaskClaim,
+    definition: Value,
+    now: Timestamp,
+) -> Attended {
+    let left_ms = |at: Timestamp| u64::try_from(at.millis() - now.millis()).unwrap_or(0);
+    let its_ms = task.policy.attempt_timeout_ms.or_else(|| executor.timeout_ms());
+    let timeout_ms = its_ms.into_iter().chain(task.deadline.map(left_ms)).min();
+    let deadline = timeout_ms.map(|ms| now.plus_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
+    let effect = run.state().effect(task.effect_id);
+    let attempt = Attempt {
+        run_id: task.run_id.clone(),
+        effect_id: task.effect_id,
+        kind: task.kind.clone(),
+        epoch: task.epoch,
+        attempt: task.attempt,
+        is_last: effect.is_none_or(Effect::is_on_last_attempt),
+        definition,
+        args: None,
+        idempotency_key: task.idempotency_key.clone(),
+        deadline,
+        timeout_ms,
+        dir: run.dir.clone(),
+        cwd: run.state().cwd.clone(),
+        traceparent: None,
+    };
+    let (stopper, stop) = Stopper::new();
+    Attended { executor, attempt, args: None, stopper: Arc::new(stopper), stop, resumed: None }
+}
+
+impl Attended {
+    /// Arguments that stand in the record are at hand; others are read where that may take time.
+    fn read_inline_args(&mut self, run: &OpenRun, args: Option<Payload>) -> Result<()> {
+        match args {
+            Some(Payload::Inline(_)) => {
+                let read = args.as_ref().map(|payload| run.value(payload)).transpose()?;
+                self.attempt.args = read.map(|json| json.to_value());
+            }
+            blob => self.args = blob,
+        }
+        Ok(())
+    }
+}
+
+fn work(kind: &str, attended: &Attended) -> Work {
+    Work {
+        kind: kind.to_owned(),
+        epoch: attended.attempt.epoch,
+        stopper: Arc::clone(&attended.stopper),
+        outlives: attended.executor.outlives(),
+    }
+}
+
+/// Records what came of an attempt.
+fn take(run: &mut OpenRun, effect: EffectId, epoch: Epoch, outcome: Outcome) -> Result<()> {
+    let report = match outcome {
+        Outcome::Ok { value, stdout, stderr } => {
+            let epoch = Some(epoch);
+            let posting = Posting { epoch, stdout, stderr, ..Posting::ok(effect, value) };
+            match run.post(posting) {
+                Ok(_) => return Ok(()),
+                // It acted, and what it brought cannot be taken: acting again would not help.
+                Err(Error::Refused(why) | Error::Invalid(why)) => Report::Failed {
+                    class: FailureClass::Reported,
+                    error: plain_error("ValueInvalid", why.what),
+                    is_final: true,
+                    retry_after_ms: None,
+                },
+                Err(e) => return Err(e),
+            }
+        }
+        Outcome::Failed { class, error, is_final, retry_after_ms } => {
+            Report::Failed { class, error, is_final, retry_after_ms }
+        }
+        Outcome::Unknown { cause, evidence } => Report::Unknown { cause, evidence, error: None },
+    };
+    run.end_attempt(effect, epoch, &report).map(|_| ())
+}
