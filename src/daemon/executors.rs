@@ -2,11 +2,18 @@
 //!
 //! May not know effects. Invariant: what is not turned on starts nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
 
+use crate::services::executor::agents::AgentsOverHttp;
+use crate::services::executor::agents::book::Book;
 use crate::services::executor::echo::Echo;
+use crate::services::executor::guard::{Guard, Listeners};
+use crate::services::executor::http::wire::{SystemNames, Wire};
+use crate::services::executor::http::{Client, Http};
+use crate::services::executor::secrets::Secrets;
 use crate::services::executor::shell::{Rules, Shell};
 use crate::services::executor::{Executor, Registry};
 use crate::services::runs::trouble::Trouble;
@@ -16,9 +23,13 @@ use super::config::Config;
 
 /// Threads on which executors wait for the outside; none of them computes.
 const THREADS: usize = 2;
+/// Longest file of certificate authorities.
+const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// What a file of agents is called.
+const AGENTS_FILE: &str = "agents.yaml";
 
 /// The executors of a daemon.
-pub(super) fn registry(runs: &Runs, config: &Config) -> Registry {
+pub(super) fn registry(runs: &Runs, config: &Config, ours: &Listeners) -> Result<Registry> {
     let asked = &config.executors;
     let echo = |kind: &String| Arc::new(Echo::new(kind.clone())) as Arc<dyn Executor>;
     let (mut on, mut off): (Vec<_>, _) = (asked.echo_kinds.iter().map(echo).collect(), Vec::new());
@@ -26,7 +37,50 @@ pub(super) fn registry(runs: &Runs, config: &Config) -> Registry {
         Some(rules) => on.push(shell(runs, rules.clone())),
         None => off.push(shell(runs, Rules::default())),
     }
-    Registry::of(on).and_off(off)
+    let client = client(runs, config, ours)?;
+    if asked.http.is_some() {
+        on.push(Arc::new(Http::new(client.clone())));
+    }
+    let book = Book::new(Arc::clone(&runs.disk), agents_file(runs, config));
+    on.push(Arc::new(AgentsOverHttp::new(client, book)));
+    Ok(Registry::of(on).and_off(off))
+}
+
+/// What requests need to leave.
+fn client(runs: &Runs, config: &Config, ours: &Listeners) -> Result<Client> {
+    let requests = config.executors.http.as_ref();
+    let unusable = |key: &str, why: &dyn std::fmt::Display| {
+        Error::Invalid(Trouble::new("usage", format!("{key}: {why}")))
+    };
+    let ca_file = requests.and_then(|requests| requests.ca_file.as_ref());
+    let roots = ca_file.map(|path| runs.disk.read_user_file(path, CA_FILE_BYTES_MAX)).transpose();
+    let roots = roots.map_err(|e| unusable("executors.http.ca_file", &e))?;
+    let wire = Wire::new(Arc::new(SystemNames), roots.as_deref());
+    let origins = requests.map(|requests| &requests.allow_origins[..]).unwrap_or_default();
+    let guard = Guard::new(origins, ours.clone());
+    let metrics = Arc::clone(&runs.telemetry.metrics);
+    let secrets = config.secrets.clone();
+    Ok(Client {
+        wire: wire.map_err(|e| unusable("executors.http.ca_file", &e))?,
+        guard: guard.map_err(|e| unusable("executors.http.allow_origins", &e))?,
+        secrets: Secrets::new(secrets, Arc::clone(&runs.disk), Arc::clone(&metrics)),
+        clock: Arc::clone(&runs.clock),
+        metrics,
+    })
+}
+
+/// The file of agents: the one that is named, else the root's, else the user's. A root's file that
+/// is not there yet may come.
+fn agents_file(runs: &Runs, config: &Config) -> Option<PathBuf> {
+    if let Some(named) = &config.executors.agents_file {
+        return Some(named.clone());
+    }
+    let of_root = runs.root.join(".dormouse").join(AGENTS_FILE);
+    let above = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let above = above("XDG_CONFIG_HOME").or_else(|| Some(above("HOME")?.join(".config")));
+    let of_user = above.map(|above| above.join("dormouse").join(AGENTS_FILE));
+    let is_there = |path: &PathBuf| runs.disk.canonicalize(path).is_ok();
+    Some(of_user.filter(|of_user| !is_there(&of_root) && is_there(of_user)).unwrap_or(of_root))
 }
 
 fn shell(runs: &Runs, rules: Rules) -> Arc<dyn Executor> {

@@ -14,12 +14,14 @@ mod executors;
 mod warden;
 mod wiring;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
 use crate::services::commit::Committer;
+use crate::services::executor::guard::Listeners;
 use crate::services::inbox::{self, Inbox};
 use crate::services::indexer::Indexer;
 use crate::services::manager::{Handle, Running};
@@ -46,6 +48,7 @@ pub struct Daemon {
     inbox: Option<inbox::Running>,
     /// Where effects are executed.
     executors: tokio::runtime::Runtime,
+    listeners: Listeners,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
 }
@@ -73,6 +76,7 @@ impl Daemon {
             warden,
             inbox,
             executors: wired.executors,
+            listeners: wired.listeners,
             traces,
             exposition: Arc::new(exposition),
         })
@@ -82,6 +86,11 @@ impl Daemon {
     #[must_use]
     pub fn exposition(&self) -> Arc<Exposition> {
         Arc::clone(&self.exposition)
+    }
+
+    /// A door is open at this address: no request of ours goes there.
+    pub fn listens_at(&self, address: SocketAddr) {
+        self.listeners.add(address);
     }
 
     /// For doors.

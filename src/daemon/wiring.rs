@@ -13,6 +13,7 @@ use crate::machines::timer::Timers;
 use crate::ports::process;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
+use crate::services::executor::guard::Listeners;
 use crate::services::executor::Registry;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
@@ -47,6 +48,7 @@ pub(super) struct Wired {
     pub(super) refresh: Vec<Refresh>,
     pub(super) mailbox: Mailbox,
     pub(super) executors: tokio::runtime::Runtime,
+    pub(super) listeners: Listeners,
 }
 
 /// Puts a daemon together and lets it work.
@@ -67,7 +69,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
-    let registry = executors::registry(&runs, config);
+    let listeners = Listeners::default();
+    let registry = executors::registry(&runs, config, &listeners)?;
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
@@ -110,6 +113,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
     Ok(Wired {
+        listeners,
         manager,
         committer,
         root: owned,

@@ -256,6 +256,34 @@ pub const EXECUTOR_STOP_MS: u64 = 30_000;
 /// Most kinds of effects whose concurrency is limited.
 pub const SLOT_KINDS_MAX: usize = 64;
 
+/// Longest answer that an effect of kind `http` keeps unless it says otherwise; what an agent may
+/// stream in all.
+pub const HTTP_ANSWER_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// How much of an answer that was not expected is read and shown.
+pub const HTTP_ERROR_BODY_BYTES_MAX: usize = 16 * 1024;
+/// How long a request may take unless told otherwise.
+pub const HTTP_ATTEMPT_MS_DEFAULT: u64 = 30_000;
+/// How long its connection may take unless told otherwise.
+pub const HTTP_CONNECT_MS_DEFAULT: u64 = 10_000;
+/// Most redirects that one request follows.
+pub const HTTP_FOLLOW_MAX: u64 = 5;
+/// Most addresses of one name that are tried.
+pub const HTTP_ADDRESSES_MAX: usize = 8;
+/// Longest secret.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// Shortest secret that is looked for in what is kept: shorter ones would be found everywhere.
+pub const SECRET_REDACTED_BYTES_MIN: usize = 8;
+/// How long a command that prints a secret may take.
+pub const SECRET_COMMAND_MS: u64 = 10_000;
+/// Most values of a YAML document.
+pub const YAML_NODES_MAX: usize = 100_000;
+/// Longest file of agents.
+pub const AGENTS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// How long an agent may take unless told otherwise.
+pub const AGENT_ATTEMPT_MS_DEFAULT: u64 = 120_000;
+/// Longest line of an agent's event stream.
+pub const AGENT_LINE_BYTES_MAX: usize = 64 * 1024;
+
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
     assert!(INDEX_BATCH_CHANGES_MAX <= INDEX_QUEUE_CHANGES_MAX);
@@ -275,6 +303,7 @@ const _: () = {
     assert!(LOG_BATCH_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
     assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
     assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
+    assert!(HTTP_ANSWER_BYTES_MAX < VALUE_BYTES_MAX);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
     assert!(LEASE_TTL_MS_MIN <= LEASE_TTL_MS_DEFAULT && LEASE_TTL_MS_DEFAULT <= LEASE_TTL_MS_MAX);
     assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);

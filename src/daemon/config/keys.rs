@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::ground::limits;
+use crate::services::executor::guard;
+use crate::services::executor::secrets::Source;
 use crate::services::executor::shell::allow::{Allow, Rule};
 use crate::shells::runner::RLIMITS;
 
@@ -48,6 +50,10 @@ pub enum Kind {
     Rlimits,
     /// `concurrency` by kind of effects.
     Slots,
+    /// Origins of URLs.
+    Origins,
+    /// Secrets by name.
+    Secrets,
 }
 
 /// A value, as its kind has it.
@@ -65,6 +71,8 @@ pub enum Value {
     Programs(Allow),
     /// Numbers by name.
     Numbers(BTreeMap<String, u64>),
+    /// Secrets by name.
+    Secrets(BTreeMap<String, Source>),
 }
 
 const KIB: u64 = 1024;
@@ -124,14 +132,22 @@ pub const KEYS: &[Key] = &[
     key("executors.shell.log_bytes_max", Kind::Bytes(KIB, 64 * limits::SHELL_LOG_BYTES_MAX)),
     key("executors.shell.kill_grace", Kind::Millis(0, HOUR)),
     key("executors.shell.rlimits", Kind::Rlimits),
+    key("executors.http.enabled", Kind::Switch),
+    key("executors.http.allow_origins", Kind::Origins),
+    key("executors.http.ca_file", Kind::Path),
+    key("executors.agents.file", Kind::Path),
     key("limits.kind", Kind::Slots),
+    key("secrets", Kind::Secrets),
 ];
 
 impl Key {
     /// The environment variable that sets it.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("DORMOUSE_{}", self.name.replace('.', "_").to_uppercase())
+        match self.name {
+            "executors.agents.file" => "DORMOUSE_AGENTS".to_owned(),
+            name => format!("DORMOUSE_{}", name.replace('.', "_").to_uppercase()),
+        }
     }
 
     /// The key of a name.
@@ -180,7 +196,11 @@ impl Kind {
                 (text.is_empty() || local).then(|| Value::Text(text.to_owned()))
             }
             Self::Words => Some(Value::Words(words(text).map(str::to_owned).collect())),
-            Self::Paths => self.of_words(words(text).map(str::to_owned).collect()),
+            Self::Paths | Self::Origins => {
+                self.of_words(words(text).map(str::to_owned).collect())
+            }
+            // They have parts.
+            Self::Secrets => None,
             Self::Programs if text == "any" => Some(Value::Programs(Allow::Any)),
             Self::Programs => {
                 let rule = |program: &str| Rule { program: program.to_owned(), args: None };
@@ -202,6 +222,7 @@ impl Kind {
         let fits = match self {
             Self::Words => true,
             Self::Paths => words.iter().all(|path| path.starts_with('/')),
+            Self::Origins => words.iter().all(|origin| guard::read(origin).is_ok()),
             _ => false,
         };
         fits.then_some(Value::Words(words))
@@ -235,6 +256,10 @@ impl Kind {
             Self::Path => "a path that begins with / or ~/".to_owned(),
             Self::Words => "a list of texts".to_owned(),
             Self::Paths => "a list of paths that begin with /".to_owned(),
+            Self::Origins => "a list of origins such as \"http://127.0.0.1:9000\"".to_owned(),
+            Self::Secrets => "{ NAME = { from = \"env\", \"file\" or \"command\", variable, path or \
+                              command, hosts = [], programs = [] } }"
+                .to_owned(),
             Self::Programs => {
                 "\"any\", or a list such as [{ program = \"git\", args = [\"log\", \"*\"] }]"
                     .to_owned()
@@ -261,6 +286,9 @@ impl Kind {
             (_, Value::Text(text)) => format!("{text:?}"),
             (_, Value::Words(words)) => format!("{words:?}"),
             (_, Value::Programs(allow)) => allow.to_string(),
+            (_, Value::Secrets(secrets)) => {
+                table(secrets.iter().map(|(name, source)| format!("{name} = {source}")))
+            }
             (Self::Slots, Value::Numbers(numbers)) => {
                 table(numbers.iter().map(|(name, n)| format!("{name} = {{ concurrency = {n} }}")))
             }

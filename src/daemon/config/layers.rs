@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, Kind, Value, bytes};
 use crate::ports::disk::{self, Disk};
+use crate::services::executor::secrets::{self, Source, is_name};
 use crate::services::executor::shell::allow::{Allow, Rule};
 
 /// Largest configuration file.
@@ -212,7 +213,7 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             kind.read(n.as_str())
         }
         (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
-        (Kind::Words | Kind::Paths, value) => kind.of_words(texts(value)?),
+        (Kind::Words | Kind::Paths | Kind::Origins, value) => kind.of_words(texts(value)?),
         (Kind::Programs, DeValue::String(text)) if text == "any" => kind.read(text),
         (Kind::Programs, DeValue::Array(items)) => {
             let rules = items.iter().map(|item| rule(item.get_ref())).collect::<Option<_>>()?;
@@ -223,6 +224,14 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             let inner = value.as_table().filter(|inner| inner.len() == 1)?;
             amount(inner.get("concurrency")?.get_ref())
         }),
+        (Kind::Secrets, DeValue::Table(table)) => {
+            let one = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                let name = Some(name.get_ref().to_string()).filter(|name| is_name(name))?;
+                let source = source(&name, value.get_ref().as_table()?)?;
+                Some((name, source))
+            };
+            table.iter().map(one).collect::<Option<_>>().map(Value::Secrets)
+        }
         (Kind::Count(..) | Kind::Switch | Kind::Programs | Kind::Rlimits | Kind::Slots, _) => None,
         (kind, DeValue::String(text)) => kind.read(text),
         _ => None,
@@ -251,6 +260,27 @@ fn rule(value: &DeValue<'_>) -> Option<Rule> {
         None => None,
     };
     Some(Rule { program, args })
+}
+
+/// `{ from = "file", path = "/etc/key", hosts = ["api.example"] }`.
+fn source(name: &str, table: &DeTable<'_>) -> Option<Source> {
+    let text = |name: &str| table.get(name).and_then(|value| value.get_ref().as_str());
+    let list = |name: &str| table.get(name).map_or(Some(Vec::new()), |v| texts(v.get_ref()));
+    let (from, its) = match text("from")? {
+        "env" => (secrets::Origin::Variable(text("variable").unwrap_or(name).to_owned()), "variable"),
+        "file" => {
+            let path = text("path").filter(|path| path.starts_with('/'))?;
+            (secrets::Origin::File(PathBuf::from(path)), "path")
+        }
+        "command" => {
+            let argv = list("command").filter(|argv| !argv.is_empty())?;
+            (secrets::Origin::Command(argv), "command")
+        }
+        _ => return None,
+    };
+    let known = ["from", "hosts", "programs", its];
+    let all_known = table.keys().all(|name| known.contains(&name.get_ref().as_ref()));
+    all_known.then_some(Source { from, hosts: list("hosts")?, programs: list("programs")? })
 }
 
 fn numbers(

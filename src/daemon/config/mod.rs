@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::ports::disk::Disk;
+use crate::services::executor::secrets::Source;
 use crate::services::executor::shell::Rules;
 use crate::services::executor::shell::allow::Allow;
 
@@ -49,6 +50,8 @@ pub struct Config {
     pub executors: Executors,
     /// How many effects of a kind may be executed at a time.
     pub slots: BTreeMap<String, u64>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, Source>,
 }
 
 /// `[http]`.
@@ -149,6 +152,19 @@ pub struct Executors {
     pub echo_kinds: Vec<String>,
     /// Commands, if they are executed at all.
     pub shell: Option<Rules>,
+    /// Requests, if they are sent at all.
+    pub http: Option<Requests>,
+    /// The file of agents, if it is named.
+    pub agents_file: Option<PathBuf>,
+}
+
+/// `[executors.http]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requests {
+    /// Where requests may go although the address is not a public one.
+    pub allow_origins: Vec<String>,
+    /// More certificate authorities.
+    pub ca_file: Option<PathBuf>,
 }
 
 /// What a command was given.
@@ -211,6 +227,7 @@ impl Config {
             Value::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
             _ => None,
         };
+        let switch = |name: &str| *settings.get(name) == Value::Switch(true);
         let path = |name: &str| text(name).map(|text| at_home(&text, home));
         Self {
             runs_root: path("runs_root"),
@@ -246,14 +263,23 @@ impl Config {
                 otlp_endpoint: text("telemetry.otlp_endpoint"),
             },
             inbox: Inbox {
-                enabled: *settings.get("inbox.enabled") == Value::Switch(true),
+                enabled: switch("inbox.enabled"),
                 scan_every_ms: bytes("inbox.scan_every"),
             },
             executors: Executors {
                 echo_kinds: words("executors.echo.kinds"),
                 shell: shell(settings),
+                http: switch("executors.http.enabled").then(|| Requests {
+                    allow_origins: words("executors.http.allow_origins"),
+                    ca_file: path("executors.http.ca_file"),
+                }),
+                agents_file: path("executors.agents.file"),
             },
             slots: numbers(settings, "limits.kind"),
+            secrets: match settings.get("secrets") {
+                Value::Secrets(secrets) => secrets.clone(),
+                _ => BTreeMap::new(),
+            },
         }
     }
 }
@@ -407,6 +433,25 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_told_by_where_they_come_from() {
+        let file = "[secrets.A]\nfrom = \"env\"\nhosts = [\"a.example\"]\n\
+                    [secrets.B]\nfrom = \"command\"\ncommand = [\"pass\", \"show\"]\n\
+                    [secrets.C]\nfrom = \"file\"\npath = \"/c\"\nprograms = [\"/bin/x\"]\n";
+        let (config, settings) = load(Some(file), &[]).unwrap();
+        let shown: Vec<String> = config.secrets.values().map(ToString::to_string).collect();
+        assert_eq!(shown, [
+            r#"{ from = "env", variable = "A", hosts = ["a.example"], programs = [] }"#,
+            r#"{ from = "command", command = ["pass", …], hosts = [], programs = [] }"#,
+            r#"{ from = "file", path = "/c", hosts = [], programs = ["/bin/x"] }"#,
+        ]);
+        let row = settings.rows().into_iter().find(|row| row.0 == "secrets").unwrap();
+        assert!(row.1.starts_with("{ A = { from = "), "{}", row.1);
+        let (config, _) = load(None, &[("DORMOUSE_AGENTS", "/a.yaml")]).unwrap();
+        assert_eq!(config.executors.agents_file, Some(PathBuf::from("/a.yaml")));
+        assert!(config.executors.http.is_some() && config.secrets.is_empty());
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_what_is_allowed() {
         for (file, said) in [
             ("[log]\nsegment_byte = 1\n", "/c.toml:2: there is no key log.segment_byte"),
@@ -427,6 +472,11 @@ mod tests {
             ("[executors.shell]\npath = [\"bin\"]", "a list of paths that begin with /"),
             ("[executors.shell]\nrlimits = { files = 3 }", "numbers by name: as, core"),
             ("[limits.kind.shell]\nrate = 3", "for up to 64 kinds"),
+            ("[executors.http]\nallow_origins = [\"localhost\"]", "a list of origins"),
+            ("[secrets.A]\nfrom = \"vault\"", "{ NAME = { from = "),
+            ("[secrets.A]\nfrom = \"file\"\npath = \"x\"", "{ NAME = { from = "),
+            ("[secrets.A]\nfrom = \"env\"\npath = \"/x\"", "{ NAME = { from = "),
+            ("[secrets.\"a b\"]\nfrom = \"env\"", "{ NAME = { from = "),
             ("log = 3", "there is no key log"),
         ] {
             let error = load(Some(file), &[]).unwrap_err().to_string();

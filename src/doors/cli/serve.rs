@@ -4,7 +4,7 @@
 //! itself.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Send traces to this collector over OTLP/HTTP, such as `http://127.0.0.1:4318`
     #[arg(long, value_name = "URL")]
     otlp_endpoint: Option<String>,
+    /// The file that lists agents to ask over HTTP
+    #[arg(long, value_name = "FILE")]
+    agents: Option<PathBuf>,
 }
 
 /// For answers to leave when storage has failed.
@@ -74,6 +77,12 @@ impl Args {
             ("telemetry.otlp_endpoint", &self.otlp_endpoint, "--otlp-endpoint"),
         ] {
             extra.extend(given.clone().map(|value| (key, value, option)));
+        }
+        if let Some(file) = &self.agents {
+            // Whoever has no current directory gives the whole path, or hears that it is needed.
+            let whole = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            let whole = whole.to_string_lossy().into_owned();
+            extra.push(("executors.agents.file", whole, "--agents"));
         }
         extra
     }
@@ -166,8 +175,12 @@ fn door(
             Failure { exit: Exit::Conflict, code: "address_unusable".into(), what, next }
         })
     };
+    let tcp = asked.listen.map(listen).transpose()?;
+    if let Some(address) = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+        daemon.listens_at(address);
+    }
     Ok(http::Options {
-        tcp: asked.listen.map(listen).transpose()?,
+        tcp,
         tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),

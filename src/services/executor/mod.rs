@@ -4,9 +4,15 @@
 //! epochs' rules or retries: those are the run's. Invariant: an executor says that nothing began,
 //! or how it ended, only when it knows; whatever else happens is unknown.
 
+pub mod agents;
 pub mod echo;
+pub mod guard;
+pub mod http;
+pub mod redact;
+pub mod secrets;
 pub mod shell;
 mod stop;
+pub mod template;
 
 pub use stop::{Stop, StopWhy, Stopper};
 
@@ -117,6 +123,8 @@ pub enum Bar {
     },
     /// It can never start, however things are configured.
     Never(ErrorInfo),
+    /// Nobody here does it: it waits for somebody outside.
+    Elsewhere,
 }
 
 /// A worker in the daemon, for one kind of effects.

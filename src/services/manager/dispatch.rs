@@ -103,6 +103,7 @@ impl Manager {
                 self.desk.hold(id, effect, why, allow);
                 false
             }
+            Ok(Err(Bar::Elsewhere)) => false,
             Ok(Err(Bar::Never(error))) => self.refuse(id, effect, error),
             Ok(Ok(())) => self.desk.take_or_wait(waiter) && self.start_or_answer(id, effect),
             Err(e) => {

@@ -213,6 +213,7 @@ impl Means {
             self.plan(&attempt.definition, attempt.cwd.as_deref()).map_err(|bar| match bar {
                 Bar::Held { why, .. } => why,
                 Bar::Never(error) => error.message,
+                Bar::Elsewhere => "it is done elsewhere".to_owned(),
             })?;
         let said = |e: disk::Error| format!("{e}: {}", e.source);
         let folder = Folder::make(&attempt.dir, attempt.effect_id, attempt.epoch).map_err(said)?;
