@@ -196,6 +196,16 @@ pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// Longest name that an operator gives themselves.
 pub const OPERATOR_NAME_BYTES_MAX: usize = 64;
+/// Most reasons that one answer gives why a run does not go on.
+pub const WHY_REASONS_MAX: usize = 100;
+/// Most child runs that are looked at for it.
+pub const WHY_RUNS_MAX: usize = 64;
+/// How long something may be overdue in a daemon before it counts as forgotten.
+pub const WHY_LOST_AFTER_MS: i64 = 10_000;
+/// Most ended, and most open effects of one brief.
+pub const BRIEF_EFFECTS_MAX: usize = 200;
+/// Longest summary of an outcome in a brief.
+pub const BRIEF_SUMMARY_BYTES_MAX: usize = 1024;
 
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);

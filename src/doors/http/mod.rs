@@ -21,6 +21,7 @@ mod signals;
 mod status;
 mod steer;
 pub mod tokens;
+mod why;
 mod wire;
 
 use std::io;
@@ -143,6 +144,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(runs::routes())
         .merge(steer::routes())
         .merge(code::routes())
+        .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
         .merge(status::routes())

@@ -136,7 +136,7 @@ impl Handle {
     }
 
     /// What `see` says of the manager, as of now.
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         see: impl FnOnce(&super::Manager) -> T + Send + 'static,
     ) -> Result<T> {

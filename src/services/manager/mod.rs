@@ -18,6 +18,7 @@ mod play;
 mod seat;
 mod shelf;
 mod tally;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
