@@ -91,6 +91,7 @@ impl Manager {
             None => (self.queue.contains(run), None),
         };
         let is_draining = matches!(rest, Some(Rest::Waiting { draining: true }));
-        Memory { is_moving, is_draining, ..Memory::default() }
+        let damage = self.aside.get(run).cloned();
+        Memory { is_moving, is_draining, damage, ..Memory::default() }
     }
 }

@@ -153,6 +153,10 @@ impl<'a> Seen<'a> {
             let unblock = unblock::of_run(code, self.name, hold, self.is_served());
             reasons.push(Reason { since, ..self.of_run(code, what, unblock) });
         };
+        if let Some(case) = self.memory.and_then(|memory| memory.damage.as_ref()) {
+            let what = format!("it was set aside: something of it is damaged [{case}]");
+            add(Code::Damaged, what, case, Some(state.last_at));
+        }
         if state.process.is_none() && state.cancel.is_none() {
             let what = "it has no process: nothing can be executed".to_owned();
             add(Code::NoProcess, what, "", Some(state.created_at));

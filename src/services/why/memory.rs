@@ -12,6 +12,8 @@ use crate::ground::id::{EffectId, RunId};
 pub struct Memory {
     /// A host works for it, or it is on its way to one.
     pub is_moving: bool,
+    /// The case of damage for which it was set aside.
+    pub damage: Option<String>,
     /// Its process has returned; what it left open is waited for.
     pub is_draining: bool,
     /// Until when the started effects' leases run, as far as one is known.

@@ -30,8 +30,8 @@ pub fn quoted(word: &str) -> String {
     format!("$'{}'", word.chars().map(shown).collect::<String>())
 }
 
-/// What ends a reason that is about the whole run. `hold` is the reason of its record, `is_served`
-/// whether a daemon is there.
+/// What ends a reason that is about the whole run. `hold` is the reason of its record or the case
+/// of its damage, `is_served` whether a daemon is there.
 pub(super) fn of_run(code: Code, run: &str, hold: &str, is_served: bool) -> Vec<String> {
     let drive = format!("dormouse run drive {run}");
     let resume = format!("dormouse run resume {run}");
@@ -39,6 +39,9 @@ pub(super) fn of_run(code: Code, run: &str, hold: &str, is_served: bool) -> Vec<
     let cancel = format!("dormouse run cancel {run}");
     let halt = format!("dormouse run halt {run}");
     match code {
+        Code::Damaged => {
+            vec![format!("dormouse journal verify {run}"), format!("dormouse explain {hold}")]
+        }
         Code::NoProcess => vec![format!("dormouse run assign-process {run} --entry FILE"), halt],
         Code::Diverged => vec![format!("dormouse run check {run}"), accept, resume],
         Code::ProcessError => {
