@@ -106,7 +106,9 @@ fn started(target: Option<&str>) -> Event {
         worker: "w".into(),
         ttl_ms: 60_000,
         idempotency_key: "k".into(),
+        claim: None,
         target: target.map(str::to_owned),
+        slots: Vec::new(),
     }
     .into()
 }
@@ -126,6 +128,10 @@ fn failed(next: u64) -> Event {
         }),
         counted: true,
         next_attempt_at: at(next),
+        stdout: None,
+        stderr: None,
+        post_digest: None,
+        decision: None,
         by: "w".into(),
     }
     .into()
@@ -357,7 +363,7 @@ fn e24_the_holder_of_a_slot_is_named() {
     let made = Made::of(ask("shell", json!({})));
     let reason = Found::of(made.seen(now(), Some(&memory))).reasons.remove(0);
     assert_eq!(reason.held_by.as_deref(), Some("other/e0007"));
-    assert_eq!(reason.unblock, ["dormouse why other", "dormouse task cancel other e0007"]);
+    assert_eq!(reason.unblock, ["dormouse why other", "dormouse task cancel other e0007 --abandon"]);
 }
 
 #[test]

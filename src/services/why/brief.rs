@@ -15,8 +15,9 @@ use crate::codecs::event::{Event, Record};
 use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
-use crate::ground::limits::{BRIEF_EFFECTS_MAX, BRIEF_SUMMARY_BYTES_MAX};
+use crate::ground::limits::{BRIEF_EFFECTS_MAX, BRIEF_SUMMARY_BYTES_MAX, LEASE_TTL_MS_DEFAULT};
 use crate::machines::effect::Wait;
+use crate::machines::effect::claim::{Claim, claim};
 use crate::machines::effect::life::{Effect, EffectStatus};
 
 /// A run in brief.
@@ -182,8 +183,19 @@ fn cut(mut text: String) -> String {
 }
 
 fn opened(seen: Seen<'_>, effect: &Effect, worker: Option<&str>) -> Open {
-    let safe = safe(seen, effect, worker);
     let answer = Answer { run: seen.name, effect };
+    let holds_it = worker.is_some() && effect.worker.as_deref() == worker;
+    let (safe, how) = match effect.status {
+        EffectStatus::Uncertain => (Safe::DecideFirst, answer.decide()),
+        EffectStatus::Started if holds_it => (Safe::PostOnly, answer.post()),
+        EffectStatus::Requested if matches!(effect.wait, Wait::Outside) => {
+            match seen.may_start(effect) {
+                Ok(()) => (Safe::ClaimAndExecute, answer.claim(worker)),
+                Err(why) => (Safe::Wait, why),
+            }
+        }
+        _ => (Safe::Wait, seen.why_open(effect)),
+    };
     Open {
         effect_id: effect.id,
         title: title(effect),
@@ -191,34 +203,32 @@ fn opened(seen: Seen<'_>, effect: &Effect, worker: Option<&str>) -> Open {
         state: effect.status.name(),
         epoch: effect.epoch,
         safe,
-        how: match safe {
-            Safe::ClaimAndExecute => answer.claim(worker),
-            Safe::PostOnly => answer.post(),
-            Safe::DecideFirst => answer.decide(),
-            Safe::Wait => seen.why_open(effect),
-        },
-    }
-}
-
-fn safe(seen: Seen<'_>, effect: &Effect, worker: Option<&str>) -> Safe {
-    match effect.status {
-        EffectStatus::Uncertain => Safe::DecideFirst,
-        EffectStatus::Started if worker.is_some() && effect.worker.as_deref() == worker => {
-            Safe::PostOnly
-        }
-        EffectStatus::Requested if seen.may_start(effect) => Safe::ClaimAndExecute,
-        _ => Safe::Wait,
+        how,
     }
 }
 
 impl Seen<'_> {
-    /// Whether a worker may begin with a requested effect now.
-    fn may_start(&self, effect: &Effect) -> bool {
-        let state = self.state;
-        let is_stopped = state.paused.is_some() || state.held.is_some();
-        let is_doomed = state.cancel.is_some() && !effect.cleanup;
-        let is_due = effect.not_before.is_none_or(|at| at <= self.now);
-        matches!(effect.wait, Wait::Outside) && !is_stopped && !is_doomed && is_due
+    /// Whether a worker may begin with a requested effect now, or why not.
+    fn may_start(&self, effect: &Effect) -> Result<(), String> {
+        match self.memory {
+            Some(memory) if memory.holds.contains_key(&effect.id) => {
+                return Err(self.why_open(effect));
+            }
+            // Whether another run has its key, only a daemon knows.
+            None if effect.policy.idempotency_key.is_some() => {
+                return Err("it has an idempotency key: only a daemon starts it".to_owned());
+            }
+            _ => {}
+        }
+        let anybody = Claim {
+            worker: "anybody".into(),
+            ttl_ms: LEASE_TTL_MS_DEFAULT,
+            claim_id: None,
+            target: None,
+            slots: Vec::new(),
+        };
+        let claimed = claim(&self.state.standing(self.now), effect, &anybody, self.now);
+        claimed.map(|_| ()).map_err(|refusal| refusal.to_string())
     }
 }
 

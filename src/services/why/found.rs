@@ -4,7 +4,6 @@
 //! May not read files nor look at other runs. Invariant: an open run has a reason, whatever its
 //! journal says.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::code::Code;
@@ -13,11 +12,11 @@ use super::reason::{Failure, Reason};
 use super::unblock::{self, named};
 use crate::codecs::event::{Event, ParentRef, Record};
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId, Seq};
+use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::{CLEANUP_TIMEOUT_MS, WHY_LOST_AFTER_MS, WHY_REASONS_MAX};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
-use crate::machines::replay::facts::{native_state, wake_at};
+use crate::machines::replay::facts::{native_state, wake_after};
 use crate::machines::replay::state::{CancelRequest, End, RunState, cause_of};
 
 /// Failed attempts that are shown.
@@ -74,7 +73,7 @@ impl Found {
             state: native_state(state),
             reasons,
             omitted,
-            wake_at: wake_at(state),
+            wake_at: wake_after(state, seen.now),
             parent: state.parent.clone(),
             ended,
             is_idle: seen.is_idle(),
@@ -121,20 +120,18 @@ impl<'a> Seen<'a> {
     /// Reasons about the run, then those about its effects, and how many of these are left out.
     fn reasons(&self) -> (Vec<Reason>, usize) {
         let mut reasons = self.stops();
+        // What the run gives up is gone as soon as it goes on; whoever executes is waited for.
+        let run = self.state.standing(self.now);
         let mut open: Vec<(Code, &Effect)> = self
             .state
             .open_effects()
-            .filter(|effect| self.state.cancel.is_none() || effect.cleanup)
+            .filter(|effect| effect.status == EffectStatus::Started || !run.gives_up(effect))
             .map(|effect| (self.code_of(effect), effect))
             .collect();
         open.sort_by_key(|(code, effect)| (*code, effect.id));
         let omitted = open.len().saturating_sub(WHY_REASONS_MAX);
         open.truncate(WHY_REASONS_MAX);
-        let mut past = Past::of(self.records, &open);
-        let of_effect = |(code, effect): (Code, &Effect)| {
-            self.of_effect(code, effect, past.remove(&effect.id).unwrap_or_default())
-        };
-        reasons.extend(open.into_iter().map(of_effect));
+        reasons.extend(open.into_iter().map(|(code, effect)| self.of_effect(code, effect)));
         if reasons.is_empty() {
             reasons.push(self.waits_for_nothing());
         }
@@ -276,7 +273,7 @@ impl<'a> Seen<'a> {
                 Some(Hold::Limit { .. }) => Code::HeldLimit,
                 Some(Hold::Key { .. }) => Code::HeldKey,
                 Some(Hold::Policy { .. }) => Code::HeldPolicy,
-                None if effect.not_before.is_some_and(|at| at > self.now) => Code::Backoff,
+                None if effect.delayed_until().is_some_and(|at| at > self.now) => Code::Backoff,
                 None => Code::WaitingWorker,
             },
         }
@@ -290,7 +287,7 @@ impl<'a> Seen<'a> {
         Reason::of_run(code, &self.state.run_id, what, unblock)
     }
 
-    fn of_effect(&self, code: Code, effect: &Effect, past: Past) -> Reason {
+    fn of_effect(&self, code: Code, effect: &Effect) -> Reason {
         let is_served = self.is_served();
         let hold = self.hold(effect);
         let workers_seen = (code == Code::WaitingWorker)
@@ -299,16 +296,16 @@ impl<'a> Seen<'a> {
         let unblock = unblock::of_effect(code, self.name, effect, hold, is_served);
         let is_child = code == Code::WaitingChild;
         let has_started = effect.epoch.0 > 0;
-        let waits = (code == Code::Backoff).then_some(effect.not_before).flatten();
+        let waits = (code == Code::Backoff).then(|| effect.delayed_until()).flatten();
         Reason {
             effect_id: Some(effect.id),
             kind: Some(effect.kind.clone()),
-            since: past.since.or(Some(effect.requested_at)),
+            since: Some(self.time_of(effect.seq)),
             held_by: holder(effect, hold),
             epoch: has_started.then_some(effect.epoch),
             lease_until: self.memory.and_then(|memory| memory.leases.get(&effect.id)).copied(),
             attempts: has_started.then_some(effect.attempts),
-            last_failures: past.failures,
+            last_failures: failures(effect),
             next_at: waits.or_else(|| effect.due_at()),
             workers_seen,
             child_run_id: effect.target.as_ref().filter(|_| is_child).and_then(|c| c.parse().ok()),
@@ -325,7 +322,8 @@ impl<'a> Seen<'a> {
             Code::LostWake => format!("{name} is overdue, and nothing lets the run go on"),
             Code::Runnable => format!("{name} ends as soon as the run goes on"),
             Code::Uncertain => {
-                format!("nobody knows whether {name} was executed: find out and decide")
+                let cause = effect.uncertain_cause.as_deref().unwrap_or("no cause");
+                format!("nobody knows whether {name} was executed ({cause}): find out, and decide")
             }
             Code::WaitingPerson => format!("{name} waits for a person"),
             Code::WaitingSignal => match &effect.wait {
@@ -389,40 +387,7 @@ fn in_words(reason: &str) -> String {
     }
 }
 
-/// What the records say of one open effect.
-#[derive(Default)]
-struct Past {
-    /// When it came to where it stands.
-    since: Option<Timestamp>,
-    failures: Vec<Failure>,
-}
-
-impl Past {
-    /// One pass from the end, no further back than the oldest of `effects`.
-    fn of(records: &[Arc<Record>], effects: &[(Code, &Effect)]) -> BTreeMap<EffectId, Self> {
-        let Some(oldest) = effects.iter().map(|(_, effect)| effect.requested_seq).min() else {
-            return BTreeMap::new();
-        };
-        let mut all: BTreeMap<EffectId, Self> =
-            effects.iter().map(|(_, effect)| (effect.id, Self::default())).collect();
-        for record in records.iter().rev().take_while(|record| record.seq >= oldest) {
-            let Some(past) = record.event.effect_id().and_then(|id| all.get_mut(&id)) else {
-                continue;
-            };
-            past.since = past.since.or(Some(record.at));
-            if let Event::EffectAttemptFailed(failed) = &record.event
-                && past.failures.len() < FAILURES_SHOWN
-            {
-                let error = failed.error.as_ref();
-                past.failures.push(Failure {
-                    epoch: failed.epoch,
-                    class: failed.class,
-                    cause: failed.cause.clone(),
-                    error: error.map(|e| format!("{}: {}", e.name, e.message)),
-                    at: record.at,
-                });
-            }
-        }
-        all
-    }
+/// The last failed attempts, newest first.
+fn failures(effect: &Effect) -> Vec<Failure> {
+    effect.failures.last.iter().rev().take(FAILURES_SHOWN).map(Failure::from).collect()
 }

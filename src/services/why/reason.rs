@@ -8,6 +8,7 @@ use super::code::Code;
 use crate::codecs::event::FailureClass;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::machines::effect::failures;
 
 /// Why a run does not go on.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -99,4 +100,12 @@ pub struct Failure {
     pub error: Option<String>,
     /// When.
     pub at: Timestamp,
+}
+
+impl From<&failures::Failure> for Failure {
+    fn from(failure: &failures::Failure) -> Self {
+        let error = failure.error.as_ref().map(|e| format!("{}: {}", e.name, e.message));
+        let (class, cause) = (failure.class, failure.cause.clone());
+        Self { epoch: failure.epoch, class, cause, error, at: failure.at }
+    }
 }

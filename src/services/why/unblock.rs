@@ -101,7 +101,7 @@ pub(super) fn of_effect(
             None => show,
         }],
         _ if effect.wait.is_postable() => vec![show, Answer { run, effect }.post()],
-        _ => vec![show, format!("dormouse task cancel {run} {id}")],
+        _ => vec![show, format!("dormouse task cancel {run} {id} --abandon")],
     }
 }
 
@@ -137,7 +137,7 @@ impl Answer<'_> {
 /// What frees what another effect holds.
 fn of_holder(holder: &Holder) -> Vec<String> {
     let Holder { run, effect } = holder;
-    vec![format!("dormouse why {run}"), format!("dormouse task cancel {run} {effect}")]
+    vec![format!("dormouse why {run}"), format!("dormouse task cancel {run} {effect} --abandon")]
 }
 
 /// What brings the journal of a damaged run back: `plan` says whether there is a way, `lost` how
