@@ -39,7 +39,12 @@ impl Made {
     fn of(events: Vec<Event>) -> Self {
         let record = |(i, event): (usize, Event)| {
             let seq = Seq(i as u64 + 1);
-            Record { seq, at: at(seq.0), event, sum: dormouse::ground::digest::Sum::from_bytes([0; 16]) }
+            Record {
+                seq,
+                at: at(seq.0),
+                event,
+                sum: dormouse::ground::digest::Sum::from_bytes([0; 16]),
+            }
         };
         let records: Vec<Record> = events.into_iter().enumerate().map(record).collect();
         let state = fold(&records).unwrap().unwrap();
@@ -75,7 +80,7 @@ fn begun(bare: bool) -> Event {
     .into()
 }
 
-fn asked(kind: &str, def: Value) -> EffectRequested {
+fn asked(kind: &str, def: &Value) -> EffectRequested {
     EffectRequested {
         effect_id: EffectId::new(1),
         key: "k".into(),
@@ -87,7 +92,7 @@ fn asked(kind: &str, def: Value) -> EffectRequested {
         title: Some("It".into()),
         label: None,
         labels: Vec::new(),
-        def: Some(Json::of(&def)),
+        def: Some(Json::of(def)),
         def_blob: None,
         def_digest: Digest::of(b""),
         args: None,
@@ -186,7 +191,7 @@ fn signal() -> Event {
 }
 
 fn ask(kind: &str, def: Value) -> Vec<Event> {
-    vec![begun(false), asked(kind, def).into()]
+    vec![begun(false), asked(kind, &def).into()]
 }
 
 fn with(mut events: Vec<Event>, more: Vec<Event>) -> Vec<Event> {
@@ -247,7 +252,11 @@ fn table() -> Vec<(Code, Vec<Event>, Option<Memory>)> {
         (Code::Uncertain, with(task(), vec![started(None), uncertain()]), None),
         (Code::WaitingPerson, ask("breakpoint", json!({ "question": "?" })), None),
         (Code::WaitingSignal, wait(), idle()),
-        (Code::WaitingSignal, ask("signal", json!({ "name": "it's", "correlationKey": "-k" })), None),
+        (
+            Code::WaitingSignal,
+            ask("signal", json!({ "name": "it's", "correlationKey": "-k" })),
+            None,
+        ),
         (Code::WaitingWorker, task(), None),
         (Code::WaitingWorker, task(), idle()),
         (Code::WaitingWorker, with(task(), vec![started(None), failed(9)]), None),
@@ -363,7 +372,10 @@ fn e24_the_holder_of_a_slot_is_named() {
     let made = Made::of(ask("shell", json!({})));
     let reason = Found::of(made.seen(now(), Some(&memory))).reasons.remove(0);
     assert_eq!(reason.held_by.as_deref(), Some("other/e0007"));
-    assert_eq!(reason.unblock, ["dormouse why other", "dormouse task cancel other e0007 --abandon"]);
+    assert_eq!(
+        reason.unblock,
+        ["dormouse why other", "dormouse task cancel other e0007 --abandon"]
+    );
 }
 
 #[test]
@@ -397,7 +409,7 @@ fn many_reasons_are_cut_and_counted() {
     let mut events = vec![begun(false)];
     for n in 1..=150 {
         let effect_id = EffectId::new(n);
-        events.push(EffectRequested { effect_id, ..asked("agent", json!({})) }.into());
+        events.push(EffectRequested { effect_id, ..asked("agent", &json!({})) }.into());
     }
     let made = Made::of(events);
     let why = Walk::from(Found::of(made.seen(now(), None)), false, now()).why(Vec::new());
@@ -407,20 +419,18 @@ fn many_reasons_are_cut_and_counted() {
 
 #[test]
 fn a_parent_tells_what_its_child_waits_for() {
-    let parent = Made::of(with(
-        ask("run", json!({ "process": "./c.js" })),
-        vec![started(Some("c"))],
-    ));
+    let parent =
+        Made::of(with(ask("run", json!({ "process": "./c.js" })), vec![started(Some("c"))]));
     let mut child = Made::of(ask("breakpoint", json!({ "question": "?" })));
     child.state.run_id = "c".parse().unwrap();
     let idle = Memory::default();
     let walk = |memory: Option<&Memory>, child: Child| {
         let top = Found::of(parent.seen(now(), memory));
         let mut walk = Walk::from(top, memory.is_some(), now());
-        let run = walk.next().unwrap();
+        let run = walk.next_run().unwrap();
         assert_eq!(run.as_str(), "c");
         walk.heard(&run, child);
-        assert!(walk.next().is_none());
+        assert!(walk.next_run().is_none());
         walk.why(Vec::new())
     };
     let found = || Found::of(Seen { name: "c", ..child.seen(now(), None) });
@@ -448,7 +458,7 @@ fn children_are_looked_at_up_to_a_limit_and_each_once() {
         for n in 1..=count {
             let effect_id = EffectId::new(n);
             let def = json!({ "process": "./c.js" });
-            events.push(EffectRequested { effect_id, ..asked("run", def) }.into());
+            events.push(EffectRequested { effect_id, ..asked("run", &def) }.into());
         }
         for n in 1..=count {
             let Event::EffectStarted(mut start) = started(Some(&format!("c{n}"))) else { panic!() };
@@ -460,7 +470,7 @@ fn children_are_looked_at_up_to_a_limit_and_each_once() {
     let many = kids(100);
     let mut walk = Walk::from(Found::of(many.seen(now(), None)), false, now());
     let mut looked = 0;
-    while let Some(run) = walk.next() {
+    while let Some(run) = walk.next_run() {
         // A child that waits for all of them again, itself included.
         let mut found = Found::of(many.seen(now(), None));
         found.run_id = run.clone();

@@ -227,15 +227,12 @@ pub(super) fn path(run: &str, verb: &str) -> String {
 
 /// A text as the value of a query.
 fn encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let encode = |byte: u8| match byte {
+        byte if is_plain(&byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().flat_map(|byte| encode(byte).into_bytes()).map(char::from).collect()
 }
 
 fn with_reason(mut body: Value, reason: Option<&str>) -> Value {

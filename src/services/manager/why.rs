@@ -31,7 +31,7 @@ impl Handle {
         let parent = top.parent.clone();
         let parents = self.aside(move |runs| Ok(runs.above(parent))).await?;
         let mut walk = Walk::from(top, true, self.now());
-        while let Some(child) = walk.next() {
+        while let Some(child) = walk.next_run() {
             let seen = match self.found(&child).await {
                 Ok(found) => Child::Found(Box::new(found)),
                 Err(why) => {
@@ -92,6 +92,6 @@ impl Manager {
         };
         let is_draining = matches!(rest, Some(Rest::Waiting { draining: true }));
         let damage = self.aside.get(run).cloned();
-        Memory { is_moving, is_draining, damage, ..Memory::default() }
+        Memory { is_moving, damage, is_draining, ..Memory::default() }
     }
 }

@@ -85,7 +85,7 @@ impl Runs {
         };
         let parents = self.above(top.parent.clone());
         let mut walk = Walk::from(top, false, now);
-        while let Some(run) = walk.next() {
+        while let Some(run) = walk.next_run() {
             let child = match self.look(run.as_str()) {
                 Ok(seen) => Child::Found(Box::new(found(run.as_str(), seen.look(), now, None))),
                 Err(e) => self.child_unread(&run, &e, false),
@@ -103,6 +103,7 @@ impl Runs {
     }
 
     /// What is said of a child run that cannot be read.
+    #[must_use]
     pub fn child_unread(&self, run: &RunId, why: &Error, is_served: bool) -> Child {
         match why {
             Error::NotFound(_) => Child::Missing,
@@ -128,7 +129,8 @@ impl Runs {
             (Some(_), Some(count)) => unblock::Loss::Records(count),
             (Some(_), None) => unblock::Loss::Unknown,
         };
-        let name = unblock::quoted(if reference.contains('/') { reference } else { dir.id().as_str() });
+        let name =
+            unblock::quoted(if reference.contains('/') { reference } else { dir.id().as_str() });
         let has_plan = outlook.plan.is_some();
         let how = match (has_plan, is_served) {
             (false, _) => "; put its files back from a copy",

@@ -20,14 +20,23 @@ pub fn quoted(word: &str) -> String {
         return format!("'{}'", word.replace('\'', r"'\''"));
     }
     // What a terminal would obey must not reach it as it is.
-    let shown = |c: char| match c {
-        '\'' | '\\' => format!("\\{c}"),
-        c if c.is_control() => {
-            c.encode_utf8(&mut [0; 4]).bytes().map(|b| format!("\\x{b:02x}")).collect()
+    let mut out = String::from("$'");
+    for c in word.chars() {
+        match c {
+            '\'' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&escaped(c)),
+            c => out.push(c),
         }
-        c => c.to_string(),
-    };
-    format!("$'{}'", word.chars().map(shown).collect::<String>())
+    }
+    out.push('\'');
+    out
+}
+
+/// A character by its bytes.
+fn escaped(c: char) -> String {
+    let mut bytes = [0; 4];
+    let bytes = c.encode_utf8(&mut bytes).bytes();
+    bytes.flat_map(|byte| ["\\x".to_owned(), format!("{byte:02x}")]).collect()
 }
 
 /// What ends a reason that is about the whole run. `hold` is the reason of its record or the case

@@ -58,7 +58,7 @@ impl Walk {
     }
 
     /// The next child run to be looked at.
-    pub fn next(&mut self) -> Option<RunId> {
+    pub fn next_run(&mut self) -> Option<RunId> {
         let next = self.todo.pop_front().filter(|_| self.looked < WHY_RUNS_MAX)?;
         self.looked += 1;
         Some(next)
