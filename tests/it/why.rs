@@ -142,6 +142,13 @@ fn failed(next: u64) -> Event {
     .into()
 }
 
+/// The next attempt is due in the year 2100.
+fn failed_for_long() -> Event {
+    let Event::EffectAttemptFailed(failed) = failed(0) else { panic!("another event") };
+    let next_attempt_at = Timestamp::from_millis(4_102_444_800_000);
+    EffectAttemptFailed { next_attempt_at, ..failed }.into()
+}
+
 fn uncertain() -> Event {
     let (effect_id, epoch) = (EffectId::new(1), Epoch(1));
     EffectUncertain { effect_id, epoch, cause: "lease_expired".into(), evidence: None }.into()
@@ -338,7 +345,8 @@ fn every_command_is_one_that_the_program_takes() {
         commands.extend(found.reasons.into_iter().flat_map(|reason| reason.unblock));
         for worker in [None, Some("w")] {
             let open = Brief::of(seen, worker).open;
-            let told = open.into_iter().filter(|open| open.safe != Safe::Wait);
+            let is_command = |safe| matches!(safe, Safe::ClaimAndExecute | Safe::PostOnly);
+            let told = open.into_iter().filter(|open| is_command(open.safe));
             commands.extend(told.map(|open| open.how));
         }
     }
@@ -638,7 +646,13 @@ const CASES: &[Case] = &[
     ("host_failed", || appended(vec![held("host_failed")]), 0, ""),
     ("damaged", damaged, 1, ""),
     ("executing", || appended(vec![started(None)]), 1, "{\"n\":1}"),
+    ("executing", || appended(vec![started(None)]), 2, "{\"n\":1}"),
+    ("executing", || appended(vec![started(None)]), 3, ""),
+    ("executing", || appended(vec![started(None)]), 4, ""),
     ("uncertain", || appended(vec![started(None), uncertain()]), 1, "{\"n\":1}"),
+    ("uncertain", || appended(vec![started(None), uncertain()]), 2, ""),
+    ("uncertain", || appended(vec![started(None), uncertain()]), 3, ""),
+    ("backoff", || appended(vec![started(None), failed_for_long()]), 1, "{\"n\":1}"),
 ];
 
 const POST: &str = "task post r e0001 --status ok --value-inline {\"n\":1}";

@@ -4,8 +4,11 @@
 //! May not judge: that is `services/why`. Invariant: what memory says is asked before the journal
 //! is read, so that a run which began to move in between is not taken for forgotten.
 
+use std::collections::BTreeMap;
+
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
+use crate::ground::limits::WHY_WORKERS_SEEN_MS;
 use crate::machines::replay::engine::Rest;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
@@ -90,8 +93,18 @@ impl Manager {
             Some(Seat::Leaving(leaving)) => (leaving.returns, None),
             None => (self.queue.contains(run), None),
         };
-        let is_draining = matches!(rest, Some(Rest::Waiting { draining: true }));
-        let damage = self.aside.get(run).cloned();
-        Memory { is_moving, damage, is_draining, ..Memory::default() }
+        let lately = self.now().plus_millis(-WHY_WORKERS_SEEN_MS);
+        let leases = self.leases.all().filter(|(key, _)| key.run == *run);
+        Memory {
+            is_moving,
+            damage: self.aside.get(run).cloned(),
+            is_draining: matches!(rest, Some(Rest::Waiting { draining: true })),
+            leases: leases
+                .filter_map(|(key, _)| Some((key.effect, self.lease_until(key)?)))
+                .collect(),
+            workers: self.crew.by_kind(lately),
+            hurried: self.claims.book.hurried_of(run).collect(),
+            holds: BTreeMap::new(),
+        }
     }
 }

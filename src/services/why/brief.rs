@@ -186,7 +186,10 @@ fn opened(seen: Seen<'_>, effect: &Effect, worker: Option<&str>) -> Open {
     let answer = Answer { run: seen.name, effect };
     let holds_it = worker.is_some() && effect.worker.as_deref() == worker;
     let (safe, how) = match effect.status {
-        EffectStatus::Uncertain => (Safe::DecideFirst, answer.decide()),
+        EffectStatus::Uncertain => {
+            let commands = answer.decide(false).join(", or: ");
+            (Safe::DecideFirst, format!("find out what happened, then: {commands}"))
+        }
         EffectStatus::Started if holds_it => (Safe::PostOnly, answer.post()),
         EffectStatus::Requested if matches!(effect.wait, Wait::Outside) => {
             match seen.may_start(effect) {

@@ -273,10 +273,15 @@ impl<'a> Seen<'a> {
                 Some(Hold::Limit { .. }) => Code::HeldLimit,
                 Some(Hold::Key { .. }) => Code::HeldKey,
                 Some(Hold::Policy { .. }) => Code::HeldPolicy,
-                None if effect.delayed_until().is_some_and(|at| at > self.now) => Code::Backoff,
+                None if self.is_delayed(effect) => Code::Backoff,
                 None => Code::WaitingWorker,
             },
         }
+    }
+
+    fn is_delayed(&self, effect: &Effect) -> bool {
+        let is_hurried = self.memory.is_some_and(|memory| memory.hurried.contains(&effect.id));
+        effect.delayed_until().is_some_and(|at| at > self.now) && !is_hurried
     }
 
     fn hold(&self, effect: &Effect) -> Option<&'a Hold> {

@@ -2,7 +2,7 @@
 //!
 //! May not know where it comes from. Invariant: an answer without it is true, and says less.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
@@ -20,6 +20,8 @@ pub struct Memory {
     pub leases: BTreeMap<EffectId, Timestamp>,
     /// How many workers asked for work in the last minute, by kind.
     pub workers: BTreeMap<String, usize>,
+    /// Effects that an operator does not let wait for their next attempt.
+    pub hurried: BTreeSet<EffectId>,
     /// Requested effects that are kept from starting.
     pub holds: BTreeMap<EffectId, Hold>,
 }

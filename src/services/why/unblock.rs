@@ -81,7 +81,7 @@ pub(super) fn of_effect(
     hold: Option<&Hold>,
     is_served: bool,
 ) -> Vec<String> {
-    let id = effect.id;
+    let (id, answer) = (effect.id, Answer { run, effect });
     let show = format!("dormouse task show {run} {id}");
     match (code, &effect.wait) {
         (Code::Runnable | Code::LostWake, _) => of_run(code, run, "", is_served),
@@ -109,7 +109,12 @@ pub(super) fn of_effect(
             Some(child) => format!("dormouse why {child}"),
             None => show,
         }],
-        _ if effect.wait.is_postable() => vec![show, Answer { run, effect }.post()],
+        (Code::Backoff, _) if is_served => {
+            vec![show, format!("dormouse task retry-now {run} {id}"), answer.post()]
+        }
+        (Code::Uncertain, _) => [vec![show], answer.decide(false)].concat(),
+        (Code::Executing, _) => [vec![show, answer.post()], answer.decide(true)].concat(),
+        _ if effect.wait.is_postable() => vec![show, answer.post()],
         _ => vec![show, format!("dormouse task cancel {run} {id} --abandon")],
     }
 }
@@ -124,6 +129,12 @@ pub(super) struct Answer<'a> {
 }
 
 impl Answer<'_> {
+    /// Takes it, so that nobody else begins with it.
+    pub(super) fn claim(self, worker: Option<&str>) -> String {
+        let worker = quoted(&format!("--worker={}", worker.unwrap_or("me")));
+        format!("dormouse task claim {} {} {worker}", self.run, self.effect.id)
+    }
+
     /// Gives its value, which is read from standard input.
     pub(super) fn post(self) -> String {
         let Self { run, effect } = self;
@@ -132,14 +143,18 @@ impl Answer<'_> {
         format!("dormouse task post {run} {}{epoch} --status ok --value -", effect.id)
     }
 
-    /// Takes it, so that nobody else begins with it.
-    pub(super) fn claim(self, _worker: Option<&str>) -> String {
-        self.post()
-    }
-
-    /// Says what became of it outside.
-    pub(super) fn decide(self) -> String {
-        self.post()
+    /// Says what became of it outside; `is_lost` says so of whoever is at it.
+    pub(super) fn decide(self, is_lost: bool) -> Vec<String> {
+        let Self { run, effect: Effect { id, epoch, .. } } = self;
+        let force = if is_lost { " --force" } else { "" };
+        let decide = |word: &str, why: &str| {
+            format!("dormouse task decide {run} {id} {word} --epoch {epoch} --reason '{why}'{force}")
+        };
+        vec![
+            decide("done", "it happened") + " --value -",
+            decide("retry", "it did not happen"),
+            decide("failed", "it failed"),
+        ]
     }
 }
 
