@@ -174,6 +174,10 @@ fn cancel() -> Event {
     RunCancelRequested { reason: None, now: false, by: "w".into() }.into()
 }
 
+fn hasty() -> Event {
+    RunCancelRequested { reason: None, now: true, by: "w".into() }.into()
+}
+
 fn resolved(value: &str) -> Event {
     let value = Json::of(&value);
     EffectResolved {
@@ -256,6 +260,7 @@ fn table() -> Vec<(Code, Vec<Event>, Option<Memory>)> {
         (Code::LostWake, with(task(), vec![resolved("x")]), idle()),
         (Code::LostWake, sleep(1), idle()),
         (Code::LostWake, with(wait(), vec![signal()]), idle()),
+        (Code::LostWake, with(task(), vec![hasty()]), idle()),
         (Code::Uncertain, with(task(), vec![started(None), uncertain()]), None),
         (Code::WaitingPerson, ask("breakpoint", json!({ "question": "?" })), None),
         (Code::WaitingSignal, wait(), idle()),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::code::Code;
 use super::memory::{Hold, Memory};
 use super::reason::{Failure, Reason};
-use super::unblock::{self, named};
+use super::{unblock, words};
 use crate::codecs::event::{Event, ParentRef, Record};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
@@ -17,7 +17,7 @@ use crate::ground::limits::{CLEANUP_TIMEOUT_MS, WHY_LOST_AFTER_MS, WHY_REASONS_M
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::replay::facts::{native_state, wake_after};
-use crate::machines::replay::state::{CancelRequest, End, RunState, cause_of};
+use crate::machines::replay::state::{End, RunState, cause_of};
 
 /// Failed attempts that are shown.
 const FAILURES_SHOWN: usize = 3;
@@ -96,7 +96,7 @@ impl<'a> Seen<'a> {
 
     /// What an open effect waits for, in words.
     pub(super) fn why_open(&self, effect: &Effect) -> String {
-        self.in_words(self.code_of(effect), effect, None)
+        words::of_effect(self.code_of(effect), effect, self.hold(effect), None)
     }
 
     fn time_of(&self, seq: Seq) -> Timestamp {
@@ -162,7 +162,7 @@ impl<'a> Seen<'a> {
             let since = since(|event| matches!(event, Event::RunHeld(_)));
             let error = held.error.as_ref();
             let error = error.map_or(String::new(), |e| format!(": {} {:?}", e.name, e.message));
-            let what = format!("it is held: {}{error}", in_words(&held.reason));
+            let what = format!("it is held: {}{error}", words::of_hold(&held.reason));
             add(Code::of_hold(&held.reason), what, &held.reason, since);
         }
         if let Some(paused) = &state.paused {
@@ -175,7 +175,12 @@ impl<'a> Seen<'a> {
             add(Code::Paused, what, "", since);
         }
         if let Some(cancel) = &state.cancel {
-            add(Code::Cancelling, self.cancelling(cancel), "", Some(cancel.at));
+            let over = cancel.at.plus_millis(if cancel.now { 0 } else { CLEANUP_TIMEOUT_MS });
+            let code = match self.ready(over) {
+                Code::LostWake => Code::LostWake,
+                _ => Code::Cancelling,
+            };
+            add(code, words::of_cancel(cancel, self.now), "", Some(cancel.at));
         }
         if self.memory.is_some_and(|memory| memory.is_draining) {
             let what = "its process has returned; what it left open is waited for".to_owned();
@@ -186,14 +191,6 @@ impl<'a> Seen<'a> {
             add(Code::Runnable, what, "", Some(state.last_at));
         }
         reasons
-    }
-
-    fn cancelling(&self, cancel: &CancelRequest) -> String {
-        if cancel.is_over(self.now) {
-            return "it was asked to stop; there is no more time to clean up".to_owned();
-        }
-        let until = cancel.at.plus_millis(CLEANUP_TIMEOUT_MS);
-        format!("it was asked to stop, and may clean up until {until}")
     }
 
     /// An open run that nothing stops and that waits for nothing.
@@ -314,59 +311,8 @@ impl<'a> Seen<'a> {
             next_at: waits.or_else(|| effect.due_at()),
             workers_seen,
             child_run_id: effect.target.as_ref().filter(|_| is_child).and_then(|c| c.parse().ok()),
-            ..self.of_run(code, self.in_words(code, effect, workers_seen), unblock)
+            ..self.of_run(code, words::of_effect(code, effect, hold, workers_seen), unblock)
         }
-    }
-
-    /// What keeps an effect from its end.
-    fn in_words(&self, code: Code, effect: &Effect, workers_seen: Option<usize>) -> String {
-        let title = effect.title.as_deref().or(effect.label.as_deref());
-        let (name, kind) = (named(effect.id, title), &effect.kind);
-        let worker = effect.worker.as_deref().unwrap_or("somebody");
-        match code {
-            Code::LostWake => format!("{name} is overdue, and nothing lets the run go on"),
-            Code::Runnable => format!("{name} ends as soon as the run goes on"),
-            Code::Uncertain => {
-                let cause = effect.uncertain_cause.as_deref().unwrap_or("no cause");
-                format!("nobody knows whether {name} was executed ({cause}): find out, and decide")
-            }
-            Code::WaitingPerson => format!("{name} waits for a person"),
-            Code::WaitingSignal => match &effect.wait {
-                Wait::Signal(facts) => format!("{name} waits for the signal {:?}", facts.name),
-                _ => format!("{name} waits for a signal"),
-            },
-            Code::Backoff => format!("the next attempt at {name} is not due yet"),
-            Code::Executing => format!("{worker} is at {name}"),
-            Code::WaitingChild => match &effect.target {
-                Some(child) => format!("{name} waits for its child run {child}"),
-                None => format!("{name} waits for its child run"),
-            },
-            Code::WaitingTimer => match &effect.wait {
-                Wait::Sleep { target } => format!("{name} sleeps until {target}"),
-                _ => format!("{name} waits for its time"),
-            },
-            Code::HeldLimit | Code::HeldKey | Code::HeldPolicy => match self.hold(effect) {
-                Some(Hold::Limit { limit, .. }) => format!("{name} waits for a slot of {limit}"),
-                Some(Hold::Key { key, .. }) => {
-                    format!("{name} waits for another effect with its key {key:?}")
-                }
-                Some(Hold::Policy { allow }) => {
-                    format!("{name} may not be executed; this would allow it: {allow}")
-                }
-                None => format!("{name} is kept from starting"),
-            },
-            _ => format!("{name} waits for a worker of kind {kind}{}", workers(workers_seen)),
-        }
-    }
-}
-
-/// How many workers there are, as loudly as it deserves.
-fn workers(seen: Option<usize>) -> String {
-    match seen {
-        Some(0) => ", and NOBODY asked for that kind in the last 60 s".to_owned(),
-        Some(1) => "; one asked for that kind in the last 60 s".to_owned(),
-        Some(count) => format!("; {count} asked for that kind in the last 60 s"),
-        None => "; only a daemon would know whether there is one".to_owned(),
     }
 }
 
@@ -376,19 +322,6 @@ fn holder(effect: &Effect, hold: Option<&Hold>) -> Option<String> {
             Some(format!("{}/{}", holder.run, holder.effect))
         }
         _ => effect.worker.clone().filter(|_| effect.status != EffectStatus::Requested),
-    }
-}
-
-/// The reason of a held run in a sentence.
-fn in_words(reason: &str) -> String {
-    match reason {
-        "diverged" => "its process asked for something else than its journal says".to_owned(),
-        "process_error" => "its process cannot be executed".to_owned(),
-        "host_failed" => "process hosts failed under it".to_owned(),
-        other => match other.strip_prefix("limit:") {
-            Some(limit) => format!("it hit the limit of {limit}"),
-            None => other.to_owned(),
-        },
     }
 }
 

@@ -11,6 +11,7 @@ pub mod memory;
 pub mod reason;
 pub mod unblock;
 pub mod walk;
+mod words;
 
 use serde::Serialize;
 

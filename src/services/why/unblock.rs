@@ -5,7 +5,6 @@
 
 use super::code::Code;
 use super::memory::{Hold, Holder};
-use crate::ground::id::EffectId;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 
@@ -148,7 +147,9 @@ impl Answer<'_> {
         let Self { run, effect: Effect { id, epoch, .. } } = self;
         let force = if is_lost { " --force" } else { "" };
         let decide = |word: &str, why: &str| {
-            format!("dormouse task decide {run} {id} {word} --epoch {epoch} --reason '{why}'{force}")
+            format!(
+                "dormouse task decide {run} {id} {word} --epoch {epoch} --reason '{why}'{force}"
+            )
         };
         vec![
             decide("done", "it happened") + " --value -",
@@ -188,18 +189,6 @@ pub(super) enum Loss {
     Records(u64),
     /// Nobody knows.
     Unknown,
-}
-
-/// How a person reads of an effect: its id and what its author called it, made safe to print.
-pub(super) fn named(id: EffectId, title: Option<&str>) -> String {
-    const TITLE_CHARS_MAX: usize = 60;
-    match title {
-        Some(title) => {
-            let short: String = title.chars().take(TITLE_CHARS_MAX).collect();
-            format!("{id} {short:?}")
-        }
-        None => id.to_string(),
-    }
 }
 
 #[cfg(test)]
