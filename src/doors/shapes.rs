@@ -226,3 +226,187 @@ pub(crate) struct Outcome {
     /// The record that holds it
     seq: u64,
 }
+
+/// Why a run does not go on
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Why {
+    /// The run
+    run_id: String,
+    /// Its finer state; `damaged` if it cannot be read
+    state: String,
+    /// The most important reason in a sentence
+    headline: String,
+    /// Since when that has been so
+    #[schema(required)]
+    since: Option<String>,
+    /// Most important first; those of child runs included
+    reasons: Vec<Reason>,
+    /// Reasons that are left out
+    omitted: u64,
+    /// What will wake it; null once it has ended
+    #[schema(required)]
+    wake: Option<Wake>,
+    /// The runs that wait for it, nearest first
+    parents: Vec<Above>,
+}
+
+/// One reason why a run does not go on
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Reason {
+    /// `damaged`, `lost_wake`, `no_process`, `diverged`, `process_error`, `host_failed`, `limit`,
+    /// `paused`, `cancelling`, `draining`, `runnable`, `uncertain`, `waiting_person`,
+    /// `held_policy`, `waiting_signal`, `waiting_worker`, `held_limit`, `held_key`, `backoff`,
+    /// `executing`, `waiting_child`, `waiting_timer`
+    code: String,
+    /// The run it is about: this one, or a child run
+    run_id: String,
+    /// In words
+    what: String,
+    /// The effect it is about
+    #[schema(nullable = false)]
+    effect_id: Option<String>,
+    /// Its kind
+    #[schema(nullable = false)]
+    kind: Option<String>,
+    /// Since when
+    #[schema(nullable = false)]
+    since: Option<String>,
+    /// Who is at it, or has what it waits for
+    #[schema(nullable = false)]
+    held_by: Option<String>,
+    /// The number of its last start
+    #[schema(nullable = false)]
+    epoch: Option<u64>,
+    /// Until when its lease runs
+    #[schema(nullable = false)]
+    lease_until: Option<String>,
+    /// Attempts so far
+    #[schema(nullable = false)]
+    attempts: Option<u32>,
+    /// How the last attempts failed, newest first, at most three
+    #[schema(nullable = false)]
+    last_failures: Option<Vec<FailedAttempt>>,
+    /// When time will do something about it
+    #[schema(nullable = false)]
+    next_at: Option<String>,
+    /// Workers that asked for its kind in the last minute
+    #[schema(nullable = false)]
+    workers_seen: Option<u64>,
+    /// The child run that it waits for
+    #[schema(nullable = false)]
+    child_run_id: Option<String>,
+    /// Commands that end it; only the word FILE is to be replaced
+    unblock: Vec<String>,
+}
+
+/// A failed attempt
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct FailedAttempt {
+    /// The number of the start that was closed
+    epoch: u64,
+    /// `not_begun`, `reported` or `unknown`
+    class: String,
+    /// Why it was closed
+    cause: String,
+    /// What was reported
+    #[schema(nullable = false)]
+    error: Option<String>,
+    /// When
+    at: String,
+}
+
+/// What will wake a run
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Wake {
+    /// `runnable`, `timer`, `outside`, `person`, `signal`, `child`, `operator`
+    kind: String,
+    /// When time alone will
+    #[schema(nullable = false)]
+    at: Option<String>,
+}
+
+/// A run that waits for another
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Above {
+    /// The run
+    run_id: String,
+    /// The effect for which it waits
+    effect_id: String,
+}
+
+/// A run in brief
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Brief {
+    /// Where it stands
+    run: Stand,
+    /// What has ended, newest last
+    done: Vec<DoneEffect>,
+    /// Older ends that are left out
+    done_omitted: u64,
+    /// What has not, by number
+    open: Vec<OpenEffect>,
+    /// Open effects that are left out
+    open_omitted: u64,
+}
+
+/// Where a run stands
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct Stand {
+    /// The run
+    run_id: String,
+    /// Its finer state
+    state: String,
+    /// Its process
+    #[schema(required)]
+    process_id: Option<String>,
+    /// Why it does not go on
+    headline: String,
+    /// Its last record
+    head: u64,
+}
+
+/// An effect that has ended
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct DoneEffect {
+    /// The effect
+    effect_id: String,
+    /// What people call it
+    title: String,
+    /// Its kind
+    kind: String,
+    /// `ok`, `error` or `cancelled`
+    status: String,
+    /// Digest of its value
+    #[schema(required)]
+    value_digest: Option<String>,
+    /// The beginning of its value, or what went wrong; at most 1 KiB
+    summary: String,
+}
+
+/// An effect without an outcome
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct OpenEffect {
+    /// The effect
+    effect_id: String,
+    /// What people call it
+    title: String,
+    /// Its kind
+    kind: String,
+    /// `requested`, `started` or `uncertain`
+    state: String,
+    /// The number of its last start; 0: none
+    epoch: u64,
+    /// `claim_and_execute`, `post_only`, `decide_first` or `wait`
+    safe: String,
+    /// The command for that, or what is waited for
+    how: String,
+}

@@ -283,6 +283,18 @@ pub const AGENTS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const AGENT_ATTEMPT_MS_DEFAULT: u64 = 120_000;
 /// Longest line of an agent's event stream.
 pub const AGENT_LINE_BYTES_MAX: usize = 64 * 1024;
+/// Most reasons that one answer gives why a run does not go on.
+pub const WHY_REASONS_MAX: usize = 100;
+/// Most child runs that are looked at for it.
+pub const WHY_RUNS_MAX: usize = 64;
+/// How long something may be overdue in a daemon before it counts as forgotten.
+pub const WHY_LOST_AFTER_MS: i64 = 10_000;
+/// How long ago a worker may have asked for work to count as one that is there.
+pub const WHY_WORKERS_SEEN_MS: i64 = 60_000;
+/// Most ended, and most open effects of one brief.
+pub const BRIEF_EFFECTS_MAX: usize = 200;
+/// Longest summary of an outcome in a brief.
+pub const BRIEF_SUMMARY_BYTES_MAX: usize = 1024;
 
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);

@@ -3,9 +3,9 @@
 //! [`runs`] for sound runs, [`repair`] for damaged ones; [`manager`] owns all runs of a root and
 //! [`commit`] makes what they do durable; [`executor`] holds the workers that live in the daemon;
 //! [`indexer`] keeps the index, [`audit`] compares it with the journals; [`inbox`] takes outcomes
-//! from files, [`telemetry`] tells about it all. May not print, parse command lines or know status
-//! codes. Invariant: a service changes a run only by appending events that the fold accepts; only
-//! repair touches what is there already.
+//! from files, [`telemetry`] tells about it all; [`why`] says what a run waits for. May not print,
+//! parse command lines or know status codes. Invariant: a service changes a run only by appending
+//! events that the fold accepts; only repair touches what is there already.
 
 pub mod audit;
 pub mod commit;
@@ -16,3 +16,4 @@ pub mod manager;
 pub mod repair;
 pub mod runs;
 pub mod telemetry;
+pub mod why;

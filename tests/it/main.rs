@@ -60,4 +60,5 @@ mod storm;
 mod support;
 mod telemetry;
 mod tidy;
+mod why;
 mod yard;

@@ -179,6 +179,25 @@ impl Context {
         })
     }
 
+    /// Says why a run does not go on.
+    pub(super) fn why(&self, run: &str) -> Result<Value, Failure> {
+        self.view(
+            run,
+            || Ok(value(&self.runs.why(run)?)),
+            |client, run| client.get(&path(run, "why")),
+        )
+    }
+
+    /// Says what was done, what is open, and what of that is safe for `worker`.
+    pub(super) fn brief(&self, run: &str, worker: Option<&str>) -> Result<Value, Failure> {
+        let query = worker.map_or(String::new(), |worker| format!("?worker={}", encoded(worker)));
+        self.view(
+            run,
+            || Ok(value(&self.runs.brief(run, worker)?)),
+            |client, run| client.get(&path(run, &format!("brief{query}"))),
+        )
+    }
+
     /// Makes everything derived anew.
     pub(super) fn rebuild_state(&self, run: &str) -> Result<Value, Failure> {
         let direct = || Ok(value(&Rebuilt::of(self.runs.rebuild_state(run)?.look())));
@@ -204,6 +223,16 @@ impl Context {
 /// The path of a run's deed.
 pub(super) fn path(run: &str, verb: &str) -> String {
     format!("/v1/runs/{run}/{verb}")
+}
+
+/// A text as the value of a query.
+fn encoded(text: &str) -> String {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    let encode = |byte: u8| match byte {
+        byte if is_plain(&byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    text.bytes().flat_map(|byte| encode(byte).into_bytes()).map(char::from).collect()
 }
 
 fn with_reason(mut body: Value, reason: Option<&str>) -> Value {

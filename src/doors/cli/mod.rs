@@ -68,6 +68,8 @@ enum Noun {
     #[command(about = "Create, drive, steer and look at runs")]
     #[command(subcommand)]
     Run(run::Verb),
+    #[command(about = "Say why a run does not go on, and what to do about it")]
+    Why(run::why::Args),
     #[command(about = "Look at the effects of a run and post their outcomes")]
     #[command(subcommand)]
     Task(task::Verb),
@@ -183,6 +185,7 @@ fn parse(args: &[OsString]) -> Result<Cli, clap::Error> {
 fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
     match noun {
         Noun::Run(verb) => run::dispatch(verb, context),
+        Noun::Why(args) => run::why::run(&args, context),
         Noun::Task(verb) => task::dispatch(verb, context),
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),

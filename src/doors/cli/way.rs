@@ -50,6 +50,23 @@ impl Context {
         self.on_way(target.meta.as_deref(), direct, |client| asked(client, &target.id))
     }
 
+    /// Looks at a run: a daemon that answers knows more than files, and nobody waits for one.
+    pub(super) fn view(
+        &self,
+        reference: &str,
+        direct: impl Fn() -> Result<Value, Failure>,
+        asked: impl Fn(&Client, &str) -> Result<Value, Failure>,
+    ) -> Result<Value, Failure> {
+        let target = self.target(reference)?;
+        let socket = target.meta.filter(|_| !self.offline).map(|meta| meta.join(SOCKET));
+        let client = socket.map(|socket| Client::find(&socket, self.operator())).transpose()?;
+        match client.flatten().map(|client| asked(&client, &target.id)) {
+            Some(Err(failure)) if failure.code == "shutting_down" => direct(),
+            Some(seen) => seen,
+            None => direct(),
+        }
+    }
+
     /// Does something to the root, on the way that is open.
     pub(super) fn root_deed(
         &self,

@@ -23,6 +23,7 @@ mod signals;
 mod status;
 mod steer;
 pub mod tokens;
+mod why;
 mod wire;
 mod work;
 
@@ -146,6 +147,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(runs::routes())
         .merge(steer::routes())
         .merge(code::routes())
+        .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
         .merge(status::routes())

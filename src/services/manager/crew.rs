@@ -3,7 +3,7 @@
 //! May not know what they were given. Invariant: as many are remembered as there is room for; who
 //! was not seen for longest goes first.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ground::clock::Timestamp;
 use crate::ground::limits::WORKERS_SEEN_MAX;
@@ -68,9 +68,14 @@ impl Crew {
         all
     }
 
-    /// How many were seen that asked for effects of this kind at or after a time.
-    pub(super) fn looking_for(&self, kind: &str, since: Timestamp) -> usize {
-        self.0.values().filter(|(kinds, seen)| *seen >= since && kinds.contains(kind)).count()
+    /// How many were seen at or after a time, by the kinds that they asked for.
+    pub(super) fn by_kind(&self, since: Timestamp) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        let lately = self.0.values().filter(|(_, seen)| *seen >= since);
+        for kind in lately.flat_map(|(kinds, _)| kinds) {
+            *counts.entry(kind.clone()).or_insert(0) += 1;
+        }
+        counts
     }
 }
 
@@ -87,8 +92,8 @@ mod tests {
         }
         assert_eq!(crew.0.len(), WORKERS_SEEN_MAX);
         assert!(!crew.0.contains_key("w0") && crew.0.contains_key("w1"));
-        assert_eq!(crew.looking_for("k", at(WORKERS_SEEN_MAX - 1)), 2);
+        assert_eq!(crew.by_kind(at(WORKERS_SEEN_MAX - 1)), [("k".to_owned(), 2)].into());
         crew.heard("w1", at(1_000_000));
-        assert_eq!(crew.looking_for("k", at(1_000_000)), 1);
+        assert_eq!(crew.by_kind(at(1_000_000)), [("k".to_owned(), 1)].into());
     }
 }

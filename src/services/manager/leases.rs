@@ -155,12 +155,6 @@ impl Handle {
     pub async fn workers(&self) -> Result<Vec<Seen>> {
         self.look(Manager::workers_seen).await
     }
-
-    /// How many workers asked for effects of a kind at or after a time.
-    pub async fn looking_for(&self, kind: &str, since: Timestamp) -> Result<usize> {
-        let kind = kind.to_owned();
-        self.look(move |manager| manager.crew.looking_for(&kind, since)).await
-    }
 }
 
 impl Manager {

@@ -25,6 +25,7 @@ mod seat;
 mod shelf;
 mod tally;
 mod waiting;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};

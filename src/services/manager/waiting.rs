@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::ground::clock::Timestamp;
-use crate::ground::id::RunId;
+use crate::ground::id::{EffectId, RunId};
 use crate::ground::limits::CLAIM_CANDIDATES_MAX;
 use crate::machines::effect::claim::Claim;
 use crate::machines::ready::{Ready, Rounds};
@@ -252,6 +252,12 @@ impl Book {
             self.ready(&kind, &name);
             self.hurried.insert(name, (kind, facts));
         }
+    }
+
+    /// The effects of a run that an operator does not let wait for their time.
+    pub(super) fn hurried_of(&self, run: &RunId) -> impl Iterator<Item = EffectId> {
+        let of_run = self.hurried.keys().filter(move |name| name.run_id == *run);
+        of_run.map(|name| name.effect_id)
     }
 
     /// Time has passed: anything may be ready that was not.

@@ -4,6 +4,7 @@
 
 mod accept;
 mod assign_process;
+mod brief;
 mod cancel;
 mod check;
 mod create;
@@ -23,6 +24,7 @@ mod signal;
 mod source;
 mod status;
 mod watch;
+pub(super) mod why;
 
 use clap::Subcommand;
 
@@ -42,6 +44,10 @@ pub(crate) enum Verb {
     Status(status::Args),
     #[command(about = "Show a run with everything that is pending")]
     Show(show::Args),
+    #[command(about = "Say why a run does not go on, and what to do about it")]
+    Why(why::Args),
+    #[command(about = "Say what was done, what is open, and what of that is safe to do")]
+    Brief(brief::Args),
     #[command(about = "Print the events of a run")]
     Events(events::Args),
     #[command(about = "Follow a run until it ends")]
@@ -80,6 +86,8 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Drive(args) => drive::run(&args, context),
         Verb::Status(args) => status::run(&args, context),
         Verb::Show(args) => show::run(&args, context),
+        Verb::Why(args) => why::run(&args, context),
+        Verb::Brief(args) => brief::run(&args, context),
         Verb::Events(args) => events::run(&args, context),
         Verb::Watch(args) => watch::run(&args, context),
         Verb::List(args) => list::run(&args, context),

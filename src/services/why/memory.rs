@@ -1,0 +1,60 @@
+//! What only a daemon's memory knows of a run. It may vanish at any moment.
+//!
+//! May not know where it comes from. Invariant: an answer without it is true, and says less.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ground::clock::Timestamp;
+use crate::ground::id::{EffectId, RunId};
+
+/// What a daemon knows of one run besides its journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// A host works for it, or it is on its way to one.
+    pub is_moving: bool,
+    /// The case of damage for which it was set aside.
+    pub damage: Option<String>,
+    /// Its process has returned; what it left open is waited for.
+    pub is_draining: bool,
+    /// Until when the started effects' leases run, as far as one is known.
+    pub leases: BTreeMap<EffectId, Timestamp>,
+    /// How many workers asked for work in the last minute, by kind.
+    pub workers: BTreeMap<String, usize>,
+    /// Effects that an operator does not let wait for their next attempt.
+    pub hurried: BTreeSet<EffectId>,
+    /// Requested effects that are kept from starting.
+    pub holds: BTreeMap<EffectId, Hold>,
+}
+
+/// What keeps an effect from starting although it is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hold {
+    /// All slots of a limit are taken; one of those who have them.
+    Limit {
+        /// The limit, such as `kind shell`.
+        limit: String,
+        /// Who has a slot.
+        holder: Holder,
+    },
+    /// Its idempotency key is taken by an effect without an outcome.
+    Key {
+        /// The key.
+        key: String,
+        /// Who has it.
+        holder: Holder,
+    },
+    /// The configuration does not allow it.
+    Policy {
+        /// The line that would.
+        allow: String,
+    },
+}
+
+/// An effect that others wait for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its run.
+    pub run: RunId,
+    /// The effect.
+    pub effect: EffectId,
+}
