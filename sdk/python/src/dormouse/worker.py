@@ -166,8 +166,8 @@ class Worker:
         with self._changed:
             attempt = self._running[key_of(task)][0]
         try:
-            told = {"worker": self.name, "percent": percent, "label": label}
-            answer = self.client.tasks.heartbeat(*key_of(task), **told)
+            beat = self.client.tasks.heartbeat
+            answer = beat(*key_of(task), worker=self.name, percent=percent, label=label)
         except Problem as problem:
             answer = {"status": problem.status, **problem.members}
         except Unreachable:
