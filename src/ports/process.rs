@@ -16,6 +16,38 @@ pub fn cpu_millis(pid: u32) -> Option<u64> {
     Some((user + system) * 1000 / ticks_per_second)
 }
 
+/// When process `pid` was started, in the kernel's counting: two processes with one number differ
+/// in it. Nothing once it is gone.
+#[must_use]
+pub fn started_ticks(pid: u32) -> Option<u64> {
+    #[allow(clippy::disallowed_methods)] // Not a file on a disk: the kernel's view of a process.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Processes whose parent is `pid`.
+#[must_use]
+pub fn children(pid: u32) -> Vec<u32> {
+    #[allow(clippy::disallowed_methods)] // Not a directory on a disk either.
+    let Ok(listed) = std::fs::read_dir("/proc") else { return Vec::new() };
+    let numbers = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    numbers.filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    #[allow(clippy::disallowed_methods)] // Not a file on a disk: the kernel's view of a process.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// Numbers of the descriptors that this process has open; the listing's own may be among them.
+#[must_use]
+pub fn descriptors() -> Vec<i32> {
+    #[allow(clippy::disallowed_methods)] // Not a directory on a disk either.
+    let Ok(listed) = std::fs::read_dir("/proc/self/fd") else { return Vec::new() };
+    listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// Memory of this process that is in RAM, in bytes.
 #[must_use]
 pub fn resident_bytes() -> Option<u64> {

@@ -2,7 +2,7 @@
 //!
 //! [`journal`] stores records, [`commit_log`] makes those of many runs durable at once, [`run_dir`]
 //! keeps the files of a run, [`pin`] collects the code of a process, [`host`] runs it in child
-//! processes, [`store`] is the index. May not know which command is being served. Invariant: files
+//! processes, [`runner`] supervises commands, [`store`] is the index. May not know which command is being served. Invariant: files
 //! are touched only through [`crate::ports::disk`], but for the index, which is `SQLite`'s.
 
 pub mod commit_log;
@@ -10,4 +10,5 @@ pub mod host;
 pub mod journal;
 pub mod pin;
 pub mod run_dir;
+pub mod runner;
 pub mod store;

@@ -20,6 +20,7 @@ mod remote;
 mod requests;
 mod root;
 mod run;
+mod runner;
 mod serve;
 mod status;
 mod task;
@@ -35,6 +36,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::shells::runner::keeper;
 use context::{Context, Global};
 use failure::{Exit, Failure};
 
@@ -109,6 +111,10 @@ pub fn main() -> ExitCode {
     // A process host is this same program; see `shells::host`.
     if args.get(1).is_some_and(|word| word == "host") {
         return host();
+    }
+    // So is whoever supervises a command; see `shells::runner`.
+    if args.get(1).is_some_and(|word| word == keeper::VERB) {
+        return runner::main();
     }
     if completions::answer(&args) {
         return Exit::Done.code();
