@@ -197,6 +197,28 @@ pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// Longest name that an operator gives themselves.
 pub const OPERATOR_NAME_BYTES_MAX: usize = 64;
 
+/// Longest answer that an effect of kind `http` keeps unless it says otherwise; what an agent may
+/// stream in all.
+pub const HTTP_ANSWER_BYTES_MAX: usize = 10 * 1024 * 1024;
+/// How much of an answer that was not expected is read and shown.
+pub const HTTP_ERROR_BODY_BYTES_MAX: usize = 16 * 1024;
+/// How long a request may take unless told otherwise.
+pub const HTTP_ATTEMPT_MS_DEFAULT: u64 = 30_000;
+/// How long its connection may take unless told otherwise.
+pub const HTTP_CONNECT_MS_DEFAULT: u64 = 10_000;
+/// Most redirects that one request follows.
+pub const HTTP_FOLLOW_MAX: u64 = 5;
+/// Most addresses of one name that are tried.
+pub const HTTP_ADDRESSES_MAX: usize = 8;
+/// Longest wait that a server may ask for.
+pub const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// Longest secret.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// Shortest secret that is looked for in what is kept: shorter ones would be found everywhere.
+pub const SECRET_REDACTED_BYTES_MIN: usize = 8;
+/// How long a command that prints a secret may take.
+pub const SECRET_COMMAND_MS: u64 = 10_000;
+
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
     assert!(INDEX_BATCH_CHANGES_MAX <= INDEX_QUEUE_CHANGES_MAX);
@@ -216,6 +238,7 @@ const _: () = {
     assert!(LOG_BATCH_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
     assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
     assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
+    assert!(HTTP_ANSWER_BYTES_MAX < VALUE_BYTES_MAX);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
     assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

@@ -180,6 +180,17 @@ metrics! {
     http_rejected: Counts<1> = Family::new(["why"], Counter::default), "dormouse_http_rejected";
     /// Files of the inbox by result: posted, repeat, refused, later.
     inbox_files: Counts<1> = Family::new(["result"], Counter::default), "dormouse_inbox_files";
+    /// Attempts over HTTP, by agent (`none` for kind `http`) and class: ok, not_begun, reported,
+    /// unknown.
+    http_executor: Counts<2> =
+        Family::new(["agent", "class"], Counter::default), "dormouse_http_executor";
+    /// Requests that were not sent because of where they would have gone.
+    ssrf_refusals: Count = Counter::default(), "dormouse_ssrf_refusals";
+    /// Secrets asked for, by result: ok, missing.
+    secret_resolutions: Counts<1> =
+        Family::new(["result"], Counter::default), "dormouse_secret_resolutions";
+    /// Places where a secret was hidden in what is kept.
+    redactions: Count = Counter::default(), "dormouse_redactions";
     /// Spans by what became of them: exported, dropped, failed.
     trace_spans: Counts<1> = Family::new(["result"], Counter::default), "dormouse_trace_spans";
 

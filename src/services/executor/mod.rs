@@ -5,7 +5,12 @@
 //! or how it ended, only when it knows; whatever else happens is unknown.
 
 pub mod echo;
+pub mod guard;
+pub mod http;
+pub mod redact;
+pub mod secrets;
 mod stop;
+pub mod template;
 
 pub use stop::{Stop, StopWhy, Stopper};
 
