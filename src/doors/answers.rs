@@ -7,16 +7,15 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::shapes;
-use crate::codecs::event::{
-    Decision, Event as Stored, ProcessRef, Profile, Record, Status as Ended,
-};
+use crate::codecs::event::{Decision, Event as Stored, ProcessRef, Profile, Record};
 use crate::codecs::event::{Head, ParentRef};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::effect::life::Effect;
-use crate::machines::effect::post::Refusal;
+use crate::machines::effect::post::PostStatus;
+use crate::machines::effect::refusal::Refusal;
 use crate::machines::replay::check::{Divergence, Mark};
 use crate::services::audit::{Audited, Finding};
 use crate::services::manager::Made;
@@ -350,7 +349,7 @@ pub(crate) struct HaltDone {
 pub(crate) struct PostDone {
     /// How the effect ended
     #[schema(value_type = String)]
-    status: Ended,
+    status: PostStatus,
     /// A shell task's error was turned into a value
     normalized_shell_failure: bool,
     /// What stands now

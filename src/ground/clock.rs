@@ -50,6 +50,12 @@ impl Timestamp {
         Self::from_micros(self.0.saturating_add(millis.saturating_mul(1000)))
     }
 
+    /// This instant and a duration more.
+    #[must_use]
+    pub fn later_by(self, millis: u64) -> Self {
+        self.plus_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+    }
+
     /// RFC 3339 with three decimals, as JavaScript's `toISOString` prints it.
     #[must_use]
     pub fn iso_millis(self) -> String {

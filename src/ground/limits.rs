@@ -82,6 +82,24 @@ pub const ERROR_BYTES_MAX: usize = 64 * 1024;
 pub const OPEN_EFFECTS_MAX: u32 = 10_000;
 /// Most signals of one run that no wait has consumed yet.
 pub const SIGNAL_BACKLOG_MAX: usize = 1_000;
+/// Silence that is taken for life unless a claim says otherwise; renewed at a third of it.
+pub const LEASE_TTL_MS_DEFAULT: u64 = 60_000;
+/// Shortest such silence that a claim may ask for.
+pub const LEASE_TTL_MS_MIN: u64 = 5_000;
+/// Longest such silence that a claim may ask for.
+pub const LEASE_TTL_MS_MAX: u64 = 24 * 60 * 60 * 1000;
+/// How long a lease may be overdue before it lapses; never more than half of its silence.
+pub const LEASE_GRACE_MS_MAX: u64 = 30_000;
+/// Times that one effect may be given back before it was begun.
+pub const RELEASES_MAX: u32 = 100;
+/// Failed attempts of one effect that its error tells of.
+pub const FAILURES_TOLD_MAX: usize = 5;
+/// Longest delay that a failed attempt may ask for with `Retry-After`.
+pub const RETRY_AFTER_MS_MAX: u64 = 60 * 60 * 1000;
+/// How long an explicit idempotency key is known after its effect has ended.
+pub const LEDGER_KEY_KEEP_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// How long the holder of an effect may take to stop after it was told to.
+pub const CANCEL_GRACE_MS: u64 = 30_000;
 /// How long clean-up effects may take after a cancel request.
 pub const CLEANUP_TIMEOUT_MS: i64 = 60_000;
 /// Most refused posts kept as evidence for one effect.
@@ -196,6 +214,18 @@ pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const TOKEN_NAME_BYTES_MAX: usize = 64;
 /// Longest name that an operator gives themselves.
 pub const OPERATOR_NAME_BYTES_MAX: usize = 64;
+/// Most bytes of each stream of a command that are kept.
+pub const SHELL_LOG_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most bytes of each stream that stand in the value itself.
+pub const SHELL_INLINE_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of each stream that stand in the error of a command that failed.
+pub const SHELL_ERROR_BYTES_MAX: usize = 4 * 1024;
+/// How long a command may take to end once it was told to.
+pub const SHELL_KILL_GRACE_MS: u64 = 5_000;
+/// How long an attempt in the daemon may take to end once it was told to.
+pub const EXECUTOR_STOP_MS: u64 = 30_000;
+/// Most kinds of effects whose concurrency is limited.
+pub const SLOT_KINDS_MAX: usize = 64;
 
 /// Longest answer that an effect of kind `http` keeps unless it says otherwise; what an agent may
 /// stream in all.
@@ -240,5 +270,6 @@ const _: () = {
     assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
     assert!(HTTP_ANSWER_BYTES_MAX < VALUE_BYTES_MAX);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+    assert!(LEASE_TTL_MS_MIN <= LEASE_TTL_MS_DEFAULT && LEASE_TTL_MS_DEFAULT <= LEASE_TTL_MS_MAX);
     assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

@@ -4,5 +4,6 @@
 //! same outputs on every machine and in every version that reads the same journal format.
 
 pub mod effect;
+pub mod lease;
 pub mod replay;
 pub mod timer;

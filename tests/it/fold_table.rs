@@ -78,6 +78,8 @@ fn started(epoch: u64) -> Event {
         ttl_ms: 1,
         idempotency_key: "k".into(),
         target: None,
+        claim: None,
+        slots: Vec::new(),
     }
     .into()
 }
@@ -91,6 +93,10 @@ fn attempt_failed(epoch: u64, class: FailureClass) -> Event {
         cause: "x".into(),
         error: None,
         counted: true,
+        post_digest: None,
+        stdout: None,
+        stderr: None,
+        decision: None,
         next_attempt_at: at(9),
         by: "w".into(),
     }

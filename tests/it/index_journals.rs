@@ -175,6 +175,8 @@ fn moved(state: &RunState, chance: &mut Chance) -> Event {
             ttl_ms: 1,
             idempotency_key: "k".into(),
             target: None,
+            claim: None,
+            slots: Vec::new(),
         }
         .into(),
         3 => EffectAttemptFailed {
@@ -185,6 +187,10 @@ fn moved(state: &RunState, chance: &mut Chance) -> Event {
             cause: "x".into(),
             error: None,
             counted: true,
+            post_digest: None,
+            stdout: None,
+            stderr: None,
+            decision: None,
             next_attempt_at: at(300 + chance.below(9)),
             by: "w".into(),
         }

@@ -5,10 +5,11 @@
 #![allow(clippy::needless_pass_by_value, reason = "literals read best by value")]
 
 use crate::host::fixture;
-use dormouse::codecs::event::{Event, Payload, Record, Status};
+use dormouse::codecs::event::{Event, Payload, Record};
 use dormouse::codecs::json::Json;
 use dormouse::ground::clock::{Clock, ManualClock, Timestamp};
 use dormouse::ground::id::{EffectId, RunId, Seq};
+use dormouse::machines::effect::post::PostStatus;
 use dormouse::machines::replay::engine::Rest;
 use dormouse::ports::disk::memory::MemoryDisk;
 use dormouse::ports::disk::{Dir, Disk, FileKind, Open};
@@ -68,14 +69,14 @@ pub(crate) fn json(value: &Value) -> Json {
 }
 
 /// A value posted for an effect.
-pub(crate) fn posting(effect: EffectId, status: Status, value: Value) -> Posting {
+pub(crate) fn posting(effect: EffectId, status: PostStatus, value: Value) -> Posting {
     let error = |value: &Value| dormouse::codecs::event::ErrorInfo {
         name: value["name"].as_str().unwrap_or("TaskError").to_owned(),
         message: value["message"].as_str().unwrap_or("no").to_owned(),
         stack: None,
         data: value.get("data").map(Json::of),
     };
-    let failed = status == Status::Error;
+    let failed = status == PostStatus::Error;
     let ok = Posting::ok(effect, Json::of(&value));
     if failed { Posting { status, value: None, error: Some(error(&value)), ..ok } } else { ok }
 }
@@ -254,7 +255,7 @@ impl Play {
         let (runs, id) = (&self.runs, &self.id);
         match deed.clone() {
             Deed::Post(posting) => runs.post(id, posting).map(drop),
-            Deed::CancelEffect(effect) => runs.cancel_effect(id, effect, None).map(drop),
+            Deed::CancelEffect(effect) => runs.cancel_effect(id, effect, None, false).map(drop),
             Deed::Signal(signal) => runs.signal(id, signal).map(drop),
             Deed::Cancel { now } => runs.cancel(id, Some("enough".into()), now).map(drop),
             Deed::Pause => runs.pause(id).map(drop),
@@ -284,12 +285,12 @@ impl Play {
 
     /// Posts a value, no more.
     pub(crate) fn put(&self, key: &str, value: Value) {
-        self.deed(Deed::Post(posting(self.effect(key), Status::Ok, value)));
+        self.deed(Deed::Post(posting(self.effect(key), PostStatus::Ok, value)));
     }
 
     /// Posts an error and lets the run go on.
     pub(crate) fn fail(&self, key: &str, error: Value) -> Rest {
-        self.deed(Deed::Post(posting(self.effect(key), Status::Error, error)));
+        self.deed(Deed::Post(posting(self.effect(key), PostStatus::Error, error)));
         self.go_on()
     }
 

@@ -2,7 +2,7 @@
 //! outside as the whole run was, becomes the same journal again, record by record.
 
 use crate::play::{Deed, Plan, Play, lines, posting, wrap, wrap_compatible};
-use dormouse::codecs::event::Status;
+use dormouse::machines::effect::post::PostStatus;
 use dormouse::machines::replay::engine::Rest;
 use dormouse::machines::replay::state::End;
 use dormouse::services::runs::accept::{OnChange, OnRemoved};
@@ -335,7 +335,7 @@ fn steered_runs() {
     check_body("pause", body, |play| {
         play.deed(Deed::Pause);
         assert_eq!(play.later(200), Rest::Paused);
-        play.deed(Deed::Post(posting(play.effect("t#0"), Status::Ok, json!(1))));
+        play.deed(Deed::Post(posting(play.effect("t#0"), PostStatus::Ok, json!(1))));
         play.deed(Deed::Note);
         assert_eq!(play.go_on(), Rest::Paused);
         play.deed(Deed::Resume);

@@ -7,7 +7,7 @@ use super::{BlobRef, ErrorInfo, present};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
-use crate::ground::id::{EffectId, Epoch, Seq};
+use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use serde::{Deserialize, Serialize};
 
 /// `EFFECT_REQUESTED`.
@@ -158,9 +158,57 @@ pub struct EffectStarted {
     pub ttl_ms: u64,
     /// The same over all attempts.
     pub idempotency_key: String,
+    /// The claim that it was given to: the same worker asking again gets the same start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
     /// What is acted upon, never a secret: the child run of a `run` effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// Names of the limits under which it takes a place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slots: Vec<String>,
+}
+
+/// What somebody decided about an effect whose outcome nobody knew.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Decided {
+    /// What.
+    pub decision: Decides,
+    /// Why.
+    pub reason: String,
+    /// What it rests upon.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Json>,
+    /// Who.
+    pub by: String,
+}
+
+/// The kinds of decisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decides {
+    /// It may be executed once more.
+    Retry,
+    /// It was done; this is its value.
+    Done,
+    /// It failed; this is its error.
+    Failed,
+}
+
+/// The outcome of another effect with the same idempotency key, taken over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ReusedFrom {
+    /// The other effect's run.
+    pub run_id: RunId,
+    /// The other effect.
+    pub effect_id: EffectId,
+    /// The record of its outcome.
+    pub seq: Seq,
+    /// Digest of its value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value_digest: Option<Digest>,
 }
 
 /// What is known about an attempt that failed.
@@ -192,10 +240,22 @@ pub struct EffectAttemptFailed {
     /// What was reported.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorInfo>,
+    /// Digest of the post that reported it: an equal one is a repeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub post_digest: Option<Digest>,
+    /// Run-relative file with what it printed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<String>,
+    /// Run-relative file with what it printed as errors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
     /// Whether it counts towards the attempts.
     pub counted: bool,
     /// When the next attempt may begin.
     pub next_attempt_at: Timestamp,
+    /// The decision that closed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decided>,
     /// Who closed it.
     pub by: String,
 }
@@ -262,6 +322,12 @@ pub struct EffectResolved {
     /// When it ended, in the poster's words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<String>,
+    /// The decision that ended it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decided>,
+    /// Whose outcome this is, if another effect had the same idempotency key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reused_from: Option<ReusedFrom>,
     /// The signal that it consumed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signal_seq: Option<Seq>,
@@ -289,6 +355,8 @@ impl EffectResolved {
             stderr: None,
             started_at: None,
             finished_at: None,
+            decision: None,
+            reused_from: None,
             signal_seq: None,
             metadata: None,
             by: by.to_owned(),

@@ -5,6 +5,7 @@
 //! ([`crate::machines::replay::state::RunState::apply`]). Invariant: an event prints as exactly the
 //! bytes it was read from; anything else is refused.
 
+pub mod clip;
 mod effect;
 mod run;
 

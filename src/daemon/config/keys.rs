@@ -3,9 +3,12 @@
 //! May not know files or where a value came from. Invariant: a value that was read lies within the
 //! bounds of its key.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::ground::limits;
+use crate::services::executor::shell::allow::{Allow, Rule};
+use crate::shells::runner::RLIMITS;
 
 /// A key with what it may hold.
 #[derive(Debug)]
@@ -35,8 +38,16 @@ pub enum Kind {
     Path,
     /// A list of texts.
     Words,
+    /// A list of paths.
+    Paths,
     /// An address of this machine itself; none if empty.
     Address,
+    /// Programs that may be executed.
+    Programs,
+    /// Numbers by name: limits of the system.
+    Rlimits,
+    /// `concurrency` by kind of effects.
+    Slots,
 }
 
 /// A value, as its kind has it.
@@ -50,6 +61,10 @@ pub enum Value {
     Text(String),
     /// A list.
     Words(Vec<String>),
+    /// Programs.
+    Programs(Allow),
+    /// Numbers by name.
+    Numbers(BTreeMap<String, u64>),
 }
 
 const KIB: u64 = 1024;
@@ -98,6 +113,18 @@ pub const KEYS: &[Key] = &[
     key("telemetry.otlp_endpoint", Kind::Text),
     key("inbox.enabled", Kind::Switch),
     key("inbox.scan_every", Kind::Millis(100, HOUR)),
+    key("executors.echo.kinds", Kind::Words),
+    key("executors.shell.enabled", Kind::Switch),
+    key("executors.shell.allow", Kind::Programs),
+    key("executors.shell.allow_command_strings", Kind::Switch),
+    key("executors.shell.path", Kind::Paths),
+    key("executors.shell.env_pass", Kind::Words),
+    key("executors.shell.env_allow", Kind::Words),
+    key("executors.shell.cwd_roots", Kind::Paths),
+    key("executors.shell.log_bytes_max", Kind::Bytes(KIB, 64 * limits::SHELL_LOG_BYTES_MAX)),
+    key("executors.shell.kill_grace", Kind::Millis(0, HOUR)),
+    key("executors.shell.rlimits", Kind::Rlimits),
+    key("limits.kind", Kind::Slots),
 ];
 
 impl Key {
@@ -152,11 +179,43 @@ impl Kind {
                 let local = text.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback());
                 (text.is_empty() || local).then(|| Value::Text(text.to_owned()))
             }
-            Self::Words => {
-                let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-                Some(Value::Words(words.map(str::to_owned).collect()))
+            Self::Words => Some(Value::Words(words(text).map(str::to_owned).collect())),
+            Self::Paths => self.of_words(words(text).map(str::to_owned).collect()),
+            Self::Programs if text == "any" => Some(Value::Programs(Allow::Any)),
+            Self::Programs => {
+                let rule = |program: &str| Rule { program: program.to_owned(), args: None };
+                Some(Value::Programs(Allow::Only(words(text).map(rule).collect())))
+            }
+            Self::Rlimits | Self::Slots => {
+                let pair = |word: &str| {
+                    let (name, n) = word.split_once('=')?;
+                    Some((name.trim().to_owned(), bytes(n.trim())?))
+                };
+                self.of_numbers(words(text).map(pair).collect::<Option<_>>()?)
             }
         }
+    }
+
+    /// A list of texts, if this kind has it.
+    #[must_use]
+    pub fn of_words(&self, words: Vec<String>) -> Option<Value> {
+        let fits = match self {
+            Self::Words => true,
+            Self::Paths => words.iter().all(|path| path.starts_with('/')),
+            _ => false,
+        };
+        fits.then_some(Value::Words(words))
+    }
+
+    /// Numbers by name, if this kind has them.
+    #[must_use]
+    pub fn of_numbers(&self, numbers: BTreeMap<String, u64>) -> Option<Value> {
+        let fits = match self {
+            Self::Rlimits => numbers.keys().all(|name| RLIMITS.contains(&name.as_str())),
+            Self::Slots => numbers.len() <= limits::SLOT_KINDS_MAX,
+            _ => false,
+        };
+        fits.then_some(Value::Numbers(numbers))
     }
 
     /// What is allowed, in words.
@@ -175,6 +234,16 @@ impl Kind {
             Self::Text => "a text".to_owned(),
             Self::Path => "a path that begins with / or ~/".to_owned(),
             Self::Words => "a list of texts".to_owned(),
+            Self::Paths => "a list of paths that begin with /".to_owned(),
+            Self::Programs => {
+                "\"any\", or a list such as [{ program = \"git\", args = [\"log\", \"*\"] }]"
+                    .to_owned()
+            }
+            Self::Rlimits => format!("numbers by name: {}", RLIMITS.join(", ")),
+            Self::Slots => {
+                let most = limits::SLOT_KINDS_MAX;
+                format!("{{ KIND = {{ concurrency = N }} }} for up to {most} kinds")
+            }
             Self::Address => {
                 "an address of this machine itself, such as \"127.0.0.1:8080\"".to_owned()
             }
@@ -191,12 +260,28 @@ impl Kind {
             (_, Value::Switch(on)) => on.to_string(),
             (_, Value::Text(text)) => format!("{text:?}"),
             (_, Value::Words(words)) => format!("{words:?}"),
+            (_, Value::Programs(allow)) => allow.to_string(),
+            (Self::Slots, Value::Numbers(numbers)) => {
+                table(numbers.iter().map(|(name, n)| format!("{name} = {{ concurrency = {n} }}")))
+            }
+            (_, Value::Numbers(numbers)) => {
+                table(numbers.iter().map(|(name, n)| format!("{name} = {n}")))
+            }
         }
     }
 }
 
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn table(members: impl Iterator<Item = String>) -> String {
+    let members: Vec<String> = members.collect();
+    if members.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", members.join(", ")) }
+}
+
 /// `16MiB`, `1024`.
-fn bytes(text: &str) -> Option<u64> {
+pub(super) fn bytes(text: &str) -> Option<u64> {
     let unit = UNITS.iter().find(|(name, _)| text.ends_with(name));
     let (number, unit) = unit.map_or((text, 1), |(name, n)| (text.trim_end_matches(name), *n));
     number.trim().replace('_', "").parse::<u64>().ok()?.checked_mul(unit)

@@ -3,14 +3,16 @@
 //! May not know what a key is for. Invariant: every key has one value with one origin; a word that
 //! no key has is an error, never ignored.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{KEYS, Key, Kind, Value};
+use super::keys::{KEYS, Key, Kind, Value, bytes};
 use crate::ports::disk::{self, Disk};
+use crate::services::executor::shell::allow::{Allow, Rule};
 
 /// Largest configuration file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -134,17 +136,28 @@ impl Settings {
             origin: origin(e.span().map_or(1, |span| line(span.start))),
             why: e.message().replace('\n', "; "),
         })?;
-        let at = |spanned: &Spanned<std::borrow::Cow<'_, str>>| origin(line(spanned.span().start));
-        for (name, value) in table.get_ref() {
+        let at = |at: usize| origin(line(at));
+        self.take_section("", table.get_ref(), &at)
+    }
+
+    fn take_section(
+        &mut self,
+        above: &str,
+        section: &DeTable<'_>,
+        at: &dyn Fn(usize) -> Origin,
+    ) -> Result<(), Error> {
+        for (name, value) in section {
+            let place = at(name.span().start);
+            let name = match above {
+                "" => name.get_ref().to_string(),
+                above => format!("{above}.{}", name.get_ref()),
+            };
             match value.get_ref() {
-                DeValue::Table(section) if Key::named(name.get_ref()).is_none() => {
-                    for (inner, value) in section {
-                        let whole = format!("{}.{}", name.get_ref(), inner.get_ref());
-                        self.take_value(&whole, value.get_ref(), at(inner))?;
-                    }
-                    known_section(name.get_ref(), &at(name))?;
+                DeValue::Table(section) if Key::named(&name).is_none() => {
+                    self.take_section(&name, section, at)?;
+                    known_section(&name, &place)?;
                 }
-                value => self.take_value(name.get_ref(), value, at(name))?,
+                value => self.take_value(&name, value, place)?,
             }
         }
         Ok(())
@@ -199,13 +212,63 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             kind.read(n.as_str())
         }
         (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
-        (Kind::Words, DeValue::Array(items)) => {
-            let words = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned));
-            words.collect::<Option<_>>().map(Value::Words)
+        (Kind::Words | Kind::Paths, value) => kind.of_words(texts(value)?),
+        (Kind::Programs, DeValue::String(text)) if text == "any" => kind.read(text),
+        (Kind::Programs, DeValue::Array(items)) => {
+            let rules = items.iter().map(|item| rule(item.get_ref())).collect::<Option<_>>()?;
+            Some(Value::Programs(Allow::Only(rules)))
         }
-        (Kind::Count(..) | Kind::Switch | Kind::Words, _) => None,
+        (Kind::Rlimits, DeValue::Table(table)) => numbers(kind, table, amount),
+        (Kind::Slots, DeValue::Table(table)) => numbers(kind, table, |value| {
+            let inner = value.as_table().filter(|inner| inner.len() == 1)?;
+            amount(inner.get("concurrency")?.get_ref())
+        }),
+        (Kind::Count(..) | Kind::Switch | Kind::Programs | Kind::Rlimits | Kind::Slots, _) => None,
         (kind, DeValue::String(text)) => kind.read(text),
         _ => None,
+    }
+}
+
+fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+    let items = value.as_array()?.iter();
+    items.map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
+}
+
+/// `"git"`, or `{ program = "git", args = ["log", "*"] }`.
+fn rule(value: &DeValue<'_>) -> Option<Rule> {
+    let table = match value {
+        DeValue::String(program) => {
+            return Some(Rule { program: program.to_string(), args: None });
+        }
+        value => value.as_table()?,
+    };
+    if table.keys().any(|name| !matches!(name.get_ref().as_ref(), "program" | "args")) {
+        return None;
+    }
+    let program = table.get("program")?.get_ref().as_str()?.to_owned();
+    let args = match table.get("args") {
+        Some(args) => Some(texts(args.get_ref())?),
+        None => None,
+    };
+    Some(Rule { program, args })
+}
+
+fn numbers(
+    kind: &Kind,
+    table: &DeTable<'_>,
+    number: impl Fn(&DeValue<'_>) -> Option<u64>,
+) -> Option<Value> {
+    let pair = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+        Some((name.get_ref().to_string(), number(value.get_ref())?))
+    };
+    kind.of_numbers(table.iter().map(pair).collect::<Option<_>>()?)
+}
+
+/// `1024`, `"1GiB"`.
+fn amount(value: &DeValue<'_>) -> Option<u64> {
+    match value {
+        DeValue::Integer(n) if n.radix() == 10 => bytes(n.as_str()),
+        value => bytes(value.as_str()?),
     }
 }
 

@@ -6,10 +6,13 @@
 mod keys;
 mod layers;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::ports::disk::Disk;
+use crate::services::executor::shell::Rules;
+use crate::services::executor::shell::allow::Allow;
 
 pub use keys::{KEYS, Key, Value};
 pub use layers::{Error, Origin, Settings};
@@ -42,6 +45,10 @@ pub struct Config {
     pub telemetry: Telemetry,
     /// The inbox.
     pub inbox: Inbox,
+    /// Workers in the daemon.
+    pub executors: Executors,
+    /// How many effects of a kind may be executed at a time.
+    pub slots: BTreeMap<String, u64>,
 }
 
 /// `[http]`.
@@ -133,6 +140,15 @@ pub struct Inbox {
     pub enabled: bool,
     /// How often it is looked through.
     pub scan_every_ms: u64,
+}
+
+/// `[executors]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Executors {
+    /// Kinds that are answered with their arguments.
+    pub echo_kinds: Vec<String>,
+    /// Commands, if they are executed at all.
+    pub shell: Option<Rules>,
 }
 
 /// What a command was given.
@@ -233,7 +249,42 @@ impl Config {
                 enabled: *settings.get("inbox.enabled") == Value::Switch(true),
                 scan_every_ms: bytes("inbox.scan_every"),
             },
+            executors: Executors {
+                echo_kinds: words("executors.echo.kinds"),
+                shell: shell(settings),
+            },
+            slots: numbers(settings, "limits.kind"),
         }
+    }
+}
+
+fn shell(settings: &Settings) -> Option<Rules> {
+    let of = |name: &str| settings.get(&format!("executors.shell.{name}"));
+    let words = |name: &str| match of(name) {
+        Value::Words(words) => words.clone(),
+        _ => Vec::new(),
+    };
+    let paths = |name: &str| words(name).into_iter().map(PathBuf::from).collect();
+    (*of("enabled") == Value::Switch(true)).then(|| Rules {
+        allow: match of("allow") {
+            Value::Programs(allow) => allow.clone(),
+            _ => Allow::Only(Vec::new()),
+        },
+        allow_command_strings: *of("allow_command_strings") == Value::Switch(true),
+        path: paths("path"),
+        env_pass: words("env_pass"),
+        env_allow: words("env_allow"),
+        cwd_roots: paths("cwd_roots"),
+        log_bytes_max: number(settings, "executors.shell.log_bytes_max"),
+        kill_grace_ms: number(settings, "executors.shell.kill_grace"),
+        rlimits: numbers(settings, "executors.shell.rlimits"),
+    })
+}
+
+fn numbers(settings: &Settings, name: &str) -> BTreeMap<String, u64> {
+    match settings.get(name) {
+        Value::Numbers(numbers) => numbers.clone(),
+        _ => BTreeMap::new(),
     }
 }
 
@@ -325,6 +376,8 @@ mod tests {
             ("runs.loaded_bytes_max", "RUNS_LOADED_BYTES_MAX", limits::RUNS_LOADED_BYTES_MAX),
             ("audit.rate", "AUDIT_RATE", limits::AUDIT_RATE),
             ("inbox.scan_every", "INBOX_SCAN_EVERY_MS", limits::INBOX_SCAN_EVERY_MS),
+            ("executors.shell.log_bytes_max", "SHELL_LOG_BYTES_MAX", limits::SHELL_LOG_BYTES_MAX),
+            ("executors.shell.kill_grace", "SHELL_KILL_GRACE_MS", limits::SHELL_KILL_GRACE_MS),
         ];
         let page = include_str!("../../../docs/limits.md");
         for (key, constant, limit) in limits {
@@ -368,6 +421,12 @@ mod tests {
             ("[inbox]\nenabled = \"yes\"", "it is true or false"),
             ("[telemetry]\nlog_format = \"xml\"", "it is one of text, json"),
             ("[log\n", "/c.toml:1 is not TOML"),
+            ("[executors.shel]", "there is no key executors.shel"),
+            ("[executors.shell]\nallow = \"git\"", "it is \"any\", or a list such as"),
+            ("[executors.shell]\nallow = [{ program = \"git\", arg = [] }]", "is not allowed"),
+            ("[executors.shell]\npath = [\"bin\"]", "a list of paths that begin with /"),
+            ("[executors.shell]\nrlimits = { files = 3 }", "numbers by name: as, core"),
+            ("[limits.kind.shell]\nrate = 3", "for up to 64 kinds"),
             ("log = 3", "there is no key log"),
         ] {
             let error = load(Some(file), &[]).unwrap_err().to_string();
@@ -376,6 +435,26 @@ mod tests {
         let variable = [("DORMOUSE_AUDIT_RATE", "0")];
         let error = load(None, &variable).unwrap_err().to_string();
         assert!(error.starts_with("$DORMOUSE_AUDIT_RATE: audit.rate = \"0\""), "{error}");
+    }
+
+    #[test]
+    fn nested_sections_are_read_and_printed_as_they_can_be_read() {
+        let file = "[executors.shell]\nenabled = true\nrlimits = { as = \"1GiB\", nofile = 64 }\n\
+            allow = [{ program = \"git\", args = [\"log\", \"*\"] }, \"make\"]\n\
+            [limits.kind.shell]\nconcurrency = 2\n[limits.kind.agent]\nconcurrency = 0\n";
+        let (config, settings) = load(Some(file), &[]).unwrap();
+        let shell = config.executors.shell.clone().unwrap();
+        assert_eq!((shell.rlimits["as"], shell.rlimits["nofile"]), (1 << 30, 64));
+        assert_eq!((config.slots["shell"], config.slots["agent"]), (2, 0));
+        let rows = settings.rows();
+        let printed = rows.iter().map(|(name, value, _)| format!("{name} = {value}\n"));
+        let again = load(Some(&printed.collect::<String>()), &[]).unwrap().0;
+        assert_eq!(again, config);
+        let variables =
+            [("DORMOUSE_LIMITS_KIND", "shell=3"), ("DORMOUSE_EXECUTORS_SHELL_ALLOW", "any")];
+        let (config, _) = load(Some(file), &variables).unwrap();
+        assert_eq!(config.slots, BTreeMap::from([("shell".to_owned(), 3)]));
+        assert_eq!(config.executors.shell.unwrap().allow, Allow::Any);
     }
 
     #[test]

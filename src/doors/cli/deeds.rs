@@ -165,12 +165,15 @@ impl Context {
         run: &str,
         effect: EffectId,
         reason: Option<&str>,
+        abandon: bool,
     ) -> Result<Value, Failure> {
         let direct = || {
-            let seq = self.runs.cancel_effect(run, effect, reason.map(str::to_owned))?;
+            let reason = reason.map(str::to_owned);
+            let seq = self.runs.cancel_effect(run, effect, reason, abandon)?;
             Ok(value(&GivenUp::of(effect, seq)))
         };
-        let body = with_reason(json!({}), reason);
+        let abandon = if abandon { json!({ "abandon": true }) } else { json!({}) };
+        let body = with_reason(abandon, reason);
         self.deed(run, direct, |client, run| {
             client.post(&path(run, &format!("tasks/{effect}/cancel")), &body)
         })

@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::failure::Failure;
-use crate::codecs::event::{ErrorInfo, Status};
+use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
 use crate::ground::id::EffectId;
+use crate::machines::effect::post::PostStatus;
 use crate::services::runs::accept::{OnChange, OnRemoved};
 use crate::services::runs::create::{NewRun, Source};
 use crate::services::runs::post::{self, Output};
@@ -175,7 +176,7 @@ impl<'a> Signalling<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Posting<'a> {
-    status: Status,
+    status: PostStatus,
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]

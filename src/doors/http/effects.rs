@@ -19,11 +19,12 @@ use super::body::{self, EffectPath, Query, Run, RunPath, Strict, present};
 use super::index;
 use super::problem::{Answer, Problem};
 use super::runs::{bad_token, page_size, read_id, read_time};
-use crate::codecs::event::{ErrorInfo, Status};
+use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
 use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::machines::effect::post::PostStatus as Said;
 use crate::services::manager::{Flow, Handle};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::{Output, Posted, Posting};
@@ -314,7 +315,8 @@ impl TaskResult {
         };
         Ok(Posting {
             effect,
-            status: if ok { Status::Ok } else { Status::Error },
+            status: if ok { Said::Ok } else { Said::Error },
+            retryable: None,
             value: self.value,
             error: if ok { None } else { Some(error.unwrap_or_else(plain)) },
             epoch: self.epoch.map(Epoch),
@@ -393,6 +395,9 @@ async fn post(
 struct GiveUp {
     /// Why, for the process and the journal
     reason: Option<String>,
+    /// Also if somebody executes it: what it does outside stays unknown
+    #[serde(default)]
+    abandon: bool,
 }
 
 /// Give up an effect: the process sees `EffectCancelledError`
@@ -413,7 +418,7 @@ async fn cancel(
     let act = move |open: &mut OpenRun| {
         // A breakpoint that is given up is not answered; anybody who may steer the run may.
         effect_of(open.look(), effect)?;
-        open.cancel_effect(effect, asked.reason)
+        open.cancel_effect(effect, asked.reason, asked.abandon)
     };
     let seq = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
     let seq = seq.map_err(|e| about(e, &run, effect))?;

@@ -5,9 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Wait;
+use super::failures::Failures;
+use super::{UNCERTAIN_ERROR, Wait};
 use crate::codecs::event::{
-    CancelOutcome, EffectRequested, Event, FailureClass, Policy, Record, Status,
+    CancelOutcome, EffectRequested, EffectResolved, EffectStarted, Event, FailureClass,
+    OnUncertain, Policy, Record, Status,
 };
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
@@ -71,6 +73,12 @@ pub struct Ended {
     pub epoch: Epoch,
     /// Digest of the post that ended it, if it was posted.
     pub post_digest: Option<Digest>,
+    /// Digest of its value, if it has one.
+    pub value_digest: Option<Digest>,
+    /// Nobody knows whether it was done outside.
+    pub is_unknown: bool,
+    /// Somebody decided it so.
+    pub is_decided: bool,
     /// Who.
     pub by: String,
 }
@@ -96,6 +104,8 @@ pub struct Effect {
     pub labels: Vec<String>,
     /// What identifies the call.
     pub args_digest: Digest,
+    /// What identifies the work, wherever it is asked for.
+    pub def_digest: Digest,
     /// Frozen rules.
     pub policy: Policy,
     /// May run after a cancel request.
@@ -108,18 +118,36 @@ pub struct Effect {
     pub requested_at: Timestamp,
     /// Input of the turn that asked for it.
     pub cause: Seq,
+    /// The last record about it.
+    pub seq: Seq,
     /// Where it stands.
     pub status: EffectStatus,
     /// Last start; 0: none.
     pub epoch: Epoch,
     /// Attempts that were started.
     pub attempts: u32,
+    /// When the first one was.
+    pub first_started_at: Option<Timestamp>,
+    /// When the last one was.
+    pub started_at: Option<Timestamp>,
     /// Who started it last.
     pub worker: Option<String>,
+    /// The claim that this start was given to.
+    pub claim: Option<String>,
+    /// How long its holder's silence is taken for life.
+    pub ttl_ms: u64,
     /// What the last start acts upon.
     pub target: Option<String>,
+    /// Names of the limits under which the last start takes a place.
+    pub slots: Vec<String>,
+    /// Attempts that failed.
+    pub failures: Failures,
+    /// Budgets of attempts that operators added to the first by letting the run go on.
+    pub grants: u32,
     /// No start before this.
     pub not_before: Option<Timestamp>,
+    /// Why nobody knows its outcome.
+    pub uncertain_cause: Option<String>,
     /// What is known about the last closed attempt.
     pub closed_as: Option<FailureClass>,
     /// How it ended.
@@ -142,18 +170,28 @@ impl Effect {
             label: asked.label.clone(),
             labels: asked.labels.clone(),
             args_digest: asked.args_digest,
+            def_digest: asked.def_digest,
             policy: asked.policy.clone(),
             cleanup: asked.cleanup,
             wait: Wait::of(&asked.kind, asked.def.as_ref()),
             requested_seq: record.seq,
             requested_at: record.at,
             cause: asked.cause,
+            seq: record.seq,
             status: EffectStatus::Requested,
             epoch: Epoch(0),
             attempts: 0,
+            first_started_at: None,
+            started_at: None,
             worker: None,
+            claim: None,
+            ttl_ms: 0,
             target: None,
+            slots: Vec::new(),
+            failures: Failures::default(),
+            grants: 0,
             not_before: None,
+            uncertain_cause: None,
             closed_as: None,
             ended: None,
             superseded: false,
@@ -183,11 +221,7 @@ impl Effect {
                 if start.epoch <= self.epoch || start.epoch < floor {
                     return refuse("an epoch only grows");
                 }
-                self.status = Started;
-                self.epoch = start.epoch;
-                self.attempts = start.attempt;
-                self.worker = Some(start.worker.clone());
-                self.target.clone_from(&start.target);
+                self.start(record, start);
             }
             (Event::EffectAttemptFailed(failed), Started | Uncertain) => {
                 if failed.epoch != self.epoch {
@@ -196,34 +230,77 @@ impl Effect {
                 self.status = Requested;
                 self.not_before = Some(failed.next_attempt_at);
                 self.closed_as = Some(failed.class);
+                self.failures.note(record, failed);
             }
             (Event::EffectUncertain(unsure), Started | Requested) => {
-                let early =
-                    matches!(unsure.cause.as_str(), "key_outcome_unknown" | "forked" | "repaired");
-                if (self.status == Requested && !early) || unsure.epoch != self.epoch {
+                let early = match unsure.cause.as_str() {
+                    "key_outcome_unknown" => self.status == Requested,
+                    "forked" | "repaired" => true,
+                    _ => self.status == Started,
+                };
+                if !early || unsure.epoch != self.epoch {
                     return refuse("its cause or epoch does not fit");
                 }
                 self.status = Uncertain;
+                self.uncertain_cause = Some(unsure.cause.clone());
             }
             (Event::EffectResolved(done), Requested | Started | Uncertain) => {
-                let unclaimed = done.epoch == Epoch(0) && self.status == Requested;
-                let current = done.epoch == self.epoch && !self.is_closed_by_report();
-                if !unclaimed && !current {
+                if !self.is_answered_by(done) {
                     return refuse("it answers another start than the open one");
                 }
                 self.status = if done.status == Status::Ok { Done } else { Error };
-                self.end(record, done.epoch, done.post_digest, &done.by);
+                self.ended = Some(Ended::resolved(record, done));
             }
             (Event::EffectCancelled(gone), Requested | Started | Uncertain) => {
                 if self.status != Requested && gone.outcome == CancelOutcome::NotBegun {
                     return refuse("what was started cannot be known not to have begun");
                 }
                 self.status = Cancelled;
-                self.end(record, gone.epoch, None, &gone.by);
+                let is_unknown = gone.outcome == CancelOutcome::Unknown;
+                self.ended = Some(Ended { is_unknown, ..Ended::at(record, gone.epoch, &gone.by) });
             }
             _ => return refuse(&format!("the effect is {}", self.status.name())),
         }
+        self.seq = record.seq;
         Ok(())
+    }
+
+    fn start(&mut self, record: &Record, start: &EffectStarted) {
+        self.status = EffectStatus::Started;
+        self.epoch = start.epoch;
+        self.attempts = start.attempt;
+        self.first_started_at.get_or_insert(record.at);
+        self.started_at = Some(record.at);
+        self.worker = Some(start.worker.clone());
+        self.claim.clone_from(&start.claim);
+        self.ttl_ms = start.ttl_ms;
+        self.target.clone_from(&start.target);
+        self.slots.clone_from(&start.slots);
+    }
+
+    /// Whether an outcome belongs to the open start, or to none where none is open. A late value
+    /// of an attempt that was closed without knowing counts; a late failure does not.
+    fn is_answered_by(&self, done: &EffectResolved) -> bool {
+        if self.status != EffectStatus::Requested {
+            return done.epoch == self.epoch;
+        }
+        let late = done.epoch == self.epoch && done.status == Status::Ok;
+        done.epoch == Epoch(0) || (late && !self.is_closed_by_report())
+    }
+
+    /// Another budget of attempts for an effect that had used up what it had.
+    pub(in crate::machines) fn grant(&mut self) {
+        if self.status == EffectStatus::Requested && self.is_exhausted() {
+            self.grants += 1;
+        }
+    }
+
+    /// Whether its policy allows no further attempt after those that failed.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        let retry = self.policy.retry_or_once();
+        self.failures.began() >= retry.max_attempts.saturating_mul(self.grants + 1)
+            || self.failures.not_begun >= retry.max_not_begun.saturating_mul(self.grants + 1)
     }
 
     /// Whether it may have been executed without a trace once records were lost: someone outside
@@ -243,28 +320,68 @@ impl Effect {
             && self.closed_as != Some(FailureClass::Unknown)
     }
 
+    /// When it may be started; nothing while it cannot be. May lie in the past.
+    #[must_use]
+    pub fn ready_at(&self) -> Option<Timestamp> {
+        let ready = self.not_before.map_or(self.requested_at, |t| t.max(self.requested_at));
+        (self.status == EffectStatus::Requested && !self.wait.is_never_started()).then_some(ready)
+    }
+
+    /// When the delay before its next attempt ends, if it waits for one.
+    #[must_use]
+    pub fn delayed_until(&self) -> Option<Timestamp> {
+        self.not_before.filter(|_| self.status == EffectStatus::Requested)
+    }
+
+    /// When all of it has to be over, attempts and delays together.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        self.policy.total_timeout_ms.map(|ms| self.requested_at.later_by(ms))
+    }
+
     /// When the runtime itself has something to do about it: a sleep ends, a limit passes.
     #[must_use]
     pub fn due_at(&self) -> Option<Timestamp> {
-        if self.status != EffectStatus::Requested {
-            return None;
+        match self.status {
+            EffectStatus::Requested => {
+                let ready = self.not_before.map_or(self.requested_at, |t| t.max(self.requested_at));
+                let start = self.policy.start_timeout_ms.map(|ms| ready.later_by(ms));
+                self.wait.due_at(start.into_iter().chain(self.deadline()).min())
+            }
+            // Nobody is waited for whom the author does not want to wait for.
+            EffectStatus::Uncertain if !matches!(self.wait, Wait::Outside) => None,
+            EffectStatus::Uncertain if self.policy.on_uncertain == OnUncertain::Error => {
+                Some(self.requested_at)
+            }
+            EffectStatus::Uncertain => self.deadline(),
+            _ => None,
         }
-        let after = |from: Timestamp, ms: Option<u64>| {
-            ms.map(|ms| from.plus_millis(i64::try_from(ms).unwrap_or(i64::MAX)))
-        };
-        let ready = self.not_before.map_or(self.requested_at, |t| t.max(self.requested_at));
-        let start = after(ready, self.policy.start_timeout_ms);
-        let total = after(self.requested_at, self.policy.total_timeout_ms);
-        self.wait.due_at(start.into_iter().chain(total).min())
     }
+}
 
-    fn end(&mut self, record: &Record, epoch: Epoch, post: Option<Digest>, by: &str) {
-        self.ended = Some(Ended {
+impl Ended {
+    fn at(record: &Record, epoch: Epoch, by: &str) -> Self {
+        Self {
             seq: record.seq,
             at: record.at,
             epoch,
-            post_digest: post,
+            post_digest: None,
+            value_digest: None,
+            is_unknown: false,
+            is_decided: false,
             by: by.to_owned(),
-        });
+        }
+    }
+
+    fn resolved(record: &Record, done: &EffectResolved) -> Self {
+        // What somebody posted under that name is known: they said so.
+        let named = done.error.as_ref().is_some_and(|e| e.name == UNCERTAIN_ERROR);
+        Self {
+            post_digest: done.post_digest,
+            value_digest: done.value_digest,
+            is_unknown: named && done.post_digest.is_none() && done.decision.is_none(),
+            is_decided: done.decision.is_some(),
+            ..Self::at(record, done.epoch, &done.by)
+        }
     }
 }

@@ -3,15 +3,22 @@
 //! May not know hosts, files or commands. Invariant: what happens to an effect without anybody's
 //! post is a function of its definition, the folded run and the time.
 
+pub mod attempt;
+pub mod backoff;
 pub mod breakpoint;
+pub mod claim;
+pub mod decide;
+pub mod failures;
 pub mod hook;
 pub mod key;
 pub mod life;
 pub mod policy;
 pub mod post;
+pub mod refusal;
 pub mod run;
 pub mod signal;
 pub mod sleep;
+pub mod standing;
 pub mod task;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +30,9 @@ use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::Epoch;
+
+/// The name of the error of an effect whose outcome nobody will ever know.
+pub const UNCERTAIN_ERROR: &str = "UncertainEffectError";
 
 /// What an open effect waits for besides a post.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -16,6 +16,10 @@ const NOT_BEGUN_MAX_DEFAULT: u32 = 100;
 const ATTEMPTS_MAX: u32 = 1_000;
 /// Longest explicit idempotency key.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// What is repeated, and when, where the author leaves it open.
+pub const RETRY_DEFAULT: Retry = retry(ATTEMPTS_DEFAULT);
+/// What is repeated where nobody asked for it: only what never began.
+static ONCE: Retry = retry(1);
 /// Most entries of a list in a policy.
 const LIST_ITEMS_MAX: usize = 8;
 /// Most limit keys of one effect (`limit_keys_max`).
@@ -33,9 +37,9 @@ pub fn resolve(kind: &str, options: Option<&Json>) -> Result<Policy, String> {
     let stated = option("idempotent").map(|v| boolean("idempotent", v)).transpose()?;
     let idempotent = stated.unwrap_or(by_kind);
     let on_uncertain = on_uncertain(option("onUncertain"), idempotent)?;
-    let retry = match option("retry") {
+    let repeats = match option("retry") {
         Some(Value::Bool(false)) | None if stated != Some(true) => None,
-        Some(Value::Bool(true)) | None => Some(retry_default()),
+        Some(Value::Bool(true)) | None => Some(RETRY_DEFAULT),
         Some(given) => Some(retry_of(given)?),
     };
     let limit_keys = strings("limitKeys", option("limitKeys"))?;
@@ -50,7 +54,7 @@ pub fn resolve(kind: &str, options: Option<&Json>) -> Result<Policy, String> {
     }
     Ok(Policy {
         idempotent,
-        retry,
+        retry: repeats,
         attempt_timeout_ms: option("timeout").map(|v| millis("timeout", v)).transpose()?,
         start_timeout_ms: option("startTimeout").map(|v| millis("startTimeout", v)).transpose()?,
         total_timeout_ms: total_timeout(kind, &options)?,
@@ -60,6 +64,14 @@ pub fn resolve(kind: &str, options: Option<&Json>) -> Result<Policy, String> {
         priority: option("priority").map(priority).transpose()?,
         requires: strings("executorLabels", option("executorLabels"))?,
     })
+}
+
+impl Policy {
+    /// The rules of repetition, also where the author gave none.
+    #[must_use]
+    pub fn retry_or_once(&self) -> &Retry {
+        self.retry.as_ref().unwrap_or(&ONCE)
+    }
 }
 
 /// `deadline`; for signals and breakpoints the author's `timeout` is the limit of the whole wait.
@@ -81,9 +93,9 @@ fn on_uncertain(given: Option<&Value>, idempotent: bool) -> Result<OnUncertain, 
     }
 }
 
-fn retry_default() -> Retry {
+const fn retry(max_attempts: u32) -> Retry {
     Retry {
-        max_attempts: ATTEMPTS_DEFAULT,
+        max_attempts,
         max_not_begun: NOT_BEGUN_MAX_DEFAULT,
         initial_ms: 1_000,
         factor: 2.0,
@@ -101,7 +113,7 @@ fn retry_of(given: &Value) -> Result<Retry, String> {
         return Err("retry is true, false or an object".into());
     };
     let field = |name: &str| map.get(name).filter(|v| !v.is_null());
-    let base = retry_default();
+    let base = RETRY_DEFAULT;
     let count = |name: &'static str, default: u32| {
         field(name).map_or(Ok(default), |v| {
             let n = v.as_u64().and_then(|n| u32::try_from(n).ok());

@@ -5,12 +5,30 @@
 
 use serde_json::json;
 
+use serde::{Deserialize, Serialize};
+
+use super::attempt::{self, Report};
 use super::life::{Effect, EffectStatus};
-use super::{breakpoint, resolution, task};
-use crate::codecs::event::{EffectResolved, ErrorInfo, Status};
+use super::refusal::Refusal;
+use super::standing::Standing;
+use super::{breakpoint, plain_error, resolution, task};
+use crate::codecs::event::{EffectResolved, ErrorInfo, Event, FailureClass, Status};
 use crate::codecs::json::{Json, Numbers, canonical};
+use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
+
+/// How an attempt ended, in the poster's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PostStatus {
+    /// With a value.
+    Ok,
+    /// With an error.
+    Error,
+    /// The poster does not know.
+    Unknown,
+}
 
 /// What someone reports about an effect.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,110 +36,17 @@ pub struct Post {
     /// The start that is answered; none: the poster claimed nothing.
     pub epoch: Option<Epoch>,
     /// How it ended.
-    pub status: Status,
+    pub status: PostStatus,
     /// The value, for `ok`.
     pub value: Option<Json>,
     /// The error, for `error`.
     pub error: Option<ErrorInfo>,
+    /// Whether another attempt may help; nothing: the policy knows.
+    pub retryable: Option<bool>,
     /// Invocation key the poster believes in.
     pub invocation_key: Option<String>,
     /// Who.
     pub by: String,
-}
-
-/// Why a post is not accepted. The door gives each its code.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The run never asked for it.
-    #[error("effect {0} was never requested")]
-    UnknownEffect(EffectId),
-    /// Another outcome stands.
-    #[error("effect {id} has ended as {status} at record {seq}, and this is another outcome")]
-    Ended {
-        /// The effect.
-        id: EffectId,
-        /// How it ended.
-        status: &'static str,
-        /// The record that ended it.
-        seq: Seq,
-    },
-    /// Someone holds it.
-    #[error("effect {id} is held by {worker} with epoch {epoch}")]
-    Leased {
-        /// The effect.
-        id: EffectId,
-        /// Who.
-        worker: String,
-        /// Under which number.
-        epoch: Epoch,
-    },
-    /// Nobody knows whether it was executed: only who knows the present start may answer.
-    #[error("nobody knows whether effect {id} was executed; an answer must name epoch {epoch}")]
-    Uncertain {
-        /// The effect.
-        id: EffectId,
-        /// The present start; 0 if there was none.
-        epoch: Epoch,
-    },
-    /// Older than the present start.
-    #[error("epoch {given} of effect {id} is stale: the current one is {current}")]
-    StaleLease {
-        /// The effect.
-        id: EffectId,
-        /// What was given.
-        given: Epoch,
-        /// What is current.
-        current: Epoch,
-    },
-    /// Newer than any start.
-    #[error("epoch {given} of effect {id} was never given out: the current one is {current}")]
-    UnknownEpoch {
-        /// The effect.
-        id: EffectId,
-        /// What was given.
-        given: Epoch,
-        /// What is current.
-        current: Epoch,
-    },
-    /// That attempt is closed.
-    #[error("attempt {epoch} of effect {id} is closed")]
-    AttemptClosed {
-        /// The effect.
-        id: EffectId,
-        /// The attempt's epoch.
-        epoch: Epoch,
-    },
-    /// Not for posting.
-    #[error("effect {id} is of kind {kind}: it is not posted; {instead}")]
-    NotPostable {
-        /// The effect.
-        id: EffectId,
-        /// Its kind.
-        kind: String,
-        /// What to do.
-        instead: &'static str,
-    },
-    /// The poster means another effect.
-    #[error("effect {id} has the invocation key {expected}, not {given}")]
-    KeyMismatch {
-        /// The effect.
-        id: EffectId,
-        /// Its key.
-        expected: String,
-        /// What was given.
-        given: String,
-    },
-    /// The value is not what the effect takes.
-    #[error("the value of effect {id} is not accepted: {}", why.join("; "))]
-    ValueInvalid {
-        /// The effect.
-        id: EffectId,
-        /// What is wrong.
-        why: Vec<String>,
-    },
-    /// The run is over.
-    #[error("the run has ended as {0}")]
-    RunEnded(&'static str),
 }
 
 /// What becomes of a post.
@@ -136,6 +61,8 @@ pub enum Verdict {
         /// A shell task's error was turned into a value.
         normalised_shell_failure: bool,
     },
+    /// Append these: the attempt is closed, or nobody knows.
+    Close(Vec<Event>),
     /// The same outcome stands already.
     Repeat {
         /// The record that holds it.
@@ -145,24 +72,24 @@ pub enum Verdict {
 
 /// The digest under which two posts are the same: status, value and error, layout ignored.
 #[must_use]
-pub fn post_digest(status: Status, value: Option<&Json>, error: Option<&ErrorInfo>) -> Digest {
+pub fn post_digest(status: PostStatus, value: Option<&Json>, error: Option<&ErrorInfo>) -> Digest {
     let whole = Json::of(&json!({ "status": status, "error": error }));
     let value = value.map_or(String::new(), |v| canonical(v, Numbers::AsWritten, None));
     let error = canonical(&whole, Numbers::AsWritten, None);
     Digest::of(format!("{error}\n{value}").as_bytes())
 }
 
-/// Judges a post about effect `id` of a run that has ended as `run_end`, if it has. `schema` is the
-/// definition's output schema, if it has one.
+/// Judges a post about effect `id`. `schema` is the definition's output schema, if it has one.
 ///
 /// # Errors
 /// The refusal; nothing may be appended then.
 pub fn judge(
+    run: &Standing<'_>,
     effect: Option<&Effect>,
     id: EffectId,
-    run_end: Option<&'static str>,
     post: &Post,
     schema: Option<&serde_json::Value>,
+    now: Timestamp,
 ) -> Result<Verdict, Refusal> {
     let effect = effect.ok_or(Refusal::UnknownEffect(id))?;
     if let Some(given) = post.invocation_key.as_ref().filter(|k| **k != effect.key) {
@@ -170,26 +97,71 @@ pub fn judge(
         return Err(Refusal::KeyMismatch { id, expected, given });
     }
     let digest = post_digest(post.status, post.value.as_ref(), post.error.as_ref());
-    if let Some(seq) = fence(run_end, effect, post.epoch, digest)? {
+    if let Some(seq) = fence(run.end, effect, post, digest)? {
         return Ok(Verdict::Repeat { seq });
     }
-    accept(effect, post, digest, schema)
+    let claimed = effect.status != EffectStatus::Requested;
+    match post.status {
+        PostStatus::Ok => accept(effect, post, digest, schema),
+        PostStatus::Error if !claimed => accept(effect, post, digest, schema),
+        _ if !claimed => Err(Refusal::WrongState {
+            id,
+            status: effect.status.name(),
+            why: "what nobody has started has no unknown outcome",
+        }),
+        PostStatus::Error => {
+            let plain = || plain_error("Error", "Task reported failure".into());
+            let report = Report::Failed {
+                class: FailureClass::Reported,
+                error: post.error.clone().unwrap_or_else(plain),
+                is_final: post.retryable == Some(false),
+                retry_after_ms: None,
+            };
+            Ok(Verdict::Close(closed(run, effect, &report, digest, post, now)))
+        }
+        PostStatus::Unknown if effect.status == EffectStatus::Uncertain => {
+            Ok(Verdict::Repeat { seq: effect.seq })
+        }
+        PostStatus::Unknown => {
+            let (cause, error) = ("worker_unsure", post.error.clone());
+            let report = Report::Unknown { cause, evidence: None, error };
+            Ok(Verdict::Close(closed(run, effect, &report, digest, post, now)))
+        }
+    }
+}
+
+/// What follows from a reported failure, with the digest under which its repeat is known.
+fn closed(
+    run: &Standing<'_>,
+    effect: &Effect,
+    report: &Report,
+    digest: Digest,
+    post: &Post,
+    now: Timestamp,
+) -> Vec<Event> {
+    let mut events = attempt::close(run, effect, report, now, &post.by);
+    for event in &mut events {
+        match event {
+            Event::EffectAttemptFailed(failed) => failed.post_digest = Some(digest),
+            // An end that nobody posted is none of the poster's.
+            Event::EffectResolved(done) if post.status == PostStatus::Error => {
+                done.post_digest = Some(digest);
+            }
+            _ => {}
+        }
+    }
+    events
 }
 
 /// The table of which epochs may answer. `Some(seq)`: the same outcome stands at `seq`.
 fn fence(
     run_end: Option<&'static str>,
     effect: &Effect,
-    epoch: Option<Epoch>,
+    post: &Post,
     digest: Digest,
 ) -> Result<Option<Seq>, Refusal> {
-    let (id, current) = (effect.id, effect.epoch);
-    if let Some(given) = epoch.filter(|given| *given < current) {
-        return Err(Refusal::StaleLease { id, given, current });
-    }
-    if let Some(given) = epoch.filter(|given| *given > current) {
-        return Err(Refusal::UnknownEpoch { id, given, current });
-    }
+    let (id, current, epoch) = (effect.id, effect.epoch, post.epoch);
+    attempt::fence_epoch(effect, epoch.unwrap_or(current))?;
     if let Some(ended) = &effect.ended {
         if ended.post_digest == Some(digest) {
             return Ok(Some(ended.seq));
@@ -213,10 +185,30 @@ fn fence(
             Err(Refusal::Leased { id, worker, epoch: current })
         }
         (EffectStatus::Uncertain, None) => Err(Refusal::Uncertain { id, epoch: current }),
-        (EffectStatus::Requested, Some(epoch)) if effect.is_closed_by_report() => {
-            Err(Refusal::AttemptClosed { id, epoch })
+        (EffectStatus::Requested, Some(epoch)) if epoch > Epoch(0) => {
+            late(effect, epoch, post.status, digest)
         }
         _ => Ok(None),
+    }
+}
+
+/// A post to an attempt that is closed: a value counts if nobody knew how the attempt ended.
+fn late(
+    effect: &Effect,
+    epoch: Epoch,
+    status: PostStatus,
+    digest: Digest,
+) -> Result<Option<Seq>, Refusal> {
+    let id = effect.id;
+    match (effect.closed_as, effect.failures.last.last()) {
+        (Some(FailureClass::Unknown), _) if status == PostStatus::Ok => Ok(None),
+        (Some(FailureClass::Reported), Some(last)) if last.post_digest == Some(digest) => {
+            Ok(Some(last.seq))
+        }
+        (Some(FailureClass::Reported), Some(last)) => {
+            Err(Refusal::AlreadyPosted { id, epoch, seq: last.seq })
+        }
+        _ => Err(Refusal::AttemptClosed { id, epoch }),
     }
 }
 
@@ -228,10 +220,12 @@ fn accept(
 ) -> Result<Verdict, Refusal> {
     let invalid = |why: Vec<String>| Refusal::ValueInvalid { id: effect.id, why };
     let mut warnings = Vec::new();
-    let (mut status, mut value, mut error) = (post.status, post.value.clone(), post.error.clone());
-    let shell_failed = effect.kind == "shell" && status == Status::Error;
+    let failed = post.status == PostStatus::Error;
+    let mut status = if failed { Status::Error } else { Status::Ok };
+    let (mut value, mut error) = (post.value.clone(), post.error.clone());
+    let shell_failed = effect.kind == "shell" && failed;
     if shell_failed {
-        let reported = error.take().unwrap_or_else(|| super::plain_error("Error", String::new()));
+        let reported = error.take().unwrap_or_else(|| plain_error("Error", String::new()));
         value = Some(task::shell_failure(&reported));
         status = Status::Ok;
     }

@@ -6,7 +6,8 @@
 use super::state::RunState;
 use crate::codecs::event::{EffectResolved, EffectUncertain, Event, Status};
 use crate::ground::clock::Timestamp;
-use crate::machines::effect::life::Effect;
+use crate::machines::effect::attempt::never_known;
+use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::{self, Wait, resolution};
 
 /// The next event that follows from the folded run and the time alone: an effect the runtime
@@ -24,6 +25,10 @@ pub fn automatic(state: &RunState, now: Timestamp) -> Option<Event> {
     let due = || {
         let (_, id) = state.timers.first().filter(|(due, _)| *due <= now)?;
         let effect = state.effect(*id)?;
+        if effect.status == EffectStatus::Uncertain {
+            let cause = effect.uncertain_cause.as_deref().unwrap_or_default();
+            return Some(never_known(effect, cause, "timer"));
+        }
         Some(match &effect.wait {
             Wait::Sleep { .. } => effect::sleep::due(effect),
             Wait::Signal(facts) => facts.timed_out(effect),

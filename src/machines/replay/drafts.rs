@@ -6,6 +6,7 @@
 use super::check;
 use super::engine::cancel_outcome;
 use super::state::RunState;
+use crate::codecs::event::clip::{clip, clip_error, cut, inline_or_marked};
 use crate::codecs::event::{
     BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
     Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
@@ -14,12 +15,10 @@ use crate::codecs::json::Json;
 use crate::codecs::turn::{Output, Request};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
-use crate::ground::limits::{ERROR_BYTES_MAX, INLINE_BYTES_MAX};
+use crate::ground::limits::INLINE_BYTES_MAX;
 use crate::machines::effect::life::Effect;
 use crate::machines::effect::{self, policy};
 
-/// Longest title, label or name kept in a record.
-const TEXT_BYTES_MAX: usize = 1024;
 /// Longest label kept in a record.
 const LABEL_BYTES_MAX: usize = 256;
 /// Most labels kept in a record.
@@ -165,7 +164,7 @@ pub fn effect_cancelled(effect: &Effect, reason: &str, by: &str) -> Event {
     EffectCancelled {
         effect_id: effect.id,
         epoch: effect.epoch,
-        outcome: cancel_outcome(effect.status),
+        outcome: cancel_outcome(effect),
         reason: clip(reason),
         by: by.to_owned(),
     }
@@ -250,43 +249,6 @@ fn continued(
 /// The effect whose outcome the failing turn was fed.
 fn last_effect(state: &RunState, cause: Seq) -> Option<EffectId> {
     state.effects.values().find(|e| e.ended.as_ref().is_some_and(|x| x.seq == cause)).map(|e| e.id)
-}
-
-/// Cuts a text for display to [`TEXT_BYTES_MAX`], marked.
-fn clip(text: &str) -> String {
-    cut(text, TEXT_BYTES_MAX)
-}
-
-fn cut(text: &str, bytes_max: usize) -> String {
-    if text.len() <= bytes_max {
-        return text.to_owned();
-    }
-    // What was cut fits, so that cutting again changes nothing.
-    let mark = format!("… ({} bytes)", text.len());
-    let room = bytes_max.saturating_sub(mark.len());
-    let end = (0..=room).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
-    format!("{}{mark}", &text[..end])
-}
-
-/// Cuts an error to what a record keeps.
-#[must_use]
-pub fn clip_error(error: ErrorInfo) -> ErrorInfo {
-    let share = ERROR_BYTES_MAX / 4;
-    ErrorInfo {
-        name: clip(&error.name),
-        message: cut(&error.message, share),
-        stack: error.stack.map(|s| cut(&s, share)),
-        data: error.data.map(|d| if d.as_str().len() > 2 * share { marked(&d) } else { d }),
-    }
-}
-
-/// A value that has no blob of its own: what is too large is said to have been there.
-fn inline_or_marked(value: Json) -> Json {
-    if value.as_str().len() > INLINE_BYTES_MAX { marked(&value) } else { value }
-}
-
-fn marked(value: &Json) -> Json {
-    Json::of(&serde_json::json!({ "truncated": true, "bytes": value.as_str().len() }))
 }
 
 /// An output as records will show it, so that both can be compared: cut where records cut it, and

@@ -14,6 +14,7 @@ use super::drafts::{self, Draft};
 use super::facts;
 use super::script::{Script, ended_effect};
 use super::state::{End, IllegalEvent, RunState};
+use crate::codecs::event::clip::clip_error;
 use crate::codecs::event::{
     CancelOutcome, Decision, DecisionAction, ErrorInfo, Event, Payload, ProcessRef, Profile,
     Record, RunHeld, Status,
@@ -24,7 +25,8 @@ use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Seq};
 use crate::ground::limits;
-use crate::machines::effect::{self, life::EffectStatus};
+use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::effect::{self, Wait};
 
 /// Outputs remembered for the report of a divergence.
 const LAST_MATCHED: usize = 5;
@@ -178,6 +180,13 @@ struct Settled {
     output: Output,
 }
 
+/// An effect that the process gave up.
+#[derive(Debug, Clone)]
+struct Unwanted {
+    reason: String,
+    since: Timestamp,
+}
+
 /// A turn in flight. After an accepted change of code it may have several parts: outcomes from
 /// before are fed to the calls that bind to them.
 #[derive(Debug)]
@@ -200,11 +209,12 @@ pub struct Engine {
     instance: Instance,
     turn: Option<Turn>,
     awaited: BTreeSet<EffectId>,
-    wanted_cancels: BTreeMap<EffectId, String>,
+    unwanted: BTreeMap<EffectId, Unwanted>,
     settled: Option<Settled>,
     appending: usize,
     restart: bool,
     clock: Timestamp,
+    now: Timestamp,
     last_matched: VecDeque<String>,
     divergence: Option<Box<Divergence>>,
     warnings: Vec<String>,
@@ -234,11 +244,12 @@ impl Engine {
             instance: Instance::Absent,
             turn: None,
             awaited: BTreeSet::new(),
-            wanted_cancels: BTreeMap::new(),
+            unwanted: BTreeMap::new(),
             settled: None,
             appending: 0,
             restart: false,
             clock: Timestamp::default(),
+            now: Timestamp::default(),
             last_matched: VecDeque::new(),
             divergence: None,
             warnings: Vec::new(),
@@ -307,10 +318,22 @@ impl Engine {
         }
     }
 
-    /// When time alone will make something happen.
+    /// When time alone will make something happen that has not happened `now`.
     #[must_use]
-    pub fn wake_at(&self) -> Option<Timestamp> {
-        facts::wake_at(self.state.as_ref()?)
+    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let state = self.state.as_ref()?;
+        let stops = self.unwanted.iter().filter_map(|(id, unwanted)| {
+            let by = stops_by(state.effect(*id)?, unwanted)?;
+            (state.held.is_none() && state.is_open()).then_some(by)
+        });
+        stops.chain(facts::wake_after(state, now)).min()
+    }
+
+    /// Why the process gave up an effect whose holder has not been heard since.
+    #[must_use]
+    pub fn given_up_for(&self, id: EffectId) -> Option<&str> {
+        let is_open = self.state.as_ref()?.effect(id)?.status.is_open();
+        self.unwanted.get(&id).filter(|_| is_open).map(|unwanted| unwanted.reason.as_str())
     }
 
     /// Takes in what happened and says what is to be done next; nothing while records that were
@@ -319,6 +342,7 @@ impl Engine {
     /// # Errors
     /// A record that is not legal; the engine must not be used any further.
     pub fn handle(&mut self, now: Timestamp, input: Input) -> Result<Option<Action>, IllegalEvent> {
+        self.now = now;
         match input {
             Input::Loaded(record) => {
                 self.load(&record)?;
@@ -454,8 +478,10 @@ impl Engine {
     fn sweep(&self, now: Timestamp) -> Option<Event> {
         let state = self.state.as_ref()?;
         let cancel = state.cancel.as_ref()?;
-        let over = cancel.is_over(now);
-        let doomed = state.open_effects().find(|e| over || !e.cleanup)?;
+        let standing = state.standing(now);
+        let doomed = state
+            .open_effects()
+            .find(|e| standing.gives_up(e) && !facts::may_still_stop(cancel, e, now))?;
         Some(drafts::effect_cancelled(doomed, "run cancelled", "engine"))
     }
 
@@ -551,11 +577,13 @@ impl Engine {
         let open =
             |state: &RunState, id: &EffectId| state.effect(*id).is_some_and(|e| e.status.is_open());
         let Some(state) = &self.state else { return Action::Rest(Rest::Bare) };
-        self.wanted_cancels.retain(|id, _| open(state, id));
-        if let Some((id, reason)) = self.wanted_cancels.pop_first()
-            && let Some(doomed) = state.effect(id)
-        {
-            let event = drafts::effect_cancelled(doomed, &reason, "process");
+        self.unwanted.retain(|id, _| open(state, id));
+        let doomed = self.unwanted.iter().find_map(|(id, unwanted)| {
+            let effect = state.effect(*id)?;
+            let is_over = stops_by(effect, unwanted).is_none_or(|by| by <= self.now);
+            is_over.then(|| drafts::effect_cancelled(effect, &unwanted.reason, "process"))
+        });
+        if let Some(event) = doomed {
             return self.append(vec![drafts::plain(event)]);
         }
         if let Some(cancel) = state.cancel.clone().filter(|_| state.open.is_empty()) {
@@ -712,7 +740,8 @@ impl Engine {
         }
         self.remember(&turn.outputs);
         for (ordinal, reason) in turn.cancels {
-            self.wanted_cancels.insert(EffectId::new(ordinal), reason);
+            let since = self.clock;
+            self.unwanted.insert(EffectId::new(ordinal), Unwanted { reason, since });
         }
         for output in &turn.outputs {
             if let Output::Request(request) = output {
@@ -830,11 +859,14 @@ impl Engine {
         };
         let waits: Vec<Draft> = state
             .open_effects()
-            .filter(|e| e.wait.ends_with_process() || self.wanted_cancels.contains_key(&e.id))
-            .map(|e| {
-                let wanted = self.wanted_cancels.get(&e.id).map(String::as_str);
-                let reason = wanted.unwrap_or("process-returned");
-                drafts::plain(drafts::effect_cancelled(e, reason, "engine"))
+            .filter_map(|e| {
+                let unwanted = self.unwanted.get(&e.id);
+                let goes = match unwanted {
+                    Some(unwanted) => stops_by(e, unwanted).is_none_or(|by| by <= self.now),
+                    None => e.wait.ends_with_process(),
+                };
+                let reason = unwanted.map_or("process-returned", |u| u.reason.as_str());
+                goes.then(|| drafts::plain(drafts::effect_cancelled(e, reason, "engine")))
             })
             .collect();
         if !waits.is_empty() {
@@ -886,7 +918,7 @@ impl Engine {
             class: None,
             turn,
             report_digest: None,
-            error: error.map(drafts::clip_error),
+            error: error.map(clip_error),
             by: "engine".into(),
         };
         self.append(vec![drafts::plain(held.into())])
@@ -911,7 +943,20 @@ fn is_end(output: &Output) -> bool {
     !matches!(output, Output::Request(_) | Output::Mark { .. })
 }
 
+/// When the holder of an effect that the process gave up has had its time to stop. Nothing where
+/// nobody has to be heard.
+fn stops_by(effect: &Effect, unwanted: &Unwanted) -> Option<Timestamp> {
+    let held = effect.status == EffectStatus::Started && matches!(effect.wait, Wait::Outside);
+    held.then(|| unwanted.since.later_by(limits::CANCEL_GRACE_MS))
+}
+
 /// What is known about an effect that the runtime gives up.
-pub(super) fn cancel_outcome(status: EffectStatus) -> CancelOutcome {
-    if status == EffectStatus::Requested { CancelOutcome::NotBegun } else { CancelOutcome::Unknown }
+pub(super) fn cancel_outcome(effect: &Effect) -> CancelOutcome {
+    if effect.status != EffectStatus::Requested || effect.failures.unknown > 0 {
+        CancelOutcome::Unknown
+    } else if effect.failures.reported > 0 {
+        CancelOutcome::Reported
+    } else {
+        CancelOutcome::NotBegun
+    }
 }

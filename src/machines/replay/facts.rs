@@ -4,14 +4,15 @@
 //! wake, whatever its journal says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use super::automatic::automatic;
-use super::state::RunState;
+use super::state::{CancelRequest, RunState};
 use crate::codecs::event::{Head, IdempotencyRef, ParentRef};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
-use crate::ground::limits::CLEANUP_TIMEOUT_MS;
+use crate::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 
@@ -64,16 +65,38 @@ pub fn native_state(state: &RunState) -> &'static str {
     }
 }
 
-/// When time alone will make something happen: a sleep ends, a limit passes, clean-up is over.
+/// When time alone will make something happen: a sleep ends, a limit passes, an attempt may be
+/// made, clean-up is over. An attempt that waits for somebody else than time may lie in the past.
 #[must_use]
 pub fn wake_at(state: &RunState) -> Option<Timestamp> {
+    wake_after(state, Timestamp::from_micros(i64::MIN))
+}
+
+/// The same, without attempts that could be made by `now`.
+#[must_use]
+pub fn wake_after(state: &RunState, now: Timestamp) -> Option<Timestamp> {
     if !state.is_open() || state.held.is_some() {
         return None;
     }
     let timer = state.timers.first().map(|(due, _)| *due);
-    let sweep = state.cancel.as_ref().filter(|_| !state.open.is_empty());
-    let cleanup = sweep.map(|cancel| cancel.at.plus_millis(CLEANUP_TIMEOUT_MS));
-    timer.into_iter().chain(cleanup).min()
+    let after = (now, EffectId::new(u32::MAX));
+    let attempt = state.delayed.range((Excluded(after), Unbounded)).next().map(|(at, _)| *at);
+    let cancel = state.cancel.as_ref().filter(|_| !state.open.is_empty());
+    let cleanup = cancel.map(|cancel| cancel.at.plus_millis(CLEANUP_TIMEOUT_MS));
+    let stop = cancel.and_then(|cancel| {
+        let grace = cancel.at.later_by(CANCEL_GRACE_MS);
+        let waits = |e: &Effect| !e.cleanup && may_still_stop(cancel, e, cancel.at);
+        state.open_effects().any(waits).then_some(grace)
+    });
+    timer.into_iter().chain(attempt).chain(cleanup).chain(stop).min()
+}
+
+/// Whether whoever executes the effect of a run that is being cancelled has time left to say what
+/// became of it.
+#[must_use]
+pub fn may_still_stop(cancel: &CancelRequest, effect: &Effect, now: Timestamp) -> bool {
+    let held = effect.status == EffectStatus::Started && matches!(effect.wait, Wait::Outside);
+    held && !cancel.now && now < cancel.at.later_by(CANCEL_GRACE_MS)
 }
 
 /// Something that will wake a run.

@@ -18,6 +18,7 @@ use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::CLEANUP_TIMEOUT_MS;
 use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::effect::standing::Standing;
 
 /// An event that the present state does not allow (J24): a bug, or a journal that was forged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +140,8 @@ pub struct RunState {
     pub open: BTreeSet<EffectId>,
     /// Those of them that the runtime must look at, by due time.
     pub timers: BTreeSet<(Timestamp, EffectId)>,
+    /// Those of them whose next attempt has to wait, by the end of that delay.
+    pub delayed: BTreeSet<(Timestamp, EffectId)>,
     /// Those of them that the runtime answers at once.
     pub immediate: BTreeSet<EffectId>,
     /// Those of them that may have been executed in records which a repair lost, and that must not
@@ -202,6 +205,7 @@ impl RunState {
             effects: BTreeMap::new(),
             open: BTreeSet::new(),
             timers: BTreeSet::new(),
+            delayed: BTreeSet::new(),
             immediate: BTreeSet::new(),
             suspects: BTreeSet::new(),
             suspect_upto: 0,
@@ -252,6 +256,22 @@ impl RunState {
     /// The open effects, in order of request.
     pub fn open_effects(&self) -> impl Iterator<Item = &Effect> {
         self.open.iter().filter_map(|id| self.effects.get(id))
+    }
+
+    /// The run as its effects see it.
+    #[must_use]
+    pub fn standing(&self, now: Timestamp) -> Standing<'_> {
+        Standing {
+            run: &self.run_id,
+            end: self.end.map(|(end, _)| end.name()),
+            is_paused: self.paused.is_some(),
+            is_held: self.held.is_some(),
+            is_cancelling: self.cancel.is_some(),
+            is_cleanup_over: self.cancel.as_ref().is_some_and(|cancel| cancel.is_over(now)),
+            is_unwanted: false,
+            epoch_floor: self.epoch_floor,
+            suspects: &self.suspects,
+        }
     }
 
     /// The number that the next effect gets when none was built in vain.
@@ -391,6 +411,10 @@ impl RunState {
                 }
                 self.paused = None;
                 self.held = None;
+                for id in &self.open {
+                    // Whoever lets the run go on wants what was tried in vain to be tried again.
+                    self.effects.entry(*id).and_modify(Effect::grant);
+                }
             }
             Event::RunCancelRequested(request) if self.cancel.is_none() => {
                 // Cancelling is stronger than pausing: the process must be told.
@@ -486,13 +510,11 @@ impl RunState {
         let Some(effect) = self.effects.get_mut(&id) else {
             return Err(illegal(record, "the effect was never requested"));
         };
-        let due_before = effect.due_at();
+        let (due_before, delay_before) = (effect.due_at(), effect.delayed_until());
         effect.apply(record, floor).map_err(|why| illegal(record, &why))?;
         self.suspects.remove(&id);
-        self.timers.extend(effect.due_at().map(|due| (due, id)));
-        if let Some(due) = due_before.filter(|due| Some(*due) != effect.due_at()) {
-            self.timers.remove(&(due, id));
-        }
+        reset(&mut self.timers, id, due_before, effect.due_at());
+        reset(&mut self.delayed, id, delay_before, effect.delayed_until());
         if !effect.status.is_open() {
             self.open.remove(&id);
             self.immediate.remove(&id);
@@ -502,6 +524,19 @@ impl RunState {
         }
         Ok(())
     }
+}
+
+/// Moves the place of an effect in an order of times.
+fn reset(
+    times: &mut BTreeSet<(Timestamp, EffectId)>,
+    id: EffectId,
+    before: Option<Timestamp>,
+    after: Option<Timestamp>,
+) {
+    if let Some(before) = before.filter(|before| Some(*before) != after) {
+        times.remove(&(before, id));
+    }
+    times.extend(after.map(|at| (at, id)));
 }
 
 /// The input that an output was put out for; nothing for events that are no outputs.

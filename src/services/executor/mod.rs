@@ -9,6 +9,7 @@ pub mod guard;
 pub mod http;
 pub mod redact;
 pub mod secrets;
+pub mod shell;
 mod stop;
 pub mod template;
 
@@ -40,6 +41,8 @@ pub struct Attempt {
     pub epoch: Epoch,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// Whether a reported failure of it would end the effect.
+    pub is_last: bool,
     /// What the process asked for.
     pub definition: Value,
     /// The arguments of the call, if it had any.

@@ -5,11 +5,12 @@
 
 use serde::Deserialize;
 
-use crate::codecs::event::{ErrorInfo, Status};
+use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::ground::limits::JSON_DEPTH_MAX;
+use crate::machines::effect::post::PostStatus;
 use crate::services::runs::post::{Output, Posting};
 use crate::services::runs::steer::Signal;
 use crate::services::runs::trouble::Trouble;
@@ -38,7 +39,7 @@ pub(super) enum Deed {
 struct Outcome {
     run_id: RunId,
     effect_id: EffectId,
-    status: Status,
+    status: PostStatus,
     #[serde(default, deserialize_with = "present")]
     value: Option<Json>,
     error: Option<ErrorInfo>,
@@ -107,9 +108,11 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Letter, Trouble> {
 
 fn outcome(said: Outcome) -> Result<Letter, &'static str> {
     match said.status {
-        Status::Ok if said.error.is_some() => return Err("an error belongs to status error"),
-        Status::Error if said.value.is_some() => return Err("a value belongs to status ok"),
-        Status::Error if said.error.is_none() => return Err("status error needs an error"),
+        PostStatus::Ok if said.error.is_some() => return Err("an error belongs to status error"),
+        PostStatus::Error | PostStatus::Unknown if said.value.is_some() => {
+            return Err("a value belongs to status ok");
+        }
+        PostStatus::Error if said.error.is_none() => return Err("status error needs an error"),
         _ => {}
     }
     let printed = |text: Option<String>| text.map(|text| Output::Content(text.into_bytes()));
@@ -118,6 +121,7 @@ fn outcome(said: Outcome) -> Result<Letter, &'static str> {
         status: said.status,
         value: said.value,
         error: said.error,
+        retryable: None,
         epoch: said.epoch,
         invocation_key: said.invocation_key,
         stdout: printed(said.stdout),

@@ -125,7 +125,9 @@ impl OpenRun {
             worker: worker.into(),
             ttl_ms: CHILD_TTL_MS,
             idempotency_key: effect.idempotency_key(self.dir.id()),
+            claim: None,
             target: Some(child_id.to_string()),
+            slots: Vec::new(),
         };
         self.append(started.into())?;
         Ok(Some(child_id))

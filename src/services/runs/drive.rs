@@ -302,7 +302,7 @@ impl OpenRun {
     /// When time alone will make something happen in this run.
     #[must_use]
     pub fn wake_at(&self) -> Option<Timestamp> {
-        self.engine.wake_at()
+        self.engine.wake_at(self.runs.clock.now())
     }
 
     /// The engine's remarks of this command.

@@ -4,6 +4,7 @@
 //! verified and folded its whole journal.
 
 pub mod accept;
+pub mod attempt;
 pub mod check;
 pub mod children;
 pub mod create;

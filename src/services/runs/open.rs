@@ -3,12 +3,13 @@
 //! May not decide what happens next. Invariant: a record is folded before it is written, so that
 //! nothing illegal reaches a journal; what is not durable is not acknowledged.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::codecs::event::{Event, Head, Payload, Record};
 use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{RunId, Seq};
+use crate::ground::id::{EffectId, RunId, Seq};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::replay::drafts::Draft;
 use crate::machines::replay::engine::{Engine, Input};
@@ -36,6 +37,8 @@ pub struct OpenRun {
     /// What opening had to repair.
     pub repair: Option<Plan>,
     pub(super) root: Option<Arc<Root>>,
+    /// Effects whose next attempt somebody wants at once.
+    pub(super) hurried: BTreeSet<EffectId>,
 }
 
 /// How the records of an open run become durable.
@@ -173,7 +176,8 @@ impl OpenRun {
     ) -> Result<Self> {
         let records = records.into_iter().map(Arc::new).collect();
         let hint = format!("dormouse run repair-journal {}", dir.id());
-        let mut run = Self { runs, dir, engine: Engine::new(), records, writer, repair, root };
+        let (engine, hurried) = (Engine::new(), BTreeSet::new());
+        let mut run = Self { runs, dir, engine, records, writer, repair, root, hurried };
         run.reload().map_err(|e| match e {
             Error::Bug(t) => Error::Damaged(Trouble { code: "J24", ..t }.next(hint)),
             other => other,
@@ -204,6 +208,12 @@ impl OpenRun {
             return Err(Error::Damaged(Trouble::new("J02", "the journal is empty")));
         }
         Ok(())
+    }
+
+    /// Whether nobody but this command looks after the run: no lease of it will ever lapse.
+    #[must_use]
+    pub(super) const fn is_direct(&self) -> bool {
+        matches!(self.writer, Ink::Direct(_))
     }
 
     /// Who acts from now on, as it will stand in records.

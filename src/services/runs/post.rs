@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::codecs::event::clip::clip_error;
 use crate::codecs::event::{
-    EffectCancelled, EffectResolved, ErrorInfo, Event, Payload, Profile, Status,
+    EffectCancelled, ErrorInfo, Event, FailureClass, Payload, Profile, Status,
 };
 use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::clock::Timestamp;
@@ -17,7 +18,9 @@ use crate::ground::limits::{JSON_DEPTH_MAX, VALUE_BYTES_MAX};
 use crate::machines::effect::Wait;
 use crate::machines::effect::breakpoint::Answers;
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::effect::post::{Post, Refusal, Verdict, judge};
+use crate::machines::effect::post::{Post, PostStatus, Verdict, judge};
+use crate::machines::effect::refusal::Refusal;
+use crate::machines::effect::task;
 use crate::machines::replay::drafts;
 use crate::ports::disk::Kind;
 
@@ -31,11 +34,13 @@ pub struct Posting {
     /// The effect.
     pub effect: EffectId,
     /// How it ended.
-    pub status: Status,
+    pub status: PostStatus,
     /// The value; for `ok` without one the task's output file is read.
     pub value: Option<Json>,
     /// The error, for `error`.
     pub error: Option<ErrorInfo>,
+    /// Whether another attempt may help; nothing: the policy knows.
+    pub retryable: Option<bool>,
     /// The start it answers.
     pub epoch: Option<Epoch>,
     /// The call the poster believes to answer.
@@ -58,9 +63,10 @@ impl Posting {
     pub const fn ok(effect: EffectId, value: Json) -> Self {
         Self {
             effect,
-            status: Status::Ok,
+            status: PostStatus::Ok,
             value: Some(value),
             error: None,
+            retryable: None,
             epoch: None,
             invocation_key: None,
             stdout: None,
@@ -88,8 +94,10 @@ pub struct Posted {
     pub seq: Seq,
     /// It stood there already.
     pub repeat: bool,
-    /// How the effect ended.
-    pub status: Status,
+    /// How the attempt ended.
+    pub status: PostStatus,
+    /// Where the effect stands now: it may be tried again, or nobody knows.
+    pub state: EffectStatus,
     /// A shell task's error was turned into a value.
     pub normalised_shell_failure: bool,
     /// Things the poster should know.
@@ -120,16 +128,23 @@ impl Runs {
         reference: &str,
         id: EffectId,
         reason: Option<String>,
+        abandon: bool,
     ) -> Result<Seq> {
         let mut run = self.open(reference)?;
-        let cancelled = run.cancel_effect(id, reason);
+        let cancelled = run.cancel_effect(id, reason, abandon);
         run.close_after(cancelled)
     }
 }
 
 impl OpenRun {
-    /// Gives up one effect.
-    pub fn cancel_effect(&mut self, id: EffectId, reason: Option<String>) -> Result<Seq> {
+    /// Gives up one effect. One that a worker executes is given up only if `abandon` says that what
+    /// it does outside does not matter.
+    pub fn cancel_effect(
+        &mut self,
+        id: EffectId,
+        reason: Option<String>,
+        abandon: bool,
+    ) -> Result<Seq> {
         let Some(effect) = self.state().effect(id).cloned() else {
             return Err(self.name_them(id, Refusal::UnknownEffect(id).into()));
         };
@@ -142,6 +157,11 @@ impl OpenRun {
             return Err(self.name_them(id, refusal.into()));
         }
         self.must_be_open()?;
+        let held = effect.status == EffectStatus::Started && matches!(effect.wait, Wait::Outside);
+        if held && !abandon {
+            let (epoch, worker) = (effect.epoch, effect.worker.unwrap_or_default());
+            return Err(self.name_them(id, Refusal::Leased { id, worker, epoch }.into()));
+        }
         let reason = reason.unwrap_or_else(|| "cancelled by operator".into());
         let event = match drafts::effect_cancelled(&effect, &reason, &self.runs.by) {
             Event::EffectCancelled(e) => EffectCancelled { reason, ..e },
@@ -151,7 +171,7 @@ impl OpenRun {
     }
 
     /// Puts the names of this run and effect into the commands that an error recommends.
-    fn name_them(&self, id: EffectId, error: Error) -> Error {
+    pub(super) fn name_them(&self, id: EffectId, error: Error) -> Error {
         error.named(self.dir.id().as_str(), &id.to_string())
     }
 
@@ -159,56 +179,92 @@ impl OpenRun {
     pub fn post(&mut self, mut posting: Posting) -> Result<Posted> {
         let id = posting.effect;
         let def = self.definition(id)?;
-        if posting.status == Status::Ok && posting.value.is_none() {
+        if posting.status == PostStatus::Ok && posting.value.is_none() {
             posting.value = Some(self.output_file(id, &def)?);
         }
-        let size = posting.value.as_ref().map_or(0, |v| v.as_str().len());
-        if size > VALUE_BYTES_MAX {
-            let what = format!("the value has {size} bytes, at most {VALUE_BYTES_MAX}");
-            return Err(Error::Refused(Trouble::new("value_too_large", what)));
+        if let Some(value) = &posting.value {
+            self.value_fits(value)?;
         }
         let post = Post {
             epoch: posting.epoch,
             status: posting.status,
             value: posting.value.clone(),
             error: posting.error.clone(),
+            retryable: posting.retryable,
             invocation_key: posting.invocation_key.clone(),
             by: self.runs.by.clone(),
         };
-        let state = self.state();
-        let effect = state.effect(id);
-        let kind = effect.map_or("", |e| e.kind.as_str());
-        let schema = output_schema(&def, kind);
-        let strict =
-            kind == "shell" || state.process.as_ref().is_some_and(|p| p.api == Profile::Dormouse);
+        let now = self.runs.clock.now();
+        let effect = self.state().effect(id);
+        let schema = output_schema(&def, effect.map_or("", |e| e.kind.as_str()));
+        let strict = self.is_strict(id);
         let enforced = schema.as_ref().filter(|_| strict);
-        let end = state.end.map(|(end, _)| end.name());
-        let verdict = judge(effect, id, end, &post, enforced)
+        let verdict = judge(&self.standing(id, now), effect, id, &post, enforced, now)
             .and_then(|verdict| answers_suffice(effect.map(|e| &e.wait), id, &post, verdict));
         self.runs.telemetry.metrics.posts.with([word(&verdict)]).one();
         match verdict {
             Err(refusal) => Err(self.refused(&posting, refusal)),
             Ok(Verdict::Repeat { seq }) => Ok(self.repeat(id, seq)),
+            Ok(Verdict::Close(events)) => self.close_attempt(&posting, events),
             Ok(Verdict::Accept { resolved, mut warnings, normalised_shell_failure }) => {
                 if let (Some(schema), Some(value), false) = (&schema, &resolved.value, strict) {
-                    let found =
-                        crate::machines::effect::task::schema_errors(schema, &value.to_value());
+                    let found = task::schema_errors(schema, &value.to_value());
                     warnings.extend(found.into_iter().map(|e| format!("schema: {e}")));
                 }
-                let mut resolved = self.with_outputs(*resolved, &posting)?;
+                let mut resolved = *resolved;
                 let whole = resolved.error.clone();
-                resolved.error = resolved.error.map(drafts::clip_error);
+                resolved.error = resolved.error.map(clip_error);
                 if resolved.error != whole {
                     warnings.push("the error is too large for a record and was cut".to_owned());
                 }
-                let record = self.append(resolved.into())?;
-                let mut posted = self.repeat(id, record.seq);
-                posted.repeat = false;
-                posted.warnings = warnings;
-                posted.normalised_shell_failure = normalised_shell_failure;
-                Ok(posted)
+                let event = self.with_outputs(resolved.into(), &posting)?;
+                let seq = self.append(event)?.seq;
+                let posted = self.repeat(id, seq);
+                Ok(Posted { repeat: false, warnings, normalised_shell_failure, ..posted })
             }
         }
+    }
+
+    /// Records a failure that its holder posted, and what follows from it.
+    fn close_attempt(&mut self, posting: &Posting, events: Vec<Event>) -> Result<Posted> {
+        let id = posting.effect;
+        let is_value =
+            |e: &Event| matches!(e, Event::EffectResolved(done) if done.status == Status::Ok);
+        let normalised_shell_failure = events.iter().any(is_value);
+        let mut seq = None;
+        for event in events {
+            let event = self.with_outputs(event, posting)?;
+            let about_effect = event.effect_id().is_some();
+            let record = self.append(event)?;
+            // What stands for the post is about its effect, also when the run pauses for it.
+            seq = if about_effect { Some(record.seq) } else { seq };
+        }
+        let posted = self.repeat(id, seq.unwrap_or_default());
+        Ok(Posted { repeat: false, normalised_shell_failure, ..posted })
+    }
+
+    pub(super) fn value_fits(&self, value: &Json) -> Result<()> {
+        let size = value.as_str().len();
+        if size <= VALUE_BYTES_MAX {
+            return Ok(());
+        }
+        let what = format!("the value has {size} bytes, at most {VALUE_BYTES_MAX}");
+        Err(Error::Refused(Trouble::new("value_too_large", what)))
+    }
+
+    /// Whether a value that does not fit the definition's schema is refused.
+    fn is_strict(&self, id: EffectId) -> bool {
+        let state = self.state();
+        let is_shell = state.effect(id).is_some_and(|e| e.kind == "shell");
+        is_shell || state.process.as_ref().is_some_and(|p| p.api == Profile::Dormouse)
+    }
+
+    /// What is wrong with a value, where that is enforced.
+    pub(super) fn schema_errors(&self, id: EffectId, value: &Json) -> Result<Vec<String>> {
+        let def = self.definition(id)?;
+        let kind = self.state().effect(id).map_or("", |e| e.kind.as_str());
+        let schema = output_schema(&def, kind).filter(|_| self.is_strict(id));
+        Ok(schema.map_or_else(Vec::new, |s| task::schema_errors(&s, &value.to_value())))
     }
 
     /// The definition of an effect as a tree; `null` for an effect that does not exist.
@@ -246,9 +302,34 @@ impl OpenRun {
     }
 
     /// Stores what the task printed and adds it to the record.
-    fn with_outputs(&self, resolved: EffectResolved, posting: &Posting) -> Result<EffectResolved> {
-        let id = posting.effect;
-        let keep = |output: &Option<Output>, name: &str| match output {
+    fn with_outputs(&self, mut event: Event, posting: &Posting) -> Result<Event> {
+        match &mut event {
+            Event::EffectResolved(done) => {
+                done.stdout = self.keep(posting, posting.stdout.as_ref(), "stdout")?;
+                done.stderr = self.keep(posting, posting.stderr.as_ref(), "stderr")?;
+                done.started_at.clone_from(&posting.started_at);
+                done.finished_at.clone_from(&posting.finished_at);
+                done.metadata.clone_from(&posting.metadata);
+            }
+            // The next attempt prints anew.
+            Event::EffectAttemptFailed(failed) => {
+                let name = |stream: &str| format!("{stream}-{}", failed.epoch);
+                failed.stdout = self.keep(posting, posting.stdout.as_ref(), &name("stdout"))?;
+                failed.stderr = self.keep(posting, posting.stderr.as_ref(), &name("stderr"))?;
+            }
+            _ => {}
+        }
+        Ok(event)
+    }
+
+    /// Keeps one stream and gives its run-relative file.
+    fn keep(
+        &self,
+        posting: &Posting,
+        output: Option<&Output>,
+        name: &str,
+    ) -> Result<Option<String>> {
+        match output {
             None => Ok(None),
             Some(Output::Reference(path)) => {
                 // Only whether it is there counts: a file that is longer than nothing is.
@@ -256,23 +337,15 @@ impl OpenRun {
                     Err(e) if e.kind != Kind::TooLarge => {
                         Err(Error::from(e).and_next("name a file inside the run directory"))
                     }
-                    _ => Ok::<_, Error>(Some(path.clone())),
+                    _ => Ok(Some(path.clone())),
                 }
             }
             Some(Output::Content(bytes)) => {
-                let path = format!("tasks/{id}/{name}.log");
+                let path = format!("tasks/{}/{name}.log", posting.effect);
                 self.dir.put_relative(&path, bytes)?;
                 Ok(Some(path))
             }
-        };
-        Ok(EffectResolved {
-            stdout: keep(&posting.stdout, "stdout")?,
-            stderr: keep(&posting.stderr, "stderr")?,
-            started_at: posting.started_at.clone(),
-            finished_at: posting.finished_at.clone(),
-            metadata: posting.metadata.clone(),
-            ..resolved
-        })
+        }
     }
 
     /// Keeps a refused post as evidence and gives the refusal.
@@ -295,30 +368,48 @@ impl OpenRun {
     fn repeat(&self, id: EffectId, seq: Seq) -> Posted {
         let record = record_at(self.records(), seq);
         let at = record.map_or_else(Timestamp::default, |r| r.at);
-        let resolved = match record.map(|r| &r.event) {
+        let event = record.map(|r| &r.event);
+        let resolved = match event {
             Some(Event::EffectResolved(resolved)) => Some(resolved),
             _ => None,
+        };
+        let printed = match event {
+            Some(Event::EffectAttemptFailed(failed)) => (&failed.stdout, &failed.stderr),
+            _ => resolved.map_or((&None, &None), |done| (&done.stdout, &done.stderr)),
         };
         let text = |given: Option<&String>| given.cloned().unwrap_or_else(|| at.iso_millis());
         Posted {
             seq,
             repeat: true,
-            status: resolved.map_or(Status::Ok, |r| r.status),
+            status: posted_as(event),
+            state: self.state().effect(id).map_or(EffectStatus::Requested, |e| e.status),
             normalised_shell_failure: false,
             warnings: Vec::new(),
             result_ref: format!("tasks/{id}/result.json"),
-            stdout_ref: resolved.and_then(|r| r.stdout.clone()),
-            stderr_ref: resolved.and_then(|r| r.stderr.clone()),
+            stdout_ref: printed.0.clone(),
+            stderr_ref: printed.1.clone(),
             started_at: text(resolved.and_then(|r| r.started_at.as_ref())),
             finished_at: text(resolved.and_then(|r| r.finished_at.as_ref())),
         }
     }
 }
 
+/// How the attempt ended that a record is about.
+fn posted_as(event: Option<&Event>) -> PostStatus {
+    match event {
+        Some(Event::EffectResolved(done)) if done.status == Status::Error => PostStatus::Error,
+        Some(Event::EffectAttemptFailed(failed)) if failed.class != FailureClass::Unknown => {
+            PostStatus::Error
+        }
+        Some(Event::EffectAttemptFailed(_) | Event::EffectUncertain(_)) => PostStatus::Unknown,
+        _ => PostStatus::Ok,
+    }
+}
+
 /// What became of a post, in one word for counting.
 fn word(verdict: &std::result::Result<Verdict, Refusal>) -> &'static str {
     match verdict {
-        Ok(Verdict::Accept { .. }) => "accepted",
+        Ok(Verdict::Accept { .. } | Verdict::Close(_)) => "accepted",
         Ok(Verdict::Repeat { .. }) => "repeat",
         Err(Refusal::StaleLease { .. }) => "stale",
         Err(Refusal::AttemptClosed { .. }) => "closed",

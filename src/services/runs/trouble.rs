@@ -3,7 +3,7 @@
 //! May not know exit codes or HTTP. Invariant: every error has a stable code that a page explains,
 //! says what and why, and names the next command where there is one.
 
-use crate::machines::effect::post::Refusal;
+use crate::machines::effect::refusal::{Hold, Refusal};
 use crate::machines::replay::state::IllegalEvent;
 use crate::ports::disk;
 use crate::shells::commit_log::{recover, scan};
@@ -302,6 +302,16 @@ impl From<Refusal> for Error {
             Refusal::StaleLease { .. } => ("stale_lease", None),
             Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
             Refusal::AttemptClosed { .. } => ("attempt_closed", None),
+            Refusal::AlreadyPosted { .. } => {
+                ("already_posted", Some("dormouse task show RUN EFFECT"))
+            }
+            Refusal::Held { by: Hold::Pause | Hold::Hold, .. } => {
+                ("held", Some("dormouse run resume RUN"))
+            }
+            Refusal::Held { by: Hold::Timeout, .. } => ("held", Some("dormouse run iterate RUN")),
+            Refusal::Held { .. } => ("held", None),
+            Refusal::NotClaimable { .. } => ("not_claimable", None),
+            Refusal::WrongState { .. } => ("wrong_state", Some("dormouse task show RUN EFFECT")),
             Refusal::NotPostable { kind, .. } if kind == "signal" => {
                 ("not_postable", Some("dormouse run signal RUN NAME"))
             }

@@ -15,11 +15,15 @@ pub(crate) struct Args {
     /// Why, for the process and the journal
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Also if somebody executes it: what it does outside stays unknown
+    #[arg(long)]
+    abandon: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let id = args.target.id()?;
-    let done = context.cancel_effect(&args.target.run, id, args.reason.as_deref())?;
+    let reason = args.reason.as_deref();
+    let done = context.cancel_effect(&args.target.run, id, reason, args.abandon)?;
     if context.json {
         output::json(&done);
     } else {

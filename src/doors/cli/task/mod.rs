@@ -58,7 +58,7 @@ impl EffectArg {
 
 /// The failure for an effect that a run does not have, with the nearest one that it has.
 pub(super) fn unknown_effect(seen: &SeenRun, id: EffectId) -> Failure {
-    let refusal = crate::machines::effect::post::Refusal::UnknownEffect(id);
+    let refusal = crate::machines::effect::refusal::Refusal::UnknownEffect(id);
     let mut error = crate::services::runs::Error::from(refusal);
     let last = seen.state.effects.keys().next_back();
     error = error.named(seen.dir.id().as_str(), &id.to_string());

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::{EffectArg, unknown_effect};
-use crate::codecs::event::{ErrorInfo, Status};
+use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::{Json, Surrogates, gate};
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::{input, output};
 use crate::ground::id::Epoch;
 use crate::ground::limits::JSON_DEPTH_MAX;
+use crate::machines::effect::post::PostStatus as Said;
 use crate::services::runs::post::{Output, Posting};
 use crate::shells::run_dir::dir::RunDir;
 
@@ -148,7 +149,8 @@ fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
     };
     Ok(Posting {
         effect,
-        status: if ok { Status::Ok } else { Status::Error },
+        status: if ok { Said::Ok } else { Said::Error },
+        retryable: None,
         value,
         error,
         epoch: args.epoch.map(Epoch),

@@ -1,0 +1,108 @@
+//! Claim: who wants to execute an effect, and whether they may.
+//!
+//! May not know what a worker offers nor how many are at work: that is for whoever offers effects.
+//! Invariant: an effect has at most one open start, and each start has a higher epoch than all
+//! before it.
+
+use super::Wait;
+use super::life::{Effect, EffectStatus};
+use super::refusal::{Hold, Refusal};
+use super::standing::Standing;
+use crate::codecs::event::EffectStarted;
+use crate::ground::clock::Timestamp;
+
+/// What somebody who wants to execute an effect says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Who; names that begin with `@` are the runtime's own.
+    pub worker: String,
+    /// How long its silence is to be taken for life.
+    pub ttl_ms: u64,
+    /// Repeated under the same id, the claim gets the same start.
+    pub claim_id: Option<String>,
+    /// What is acted upon, never a secret.
+    pub target: Option<String>,
+    /// Names of the limits under which it takes a place.
+    pub slots: Vec<String>,
+}
+
+/// What becomes of a claim.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Claimed {
+    /// Append this; execute when it is durable.
+    Start(Box<EffectStarted>),
+    /// The same claim has started it already.
+    Again,
+}
+
+/// Judges a claim.
+///
+/// # Errors
+/// The refusal; nothing may be appended then.
+pub fn claim(
+    run: &Standing<'_>,
+    effect: &Effect,
+    claim: &Claim,
+    now: Timestamp,
+) -> Result<Claimed, Refusal> {
+    let id = effect.id;
+    if let Some(ended) = &effect.ended {
+        return Err(Refusal::Ended { id, status: effect.status.name(), seq: ended.seq });
+    }
+    if let Some(end) = run.end {
+        return Err(Refusal::RunEnded(end));
+    }
+    let ours = claim.worker.starts_with('@');
+    if !matches!(&effect.wait, Wait::Outside) && !(ours && matches!(&effect.wait, Wait::Run(_))) {
+        return Err(Refusal::NotClaimable { id, kind: effect.kind.clone() });
+    }
+    match effect.status {
+        EffectStatus::Started if is_repeat(effect, claim) => return Ok(Claimed::Again),
+        EffectStatus::Started => {
+            let worker = effect.worker.clone().unwrap_or_default();
+            return Err(Refusal::Leased { id, worker, epoch: effect.epoch });
+        }
+        EffectStatus::Uncertain => return Err(Refusal::Uncertain { id, epoch: effect.epoch }),
+        _ if run.suspects.contains(&id) => {
+            return Err(Refusal::Uncertain { id, epoch: effect.epoch });
+        }
+        _ => {}
+    }
+    if let Some((by, until)) = hold(run, effect, now) {
+        return Err(Refusal::Held { id, by, until });
+    }
+    Ok(Claimed::Start(Box::new(EffectStarted {
+        effect_id: id,
+        epoch: effect.epoch.max(run.epoch_floor).next(),
+        attempt: effect.attempts.saturating_add(1),
+        worker: claim.worker.clone(),
+        ttl_ms: claim.ttl_ms,
+        idempotency_key: effect.idempotency_key(run.run),
+        claim: claim.claim_id.clone(),
+        target: claim.target.clone(),
+        slots: claim.slots.clone(),
+    })))
+}
+
+fn is_repeat(effect: &Effect, claim: &Claim) -> bool {
+    claim.claim_id.is_some()
+        && effect.claim == claim.claim_id
+        && effect.worker.as_ref() == Some(&claim.worker)
+}
+
+/// What keeps a requested effect from being started, and until when.
+fn hold(run: &Standing<'_>, effect: &Effect, now: Timestamp) -> Option<(Hold, Option<Timestamp>)> {
+    if run.gives_up(effect) {
+        return Some((Hold::Cancel, None));
+    }
+    if run.is_paused {
+        return Some((Hold::Pause, None));
+    }
+    if run.is_held {
+        return Some((Hold::Hold, None));
+    }
+    if effect.due_at().is_some_and(|due| due <= now) {
+        return Some((Hold::Timeout, None));
+    }
+    effect.ready_at().filter(|ready| *ready > now).map(|ready| (Hold::Backoff, Some(ready)))
+}
