@@ -240,14 +240,27 @@ pub const HTTP_CONNECT_MS_DEFAULT: u64 = 10_000;
 pub const HTTP_FOLLOW_MAX: u64 = 5;
 /// Most addresses of one name that are tried.
 pub const HTTP_ADDRESSES_MAX: usize = 8;
-/// Longest wait that a server may ask for.
-pub const RETRY_AFTER_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 /// Longest secret.
 pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 /// Shortest secret that is looked for in what is kept: shorter ones would be found everywhere.
 pub const SECRET_REDACTED_BYTES_MIN: usize = 8;
 /// How long a command that prints a secret may take.
 pub const SECRET_COMMAND_MS: u64 = 10_000;
+
+/// How long a server of tools may take until it has said what it can do, unless configured.
+pub const MCP_START_MS: u64 = 10_000;
+/// Longest message of a server of tools: a value of the largest size and its envelope.
+pub const MCP_MESSAGE_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// How much of what a server of tools complained of is told when it cannot be talked to.
+pub const MCP_STDERR_BYTES: usize = 4 * 1024;
+/// How long such complaints are waited for.
+pub const MCP_STDERR_WAIT_MS: u64 = 1_000;
+/// How long a server of tools may take to hear that a call is not wanted any more.
+pub const MCP_CANCEL_MS: u64 = 1_000;
+/// Longest text of an error that a tool reports; the whole stands beside it.
+pub const MCP_ERROR_TEXT_BYTES: usize = 4 * 1024;
+/// How long a program that was spoken to may take to end before it is killed.
+pub const PIPED_END_MS: u64 = 5_000;
 
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
@@ -270,6 +283,7 @@ const _: () = {
     assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
     assert!(HTTP_ANSWER_BYTES_MAX < VALUE_BYTES_MAX);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX < MCP_MESSAGE_BYTES_MAX);
     assert!(LEASE_TTL_MS_MIN <= LEASE_TTL_MS_DEFAULT && LEASE_TTL_MS_DEFAULT <= LEASE_TTL_MS_MAX);
     assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

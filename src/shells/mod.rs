@@ -2,7 +2,8 @@
 //!
 //! [`journal`] stores records, [`commit_log`] makes those of many runs durable at once, [`run_dir`]
 //! keeps the files of a run, [`pin`] collects the code of a process, [`host`] runs it in child
-//! processes, [`runner`] supervises commands, [`command`] asks a program, [`store`] is the index.
+//! processes, [`runner`] supervises commands, [`command`] asks a program, [`piped`] keeps
+//! one to talk to, [`store`] is the index.
 //! May not know which command is being served. Invariant: files
 //! are touched only through [`crate::ports::disk`], but for the index, which is `SQLite`'s.
 
@@ -11,6 +12,7 @@ pub mod commit_log;
 pub mod host;
 pub mod journal;
 pub mod pin;
+pub mod piped;
 pub mod run_dir;
 pub mod runner;
 pub mod store;

@@ -7,6 +7,7 @@
 pub mod echo;
 pub mod guard;
 pub mod http;
+pub mod mcp;
 pub mod redact;
 pub mod secrets;
 pub mod shell;
