@@ -22,6 +22,7 @@ mod daemon_cli;
 mod demo;
 mod divergence;
 mod docs;
+mod executor_mcp;
 mod example_runs;
 mod examples;
 mod fold_table;
