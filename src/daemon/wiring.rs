@@ -24,7 +24,9 @@ use crate::shells::commit_log::{self, Committed, Settings, WriterState};
 use crate::shells::host::pool::{Pool, PoolOptions};
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root;
-use crate::shells::store::{self, Batch, Change, Condition, Index, LogSpan, Verdict};
+use crate::shells::store::{
+    self, Batch, Change, Condition, EffectName, EffectRow, Index, LogSpan, Verdict,
+};
 
 use super::config::Config;
 use super::metrics::Refresh;
@@ -62,6 +64,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
+    let started = started(&index).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
@@ -83,6 +86,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         timers,
         indexer: indexer.clone(),
         known: KnownCode::default(),
+        started,
         set_aside: recovered
             .set_aside
             .into_iter()
@@ -289,6 +293,23 @@ fn timers_of(index: &Index) -> store::Result<Timers> {
             return Ok(timers);
         }
         after = page.into_iter().next_back();
+    }
+}
+
+/// Everything that somebody is at.
+fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
+    let mut all: Vec<EffectRow> = Vec::new();
+    loop {
+        let last = all.last().map(|row| EffectName {
+            run_id: row.run_id.clone(),
+            effect_id: row.facts.effect_id,
+        });
+        let page = index.started(last.as_ref(), ROWS_AT_ONCE)?;
+        let is_last = page.len() < ROWS_AT_ONCE;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
     }
 }
 

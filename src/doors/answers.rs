@@ -7,18 +7,19 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::shapes;
+use super::work::{Attempt, LeaseShown};
 use crate::codecs::event::{Decision, Event as Stored, ProcessRef, Profile, Record};
 use crate::codecs::event::{Head, ParentRef};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, RunId, Seq};
-use crate::machines::effect::life::Effect;
+use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::post::PostStatus;
 use crate::machines::effect::refusal::Refusal;
 use crate::machines::replay::check::{Divergence, Mark};
 use crate::services::audit::{Audited, Finding};
-use crate::services::manager::Made;
+use crate::services::manager::{Held, Made};
 use crate::services::runs::accept::Plan;
 use crate::services::runs::check::{Checked, Line};
 use crate::services::runs::post::Posted;
@@ -370,6 +371,11 @@ pub(crate) struct PostDone {
     /// The record that holds it
     #[schema(value_type = u64)]
     seq: Seq,
+    /// Where the effect stands now
+    #[schema(value_type = String)]
+    state: EffectStatus,
+    /// Where its run stands now
+    run_state: &'static str,
     /// Things the poster should know
     warnings: Vec<String>,
 }
@@ -411,6 +417,8 @@ impl PostDone {
             effect_id: effect,
             repeat: posted.repeat,
             seq: posted.seq,
+            state: posted.state,
+            run_state: posted.run_state,
             warnings: posted.warnings,
         }
     }
@@ -507,9 +515,20 @@ pub(crate) struct ShownTask {
     /// Always null
     #[schema(required, value_type = Value)]
     large_result: Option<String>,
+    /// The last attempts that brought no outcome
+    attempts: Vec<Attempt>,
+    /// Who is at it, as a daemon knows
+    #[schema(required)]
+    lease: Option<LeaseShown>,
 }
 
 impl ShownTask {
+    /// The same with what a daemon knows of its lease.
+    pub(crate) fn held(mut self, lease: Option<Held>) -> Self {
+        self.lease = lease.map(Into::into);
+        self
+    }
+
     /// An effect of a run; a value that cannot be had is an error, not a null.
     pub(crate) fn of(look: Look<'_>, id: EffectId) -> Result<Self> {
         let effect = effect_of(look, id)?;
@@ -521,6 +540,8 @@ impl ShownTask {
             policy: serde_json::json!(effect.policy),
             result: look.outcome(effect),
             large_result: None,
+            attempts: effect.failures.last.iter().map(Attempt::from).collect(),
+            lease: None,
         })
     }
 }

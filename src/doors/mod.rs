@@ -5,4 +5,6 @@
 mod answers;
 pub mod cli;
 pub mod http;
+mod ledger;
 mod shapes;
+mod work;

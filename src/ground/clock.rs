@@ -56,6 +56,12 @@ impl Timestamp {
         self.plus_millis(i64::try_from(millis).unwrap_or(i64::MAX))
     }
 
+    /// This instant and `millis` less.
+    #[must_use]
+    pub fn earlier_by(self, millis: u64) -> Self {
+        self.plus_millis(i64::try_from(millis).unwrap_or(i64::MAX).saturating_neg())
+    }
+
     /// RFC 3339 with three decimals, as JavaScript's `toISOString` prints it.
     #[must_use]
     pub fn iso_millis(self) -> String {
@@ -144,6 +150,9 @@ pub trait Clock: Send + Sync {
 
     /// Let `millis` milliseconds pass.
     fn sleep_millis(&self, millis: u64);
+
+    /// Milliseconds that have passed since some moment, those included in which the machine slept.
+    fn passed_millis(&self) -> u64;
 }
 
 /// The machine's wall clock.
@@ -158,6 +167,15 @@ impl Clock for SystemClock {
 
     fn sleep_millis(&self, millis: u64) {
         std::thread::sleep(std::time::Duration::from_millis(millis));
+    }
+
+    fn passed_millis(&self) -> u64 {
+        #[cfg(target_os = "linux")]
+        let clock = rustix::time::ClockId::Boottime;
+        #[cfg(not(target_os = "linux"))]
+        let clock = rustix::time::ClockId::Monotonic;
+        let now = rustix::time::clock_gettime(clock);
+        u64::try_from(now.tv_sec * 1000 + now.tv_nsec / 1_000_000).unwrap_or(0)
     }
 }
 
@@ -181,6 +199,10 @@ impl Clock for ManualClock {
     fn sleep_millis(&self, millis: u64) {
         let then = self.now().plus_millis(i64::try_from(millis).unwrap_or(i64::MAX));
         self.0.store(then.0, Ordering::SeqCst);
+    }
+
+    fn passed_millis(&self) -> u64 {
+        u64::try_from(self.now().millis()).unwrap_or(0)
     }
 }
 

@@ -105,6 +105,27 @@ pub const CLEANUP_TIMEOUT_MS: i64 = 60_000;
 /// Most refused posts kept as evidence for one effect.
 pub const STALE_FILES_MAX: usize = 16;
 
+/// Longest name of an agent that tasks may be claimed by.
+pub const AGENT_NAME_BYTES_MAX: usize = 255;
+/// Most tasks of one claim: they become one commit.
+pub const CLAIM_MAX: usize = 64;
+/// Most kinds, agents, offers or runs that one claim names.
+pub const CLAIM_NAMES_MAX: usize = 64;
+/// How long a claim waits for something to do unless told otherwise.
+pub const CLAIM_WAIT_MS_DEFAULT: u64 = 20_000;
+/// Longest time that a claim may wait.
+pub const CLAIM_WAIT_MS_MAX: u64 = 60_000;
+/// Longest name of a worker, of a claim, or of anything that a claim names.
+pub const CLAIM_NAME_BYTES_MAX: usize = 255;
+/// Most claims that wait at a time.
+pub const WAITERS_MAX: usize = 10_000;
+/// Ready effects that are looked at for claims of one sort, of which the first come first.
+pub const CLAIM_CANDIDATES_MAX: usize = 256;
+/// Most tasks of one heartbeat.
+pub const HEARTBEAT_TASKS_MAX: usize = 256;
+/// Workers that a daemon remembers having seen.
+pub const WORKERS_SEEN_MAX: usize = 10_000;
+
 /// Most requests that a daemon works on at once: beyond it, callers are told to come back.
 pub const ASKS_MAX: usize = 10_000;
 

@@ -147,6 +147,11 @@ impl Leases {
         Some((key, lease.epoch, lease.lapses().1))
     }
 
+    /// Everybody who holds leases, and how many.
+    pub fn workers(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.by_worker.iter().map(|(name, keys)| (name.as_str(), keys.len()))
+    }
+
     /// When the next lease lapses, unless its holder is heard.
     #[must_use]
     pub fn next_ms(&self) -> Option<u64> {

@@ -5,5 +5,6 @@
 
 pub mod effect;
 pub mod lease;
+pub mod ready;
 pub mod replay;
 pub mod timer;

@@ -7,13 +7,16 @@ use dormouse::ground::clock::Timestamp;
 use dormouse::ground::id::{EffectId, RunId, Seq};
 use dormouse::machines::effect::Wait;
 use dormouse::machines::effect::life::EffectStatus;
+use dormouse::machines::ready::rank;
 use dormouse::machines::replay::automatic::automatic;
-use dormouse::machines::replay::facts::{EffectFacts, Reason, Reasons, RunFacts, Update, wake_at};
+use dormouse::machines::replay::facts::{
+    EffectFacts, Reason, Reasons, RunFacts, Update, touched, wake_at,
+};
 use dormouse::machines::replay::state::RunState;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::shells::store::{
-    Batch, Change, Condition, Counts, EffectFilter, EffectRow, Index, LogSpan, Order, RunFilter,
-    RunPlace, Timer, Verdict, Why, judge,
+    Batch, Change, Condition, Counts, EffectFilter, EffectName, EffectRow, Index, LogSpan, Order,
+    ReadyFilter, RunFilter, RunPlace, Timer, Verdict, Why, judge,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,8 +48,8 @@ pub(crate) fn lives(seed: u64, count: usize, steps: usize) -> Vec<Life> {
 
 /// What changed in a life between two places.
 fn since(life: &Life, base: usize, now: usize, resting: bool) -> Update {
-    let touched = life.records[base..now].iter().filter_map(|r| r.event.effect_id()).collect();
-    Update::since(&life.states[now - 1], resting, Seq(base as u64), &touched)
+    let state = &life.states[now - 1];
+    Update::since(state, resting, Seq(base as u64), &touched(state, &life.records[base..now]))
 }
 
 /// Lives told bit by bit, in turns, with how they rest at the end.
@@ -500,6 +503,57 @@ fn check_effect_lists(index: &Index, all: &[Update]) {
     }
 }
 
+/// What could be started, and what is.
+fn check_ready(index: &Index, all: &[Update]) {
+    let open = || all.iter().flat_map(|u| u.open.iter().map(move |e| (&u.run.run_id, e)));
+    let base = ReadyFilter {
+        kind: "agent".into(),
+        run: None,
+        offers: vec!["gpu".into()],
+        agents: Vec::new(),
+    };
+    let filters = [
+        base.clone(),
+        ReadyFilter { kind: "shell".into(), ..base.clone() },
+        ReadyFilter { offers: Vec::new(), ..base.clone() },
+        ReadyFilter { agents: vec!["paid".into()], ..base.clone() },
+        ReadyFilter { run: Some(run_id(3)), ..base.clone() },
+    ];
+    let mut sizes = BTreeSet::new();
+    for now in [at(60), at(400), at(9_999)] {
+        for filter in &filters {
+            let fits = |(run, e): &(&RunId, &EffectFacts)| {
+                let Some(ready) = &e.ready else { return false };
+                ready.at <= now
+                    && e.kind == filter.kind
+                    && filter.run.as_ref().is_none_or(|r| r == *run)
+                    && ready.requires.iter().all(|name| filter.offers.contains(name))
+                    && (filter.agents.is_empty() || ready.agent.as_deref() == Some("paid"))
+            };
+            let mut right: Vec<_> = open().filter(fits).collect();
+            right.sort_by_key(|(run, e)| {
+                let ready = e.ready.as_ref().unwrap();
+                (rank(ready.at, ready.priority), (*run).clone(), e.effect_id)
+            });
+            let right: Vec<_> = right.iter().map(|(run, e)| ((*run).clone(), e.effect_id)).collect();
+            let found = index.ready(filter, now, 1000).unwrap();
+            let found: Vec<_> = found.into_iter().map(|r| (r.run_id, r.effect_id)).collect();
+            assert_eq!(found, right, "{filter:?} {now}");
+            sizes.insert(found.len());
+        }
+        let later = open().filter(|(_, e)| e.kind == "agent").filter_map(|(_, e)| e.ready.as_ref());
+        let next = later.map(|ready| ready.at).filter(|at| *at > now).min();
+        assert_eq!(index.next_ready("agent", now).unwrap(), next);
+    }
+    assert!(sizes.len() > 4, "{sizes:?}");
+    let started = index.started(None, 1000).unwrap();
+    let right = open().filter(|(_, e)| e.status == EffectStatus::Started).count();
+    assert!(started.len() == right && right > 1);
+    let first = &started[0];
+    let after = EffectName { run_id: first.run_id.clone(), effect_id: first.facts.effect_id };
+    assert_eq!(index.started(Some(&after), 1000).unwrap(), started[1..]);
+}
+
 fn check_lookups(index: &Index, lives: &[Life], all: &[Update]) {
     for name in ["paid", "left", "gone"] {
         for key in [None, Some("order-0"), Some("order-2"), Some("order-9")] {
@@ -521,6 +575,7 @@ fn check_lookups(index: &Index, lives: &[Life], all: &[Update]) {
             assert!(name == "gone" || !right.is_empty());
         }
     }
+    check_ready(index, all);
     let by_key = index.waiters(None, Some("order-1"), 1000).unwrap();
     assert!(!by_key.is_empty() && index.waiters(None, None, 9).unwrap().is_empty());
     for life in lives {

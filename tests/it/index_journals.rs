@@ -127,6 +127,7 @@ fn requested(state: &RunState, chance: &mut Chance) -> Event {
         "sleep" => json!({ "sleep": { "targetEpochMs": at(50 + chance.below(99)).millis() } }),
         "signal" => json!({ "signal": { "name": name, "correlationKey": key } }),
         "run" => json!({ "run": { "process": "./child.js" } }),
+        "agent" => json!({ "agent": { "name": name } }),
         _ => json!({}),
     };
     let timeout = |chance: &mut Chance| chance.one_in(3).then(|| chance.below(90) * 1000);
@@ -134,6 +135,8 @@ fn requested(state: &RunState, chance: &mut Chance) -> Event {
         start_timeout_ms: timeout(chance),
         total_timeout_ms: timeout(chance),
         idempotency_key: chance.one_in(4).then(|| format!("k{}", chance.below(9))),
+        priority: chance.one_in(3).then(|| u32::try_from(chance.below(1001)).unwrap()),
+        requires: if chance.one_in(3) { vec!["gpu".into()] } else { Vec::new() },
         ..Policy::default()
     };
     let ordinal = state.next_ordinal();

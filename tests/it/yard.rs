@@ -43,6 +43,10 @@ impl Clock for Ahead {
     fn sleep_millis(&self, millis: u64) {
         SystemClock.sleep_millis(millis);
     }
+
+    fn passed_millis(&self) -> u64 {
+        SystemClock.passed_millis().saturating_add_signed(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// The service over a temporary directory, and a runtime for asking its manager.

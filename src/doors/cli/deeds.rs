@@ -213,6 +213,7 @@ fn with_reason(mut body: Value, reason: Option<&str>) -> Value {
     body
 }
 
-fn value(answer: &impl Serialize) -> Value {
+/// An answer as it is printed.
+pub(super) fn value(answer: &impl Serialize) -> Value {
     serde_json::to_value(answer).unwrap_or_default()
 }

@@ -15,6 +15,8 @@ mod failure;
 mod index;
 mod input;
 mod journal;
+mod labour;
+mod ledger;
 mod output;
 mod remote;
 mod requests;
@@ -28,6 +30,7 @@ mod token;
 mod top;
 mod version;
 mod way;
+mod worker;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -74,6 +77,12 @@ enum Noun {
     #[command(about = "Answer what waits for a person")]
     #[command(subcommand)]
     Breakpoint(breakpoint::Verb),
+    #[command(about = "Look up effects by the keys that the outside knows")]
+    #[command(subcommand)]
+    Ledger(ledger::Verb),
+    #[command(about = "Do tasks, and see who does")]
+    #[command(subcommand)]
+    Worker(worker::Verb),
     #[command(about = "Own a runs root and let its runs go on")]
     Serve(serve::Args),
     #[command(about = "Show whether a daemon runs, and how the root stands")]
@@ -177,6 +186,8 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Task(verb) => task::dispatch(verb, context),
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
+        Noun::Ledger(verb) => ledger::dispatch(&verb, context),
+        Noun::Worker(verb) => worker::dispatch(&verb, context),
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),

@@ -172,6 +172,15 @@ impl<'a> Signalling<'a> {
     }
 }
 
+/// An error, and whether another attempt may help.
+#[derive(Serialize)]
+struct Failing<'a> {
+    #[serde(flatten)]
+    error: &'a ErrorInfo,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retryable: Option<bool>,
+}
+
 /// `POST …/tasks/{effect}/result`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -180,7 +189,7 @@ pub(super) struct Posting<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<&'a Json>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a ErrorInfo>,
+    error: Option<Failing<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,7 +217,10 @@ impl<'a> Posting<'a> {
         Ok(Self {
             status: posting.status,
             value: posting.value.as_ref(),
-            error: posting.error.as_ref(),
+            error: posting
+                .error
+                .as_ref()
+                .map(|error| Failing { error, retryable: posting.retryable }),
             epoch: posting.epoch.map(|epoch| epoch.0),
             invocation_key: posting.invocation_key.as_deref(),
             stdout,

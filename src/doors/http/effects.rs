@@ -24,6 +24,7 @@ use crate::codecs::json::Json as Text;
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
 use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::PostStatus as Said;
 use crate::services::manager::{Flow, Handle};
 use crate::services::runs::open::OpenRun;
@@ -31,7 +32,7 @@ use crate::services::runs::post::{Output, Posted, Posting};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
-use crate::shells::store::{EffectFilter, EffectPlace, EffectRow};
+use crate::shells::store::{EffectFilter, EffectName, EffectPlace, EffectRow};
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new()
@@ -106,6 +107,17 @@ struct Pending {
     run: Option<String>,
     /// Only effects of this kind
     kind: Option<String>,
+    /// Only effects that stand there: `requested`, `started`, `uncertain`
+    state: Option<String>,
+    /// Only effects that this worker started last
+    worker: Option<String>,
+    /// Only effects with this invocation key
+    key: Option<String>,
+    /// Only effects whose time has passed, or whose lease was not renewed in time
+    #[serde(default)]
+    overdue: bool,
+    /// Only effects that were asked for longer ago
+    older_than_ms: Option<u64>,
     /// Effects of a page
     #[param(minimum = 1, maximum = 1000)]
     page_size: Option<usize>,
@@ -146,9 +158,29 @@ async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
         Some(run) => Some(handle.find(read_id(run)?.as_str()).await?),
         None => None,
     };
-    let filter = EffectFilter { run, kind: wanted.kind, ..EffectFilter::default() };
-    let page =
+    let now = handle.runs().clock.now();
+    let filter = EffectFilter {
+        run,
+        kind: wanted.kind,
+        status: wanted.state.as_deref().map(open_status).transpose()?,
+        worker: wanted.worker,
+        key: wanted.key,
+        requested_until: wanted.older_than_ms.map(|ms| now.earlier_by(ms)),
+        due_until: None,
+    };
+    let mut page =
         index::ask(handle, move |index| index.effects(&filter, size, place.as_ref())).await?;
+    if wanted.overdue {
+        let name = |row: &EffectRow| EffectName {
+            run_id: row.run_id.clone(),
+            effect_id: row.facts.effect_id,
+        };
+        let late = handle.late(page.rows.iter().map(name).collect()).await?;
+        let mut late = late.into_iter();
+        page.rows.retain(|row| {
+            late.next() == Some(true) || row.facts.due_at.is_some_and(|due| due < now)
+        });
+    }
     let mut wanted: BTreeMap<RunId, BTreeSet<EffectId>> = BTreeMap::new();
     for row in &page.rows {
         wanted.entry(row.run_id.clone()).or_default().insert(row.facts.effect_id);
@@ -169,6 +201,12 @@ async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
         tasks: page.rows.iter().filter_map(&mut of).collect(),
         next_page_token: page.next.map(|place| place.to_string()),
     })
+}
+
+/// The state of an open effect that a text names.
+fn open_status(text: &str) -> Answer<EffectStatus> {
+    let status = EffectStatus::named(text).filter(|status| status.is_open());
+    status.ok_or_else(|| Problem::bad_request("state is requested, started or uncertain"))
 }
 
 /// Those of some effects of a run that are open, by name.
@@ -200,11 +238,13 @@ async fn show(
     State(door): State<Door>,
     body::Effect(run, effect): body::Effect,
 ) -> Answer<Json<ShownTask>> {
+    let lease = door.handle.lease(&run, effect).await?;
     let shown = door.handle.read(&run, move |look| ShownTask::of(look, effect)).await;
-    shown.map(Json).map_err(|e| about(e, &run, effect))
+    let shown = shown.map_err(|e| about(e, &run, effect))?;
+    Ok(Json(shown.held(lease)))
 }
 
-fn about(error: Error, run: &RunId, effect: EffectId) -> Problem {
+pub(super) fn about(error: Error, run: &RunId, effect: EffectId) -> Problem {
     Problem::from(error).of_run(run.as_str()).of_effect(&effect.to_string())
 }
 
@@ -254,12 +294,24 @@ enum PostStatus {
     Ok,
     /// Badly
     Error,
+    /// Nobody knows: it began, and may have happened
+    Unknown,
+}
+
+impl From<PostStatus> for Said {
+    fn from(status: PostStatus) -> Self {
+        match status {
+            PostStatus::Ok => Self::Ok,
+            PostStatus::Error => Self::Error,
+            PostStatus::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// The error of a task
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct PostError {
+pub(super) struct PostError {
     /// Its name
     #[serde(default = "task_error")]
     #[schema(default = "TaskError")]
@@ -274,6 +326,15 @@ struct PostError {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Value, required = false)]
     data: Option<Text>,
+    /// Whether another attempt may help; if left out, the policy knows
+    retryable: Option<bool>,
+}
+
+impl From<PostError> for ErrorInfo {
+    fn from(error: PostError) -> Self {
+        let PostError { name, message, stack, data, .. } = error;
+        Self { name, message, stack, data }
+    }
 }
 
 fn task_error() -> String {
@@ -291,17 +352,13 @@ impl TaskResult {
             return Err(Problem::bad_request("value belongs to status ok"));
         }
         if ok && self.error.is_some() {
-            return Err(Problem::bad_request("error belongs to status error"));
+            return Err(Problem::bad_request("error belongs to status error or unknown"));
         }
         for time in [&self.started_at, &self.finished_at].into_iter().flatten() {
             read_time(time)?;
         }
-        let error = self.error.map(|e| ErrorInfo {
-            name: e.name,
-            message: e.message,
-            stack: e.stack,
-            data: e.data,
-        });
+        let retryable = self.error.as_ref().and_then(|error| error.retryable);
+        let error = self.error.map(ErrorInfo::from);
         let plain = || ErrorInfo {
             name: "Error".into(),
             message: "Task reported failure".into(),
@@ -315,10 +372,10 @@ impl TaskResult {
         };
         Ok(Posting {
             effect,
-            status: if ok { Said::Ok } else { Said::Error },
-            retryable: None,
+            status: self.status.into(),
+            retryable,
             value: self.value,
-            error: if ok { None } else { Some(error.unwrap_or_else(plain)) },
+            error: error.or_else(|| (self.status == PostStatus::Error).then(plain)),
             epoch: self.epoch.map(Epoch),
             invocation_key: self.invocation_key,
             stdout: printed(self.stdout, self.stdout_ref)?,
@@ -385,8 +442,17 @@ async fn post(
         open.post(posting)
     };
     let posted = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
-    let posted = posted.map_err(|e| about(e, &run, effect))?;
-    Ok(Json(PostDone::of(effect, posted)))
+    let posted = match posted {
+        Err(refusal) if refusal.trouble().code == "leased" => {
+            let lease = door.handle.lease(&run, effect).await?;
+            Err(match lease {
+                Some(held) => refusal.and_fact("leaseUntil", held.until.to_string()),
+                None => refusal,
+            })
+        }
+        other => other,
+    };
+    Ok(Json(PostDone::of(effect, posted.map_err(|e| about(e, &run, effect))?)))
 }
 
 /// Why an effect is given up

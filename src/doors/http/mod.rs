@@ -6,12 +6,14 @@ mod auth;
 mod body;
 mod breakpoints;
 mod code;
+mod decide;
 mod effects;
 mod events;
 mod follow;
 mod guard;
 mod health;
 mod index;
+mod ledger;
 mod metrics;
 mod openapi;
 mod problem;
@@ -22,6 +24,7 @@ mod status;
 mod steer;
 pub mod tokens;
 mod wire;
+mod work;
 
 use std::io;
 use std::ops::Deref;
@@ -148,6 +151,9 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(status::routes())
         .merge(events::routes())
         .merge(effects::routes())
+        .merge(work::routes())
+        .merge(decide::routes())
+        .merge(ledger::routes())
         .merge(breakpoints::routes())
         .merge(health::routes())
         .merge(index::routes())

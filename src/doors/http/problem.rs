@@ -6,6 +6,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::services::runs::Error;
@@ -45,10 +46,14 @@ pub(super) struct Details {
     hint: Option<String>,
     /// Everything that may help
     next: Vec<String>,
+    /// What a program needs to know besides, by name: which epoch is current, who holds it
+    #[serde(flatten)]
+    #[schema(ignore)]
+    facts: Option<Box<Map<String, Value>>>,
 }
 
 /// A failed request.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Problem(Box<Details>);
 
 /// What a handler gives.
@@ -69,6 +74,7 @@ impl Problem {
             retryable: is_retryable(code, status),
             hint: None,
             next: Vec::new(),
+            facts: None,
         }))
     }
 
@@ -135,6 +141,7 @@ impl From<Error> for Problem {
         problem.0.case = damaged.then(|| trouble.code.to_owned());
         problem.0.hint = trouble.next.first().cloned();
         problem.0.next.clone_from(&trouble.next);
+        problem.0.facts.clone_from(&trouble.facts);
         problem
     }
 }

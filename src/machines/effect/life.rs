@@ -112,6 +112,9 @@ pub struct Effect {
     pub cleanup: bool,
     /// What resolves it without anybody's post.
     pub wait: Wait,
+    /// The agent that its definition names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// The record that asked for it.
     pub requested_seq: Seq,
     /// When.
@@ -174,6 +177,7 @@ impl Effect {
             policy: asked.policy.clone(),
             cleanup: asked.cleanup,
             wait: Wait::of(&asked.kind, asked.def.as_ref()),
+            agent: super::task::agent(&asked.kind, asked.def.as_ref()),
             requested_seq: record.seq,
             requested_at: record.at,
             cause: asked.cause,

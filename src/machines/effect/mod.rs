@@ -73,7 +73,7 @@ impl Wait {
         }
     }
 
-    /// Where the definition of a kind keeps what [`Wait::of`] reads, and under which names.
+    /// Where the definition of a kind keeps what the fold reads, and under which names.
     #[must_use]
     pub fn facts(kind: &str) -> Option<(&'static str, &'static [&'static str])> {
         Some(match kind {
@@ -85,6 +85,7 @@ impl Wait {
             "sleep" => ("sleep", &["targetEpochMs"]),
             "signal" => ("signal", &["name", "correlationKey", "default"]),
             "hook" => ("hook", &["hookType", "type"]),
+            "agent" => ("agent", &["name"]),
             "run" => {
                 let names: &[_] = &[
                     "process",

@@ -5,10 +5,18 @@
 use serde_json::{Value, json};
 
 use super::life::Effect;
-use super::{plain_error, resolve_error};
+use super::{plain_error, resolve_error, text};
 use crate::codecs::event::{ErrorInfo, Event};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
+use crate::ground::limits::AGENT_NAME_BYTES_MAX;
+
+/// The agent that the definition of an agent's task names.
+#[must_use]
+pub fn agent(kind: &str, def: Option<&Json>) -> Option<String> {
+    let def = def.filter(|_| kind == "agent")?.to_value();
+    text(&def, "agent", "name").filter(|name| name.len() <= AGENT_NAME_BYTES_MAX)
+}
 
 /// The end of a task that nobody began or finished within the limits of its policy.
 #[must_use]

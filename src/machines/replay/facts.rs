@@ -8,13 +8,14 @@ use std::ops::Bound::{Excluded, Unbounded};
 
 use super::automatic::automatic;
 use super::state::{CancelRequest, RunState};
-use crate::codecs::event::{Head, IdempotencyRef, ParentRef};
+use crate::codecs::event::{Event, Head, IdempotencyRef, ParentRef, Record};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::ready::PRIORITY_DEFAULT;
 
 /// The state of a run that cannot be read.
 pub const DAMAGED: &str = "damaged";
@@ -330,6 +331,63 @@ pub struct EffectFacts {
     pub due_at: Option<Timestamp>,
     /// The signal that it waits for.
     pub signal: Option<SignalWait>,
+    /// Whoever works outside may start it.
+    pub ready: Option<ReadyFacts>,
+    /// The last start, of an effect that has one.
+    pub start: Option<StartFacts>,
+}
+
+/// What decides who starts an effect, and when. Absent while nobody may: its run is paused, held or
+/// gives up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadyFacts {
+    /// Not before.
+    pub at: Timestamp,
+    /// 0 to 1000; higher first.
+    pub priority: u32,
+    /// What a worker must offer.
+    pub requires: Vec<String>,
+    /// The agent that is to do it.
+    pub agent: Option<String>,
+}
+
+impl ReadyFacts {
+    fn of(state: &RunState, effect: &Effect) -> Option<Self> {
+        let may_start = state.is_open()
+            && state.paused.is_none()
+            && state.held.is_none()
+            && (state.cancel.is_none() || effect.cleanup)
+            && effect.status == EffectStatus::Requested
+            && matches!(effect.wait, Wait::Outside);
+        may_start.then(|| Self {
+            at: effect.ready_at().unwrap_or(effect.requested_at),
+            priority: effect.policy.priority.unwrap_or(PRIORITY_DEFAULT),
+            requires: effect.policy.requires.clone(),
+            agent: effect.agent.clone(),
+        })
+    }
+}
+
+/// Who is at an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartFacts {
+    /// How long silence is taken for life.
+    pub ttl_ms: u64,
+    /// The name that the claim was given by whoever claimed.
+    pub claim: Option<String>,
+    /// When the time for the attempt is over.
+    pub overdue_at: Option<Timestamp>,
+}
+
+impl StartFacts {
+    fn of(effect: &Effect) -> Option<Self> {
+        let started_at = effect.started_at.filter(|_| effect.epoch > Epoch(0))?;
+        Some(Self {
+            ttl_ms: effect.ttl_ms,
+            claim: effect.claim.clone(),
+            overdue_at: effect.policy.attempt_timeout_ms.map(|ms| started_at.later_by(ms)),
+        })
+    }
 }
 
 /// A signal that an effect waits for.
@@ -342,9 +400,9 @@ pub struct SignalWait {
 }
 
 impl EffectFacts {
-    /// The facts of a folded effect.
+    /// The facts of an effect of a folded run.
     #[must_use]
-    pub fn of(effect: &Effect) -> Self {
+    pub fn of(state: &RunState, effect: &Effect) -> Self {
         let signal = match &effect.wait {
             Wait::Signal(facts) => Some(SignalWait {
                 name: facts.name.clone(),
@@ -364,8 +422,34 @@ impl EffectFacts {
             worker: effect.worker.clone(),
             due_at: effect.due_at(),
             signal,
+            ready: ReadyFacts::of(state, effect),
+            start: StartFacts::of(effect),
         }
     }
+}
+
+/// The effects whose facts some records may have changed: those that they name, or all that are
+/// open when a record decides for the whole run who may start.
+pub fn touched<'a>(
+    state: &RunState,
+    news: impl IntoIterator<Item = &'a Record>,
+) -> BTreeSet<EffectId> {
+    let mut touched = BTreeSet::new();
+    for record in news {
+        touched.extend(record.event.effect_id());
+        let for_all = matches!(
+            record.event,
+            Event::RunPaused(_)
+                | Event::RunHeld(_)
+                | Event::RunResumed(_)
+                | Event::RunCancelRequested(_)
+                | Event::ProcessAssigned(_)
+        );
+        if for_all {
+            touched.extend(state.open.iter().copied());
+        }
+    }
+    touched
 }
 
 /// An effect whose author gave it an explicit idempotency key: known beyond its end.
@@ -417,7 +501,7 @@ impl Update {
         Self {
             run: RunFacts::of(state, resting),
             base: None,
-            open: state.open_effects().map(EffectFacts::of).collect(),
+            open: state.open_effects().map(|effect| EffectFacts::of(state, effect)).collect(),
             ended: Vec::new(),
             keys: state.effects.values().filter_map(KeyFacts::of).collect(),
         }
@@ -432,7 +516,7 @@ impl Update {
         Self {
             run: RunFacts::of(state, resting),
             base: Some(base),
-            open: effects().filter(is_open).map(EffectFacts::of).collect(),
+            open: effects().filter(is_open).map(|e| EffectFacts::of(state, e)).collect(),
             ended: effects().filter(|e| !is_open(e)).map(|e| e.id).collect(),
             keys: effects().filter_map(KeyFacts::of).collect(),
         }

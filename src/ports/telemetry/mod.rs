@@ -109,6 +109,14 @@ metrics! {
         Family::new(["kind", "outcome"], long), "dormouse_effect_duration_seconds";
     /// Posts by result: accepted, repeat, stale, closed, conflict, invalid.
     posts: Counts<1> = Family::new(["result"], Counter::default), "dormouse_posts";
+    /// Claims by result: given, empty, refused.
+    claims: Counts<1> = Family::new(["result"], Counter::default), "dormouse_claims";
+    /// Claims that wait for something to do.
+    claims_waiting: Gauge = Gauge::default(), "dormouse_claims_waiting";
+    /// Effects that workers outside are at.
+    leases: Gauge = Gauge::default(), "dormouse_leases";
+    /// Leases that ended without an outcome, by why: silent, timeout.
+    leases_lapsed: Counts<1> = Family::new(["why"], Counter::default), "dormouse_leases_lapsed";
 
     /// Frames that the commit log made durable.
     commit_log_frames: Count = Counter::default(), "dormouse_commit_log_frames";

@@ -114,12 +114,28 @@ impl Indexer {
         ask: impl FnOnce(&Index) -> store::Result<T> + Send + 'static,
     ) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
-        let mut reply = Some(reply);
-        let mut send = move |result| reply.take().map(|reply| reply.send(result));
+        self.query_then(ask, move |result| {
+            // Whoever asked may be gone.
+            let _ = reply.send(result);
+        });
+        answer
+    }
+
+    /// The same for whoever is told in another way. Nobody is told after the index has closed.
+    pub fn query_then<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Index) -> store::Result<T> + Send + 'static,
+        tell: impl FnOnce(Result<T, Unavailable>) + Send + 'static,
+    ) {
+        let mut tell = Some(tell);
+        let mut send = move |result| {
+            if let Some(tell) = tell.take() {
+                tell(result);
+            }
+        };
         if self.load.queries.fetch_add(1, Ordering::AcqRel) >= INDEX_QUEUE_QUERIES_MAX {
             self.load.queries.fetch_sub(1, Ordering::AcqRel);
-            send(Err(Unavailable::Busy));
-            return answer;
+            return send(Err(Unavailable::Busy));
         }
         let asked = Message::Query(Box::new(move |index| match index.map(ask) {
             Some(Ok(value)) => {
@@ -135,9 +151,8 @@ impl Indexer {
                 Ok(())
             }
         }));
-        // When the thread is gone the answer's sender is dropped with the message.
+        // When the thread is gone, whoever waits sees that `tell` was dropped with the message.
         let _ = self.messages.send(asked);
-        answer
     }
 
     /// Asks and waits. Not for async code.

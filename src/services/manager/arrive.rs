@@ -110,6 +110,7 @@ impl Manager {
     /// A run is here.
     pub(super) fn sit_down(&mut self, id: &RunId, run: OpenRun, coming: Coming) {
         self.set_aside(id, None);
+        self.restless.remove(id);
         let durable = run.written().seq;
         let mut here = Here::new(run, durable);
         here.bytes = here.run.journal_bytes();

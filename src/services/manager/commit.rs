@@ -15,6 +15,7 @@ use crate::shells::store::{Batch, Change};
 
 use super::asks::disk_full;
 use super::handle::Flow;
+use super::leases::LeaseNews;
 use super::seat::{Answer, Coming, Seat};
 use super::{GATHER_MICROS, Manager};
 
@@ -132,11 +133,15 @@ impl Manager {
         match self.seats.get_mut(&id) {
             Some(Seat::Here(here)) => {
                 let span = here.became_durable(seq);
+                let now_ms = self.runs.clock.passed_millis();
+                let mut leases = Vec::new();
                 for record in &here.run.records()[span] {
                     self.runs.telemetry.committed(here.run.state(), record);
+                    leases.extend(LeaseNews::of(here.run.state(), record, now_ms));
                 }
                 news.changes.extend(here.durable_changes());
                 news.moved.push(id);
+                self.take_lease_news(leases);
             }
             Some(Seat::Coming(coming)) => {
                 if let Some(fresh) = &mut coming.fresh {
@@ -151,6 +156,7 @@ impl Manager {
 
     /// Tells the index first: whoever is answered finds in lists what they did.
     fn pass_on(&mut self, news: News, frame: u64) {
+        self.hear_ready(&news.changes);
         if frame > 0 || !news.changes.is_empty() {
             self.indexer.apply(Batch { frame, changes: news.changes });
         }
@@ -167,6 +173,7 @@ impl Manager {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         let changes: Vec<Change> = here.durable_changes().collect();
         if !changes.is_empty() {
+            self.hear_ready(&changes);
             self.indexer.apply(Batch { frame: self.frame, changes });
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! May not touch a run itself. Invariant: an ask that was not taken in changes nothing.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, mpsc};
 
 use serde_json::Value;
@@ -40,6 +41,8 @@ pub struct Handle {
     known: KnownCode,
     /// Asks that were not answered yet.
     asked: Arc<Semaphore>,
+    /// Names that were given to those who wait for something to do.
+    waiters: Arc<AtomicU64>,
 }
 
 impl Handle {
@@ -51,7 +54,8 @@ impl Handle {
         known: KnownCode,
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
-        Self { inbox, followers, runs, indexer, known, asked }
+        let waiters = Arc::default();
+        Self { inbox, followers, runs, indexer, known, asked, waiters }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
@@ -136,7 +140,7 @@ impl Handle {
     }
 
     /// What `see` says of the manager, as of now.
-    async fn look<T: Send + 'static>(
+    pub(super) async fn look<T: Send + 'static>(
         &self,
         see: impl FnOnce(&super::Manager) -> T + Send + 'static,
     ) -> Result<T> {
@@ -195,6 +199,16 @@ impl Handle {
             let what = format!("{ASKS_MAX} requests are under way already");
             Error::Refused(Trouble::new("overloaded", what).next("ask again in a second"))
         })
+    }
+
+    /// Has the manager do something, without waiting for it.
+    pub(super) fn tell(&self, deed: impl FnOnce(&mut super::Manager) + Send + 'static) -> Result<()> {
+        self.send(Message::Look(Box::new(deed)))
+    }
+
+    /// A name for somebody who waits.
+    pub(super) fn next_waiter(&self) -> u64 {
+        self.waiters.fetch_add(1, Ordering::Relaxed)
     }
 
     fn send(&self, message: Message) -> Result<()> {

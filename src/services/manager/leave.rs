@@ -57,6 +57,7 @@ impl Manager {
             return false;
         }
         self.drop_instance(id);
+        self.note_restless(id);
         let Some(Seat::Here(mut here)) = self.seats.remove(id) else { return true };
         self.idle.remove(&here.used);
         self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);

@@ -9,18 +9,22 @@ mod arrive;
 mod asks;
 mod audited;
 mod children;
+mod claims;
 mod code;
 mod commit;
 mod create;
+mod crew;
 mod handle;
+mod leases;
 mod leave;
 mod play;
 mod seat;
 mod shelf;
 mod tally;
+mod waiting;
 mod workers;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -29,10 +33,12 @@ use tokio::sync::{oneshot, watch};
 
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
+use crate::machines::lease::Leases;
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit, WriterState};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
 use crate::shells::run_dir::root::RootView;
+use crate::shells::store::EffectRow;
 
 use super::commit::Committer;
 use super::indexer::Indexer;
@@ -43,9 +49,14 @@ use super::runs::{Error, Result, Runs};
 
 pub use code::Assignment;
 pub use create::Made;
+pub use crew::Seen;
 pub use handle::{Flow, Handle};
+pub use leases::{Held, Renewed, Sign};
+pub use waiting::Wanted;
 
+use claims::Claims;
 use create::Prepared;
+use crew::Crew;
 use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
@@ -104,6 +115,8 @@ pub struct Options {
     pub indexer: Indexer,
     /// Code that need not be tried and stored again.
     pub known: KnownCode,
+    /// Effects that somebody outside is at.
+    pub started: Vec<EffectRow>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
 }
@@ -161,6 +174,13 @@ struct Manager {
     filed_micros: u64,
     /// When hosts were last looked at.
     watched_micros: u64,
+    leases: Leases,
+    /// When leases were last looked at.
+    ticked_ms: u64,
+    /// Runs outside that have called off what somebody is at.
+    restless: HashSet<RunId>,
+    claims: Claims,
+    crew: Crew,
     /// Runs whose journal is damaged, and the case.
     aside: HashMap<RunId, String>,
     /// What was last said about hosts.
@@ -348,7 +368,8 @@ impl Manager {
             loaded_bytes: options.loaded_bytes_max,
             hosts_bytes: options.hosts_bytes_max,
         };
-        Ok(Self {
+        let ticked_ms = options.runs.clock.passed_millis();
+        let mut manager = Self {
             view: options.runs.view_root()?,
             runs: options.runs,
             parts,
@@ -378,11 +399,18 @@ impl Manager {
             unfiled: VecDeque::new(),
             filed_micros: 0,
             watched_micros: 0,
+            leases: Leases::default(),
+            ticked_ms,
+            restless: HashSet::new(),
+            claims: Claims::default(),
+            crew: Crew::default(),
             aside: HashMap::new(),
             hosts: PoolFigures::default(),
             stopping: false,
             failed: false,
-        })
+        };
+        manager.grant_anew(options.started);
+        Ok(manager)
     }
 
     /// Takes messages until it is told to stop.
@@ -424,6 +452,7 @@ impl Manager {
     /// Takes nothing more in. Runs that nobody has begun to open stay where they are.
     fn stop(&mut self) {
         self.stopping = true;
+        self.refuse_claims();
         let unbegun = |seat: &mut Seat| matches!(seat, Seat::Coming(coming) if !coming.begun);
         let left: Vec<Seat> =
             self.seats.extract_if(|_, seat| unbegun(seat)).map(|(_, seat)| seat).collect();
@@ -455,9 +484,13 @@ impl Manager {
 
     /// How long nothing has to be looked at.
     fn nap_ms(&self) -> u64 {
-        let Some(next) = self.timers.next() else { return TICK_MS };
+        let lapse = self.leases.next_ms();
+        let lapse = lapse.map_or(TICK_MS, |at| at.saturating_sub(self.runs.clock.passed_millis()));
+        let Some(next) = self.timers.next().into_iter().chain(self.claims.next()).min() else {
+            return lapse.clamp(1, TICK_MS);
+        };
         let left = next.micros().saturating_sub(self.runs.clock.now().micros()).div_euclid(1000);
-        u64::try_from(left + 1).unwrap_or(0).clamp(1, TICK_MS)
+        u64::try_from(left + 1).unwrap_or(0).min(lapse).clamp(1, TICK_MS)
     }
 
     /// What time alone brings: due timers, late hosts, seats that are needed elsewhere.
@@ -480,6 +513,8 @@ impl Manager {
             self.count_wake("timer");
             self.wake(&run);
         }
+        self.tick_leases();
+        self.serve_claims();
         self.make_room();
         self.feed_starved();
         self.seat_queued();
@@ -501,6 +536,7 @@ impl Manager {
     /// Whether everything that was begun is done.
     fn is_quiet(&self) -> bool {
         self.outbox.is_empty()
+            && self.claims.book.is_quiet()
             && self.seats.values().all(|seat| matches!(seat, Seat::Here(here) if here.is_quiet()))
     }
 

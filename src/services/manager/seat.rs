@@ -13,7 +13,7 @@ use crate::codecs::turn::TurnInput;
 use crate::ground::clock::Stopwatch;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::replay::engine::Rest;
-use crate::machines::replay::facts::Update;
+use crate::machines::replay::facts::{Update, touched};
 use crate::services::runs::drive::Stage;
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::view::Look;
@@ -223,7 +223,7 @@ impl Here {
         let base = std::mem::replace(&mut self.row, self.run.written().seq);
         let from = usize::try_from(base.0).unwrap_or(usize::MAX).min(self.run.records().len());
         let news = &self.run.records()[from..];
-        let touched = news.iter().filter_map(|record| record.event.effect_id()).collect();
+        let touched = touched(self.run.state(), news.iter().map(|record| &**record));
         Change::Put(Box::new(Update::since(self.run.state(), rests, base, &touched)))
     }
 

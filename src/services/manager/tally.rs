@@ -18,6 +18,8 @@ impl Manager {
         metrics.runs_loaded.set((self.seats.len() - self.outside) as u64);
         metrics.runs_warm.set(self.instances.len() as u64);
         metrics.timers_armed.set(self.timers.len() as u64);
+        metrics.claims_waiting.set(self.claims.book.len() as u64);
+        metrics.leases.set(self.leases.len() as u64);
         let now = self.parts.pool.figures();
         metrics.host_children.set(now.children as u64);
         metrics.host_instances.set(now.instances as u64);

@@ -98,6 +98,8 @@ pub struct Posted {
     pub status: PostStatus,
     /// Where the effect stands now: it may be tried again, or nobody knows.
     pub state: EffectStatus,
+    /// Where its run stands now.
+    pub run_state: &'static str,
     /// A shell task's error was turned into a value.
     pub normalised_shell_failure: bool,
     /// Things the poster should know.
@@ -353,6 +355,11 @@ impl OpenRun {
         let error = self.name_them(posting.effect, refusal.into());
         let known = self.state().effect(posting.effect);
         let Some(effect) = known else { return error };
+        let mut error = error.and_fact("state", effect.status.name());
+        if let Some(worker) = effect.worker.as_ref().filter(|_| effect.status == EffectStatus::Started)
+        {
+            error = error.and_fact("heldBy", worker.clone());
+        }
         let evidence = json!({
             "receivedAt": self.runs.clock.now(), "epoch": posting.epoch,
             "currentEpoch": effect.epoch, "code": error.trouble().code, "by": self.runs.by,
@@ -360,7 +367,9 @@ impl OpenRun {
         });
         let bytes = crate::shells::run_dir::dir::pretty(&evidence);
         match self.dir.keep_stale(posting.effect, posting.epoch, &bytes) {
-            Ok(Some(path)) => error.and_next(format!("the post is kept in {path}")),
+            Ok(Some(path)) => {
+                error.and_fact("evidence", path.clone()).and_next(format!("the post is kept in {path}"))
+            }
             _ => error,
         }
     }
@@ -383,6 +392,7 @@ impl OpenRun {
             repeat: true,
             status: posted_as(event),
             state: self.state().effect(id).map_or(EffectStatus::Requested, |e| e.status),
+            run_state: super::view::state_name(self.state()),
             normalised_shell_failure: false,
             warnings: Vec::new(),
             result_ref: format!("tasks/{id}/result.json"),

@@ -3,6 +3,8 @@
 //! May not know exit codes or HTTP. Invariant: every error has a stable code that a page explains,
 //! says what and why, and names the next command where there is one.
 
+use serde_json::{Map, Value};
+
 use crate::machines::effect::refusal::{Hold, Refusal};
 use crate::machines::replay::state::IllegalEvent;
 use crate::ports::disk;
@@ -24,6 +26,8 @@ pub struct Trouble {
     pub what: String,
     /// Commands and remarks that help.
     pub next: Vec<String>,
+    /// What a program needs to know of it, by name.
+    pub facts: Option<Box<Map<String, Value>>>,
 }
 
 /// An error of a deed.
@@ -61,13 +65,20 @@ impl Trouble {
     /// An error text under its code.
     #[must_use]
     pub fn new(code: &'static str, what: impl Into<String>) -> Self {
-        Self { code, what: what.into(), next: Vec::new() }
+        Self { code, what: what.into(), next: Vec::new(), facts: None }
     }
 
     /// Adds what to do next.
     #[must_use]
     pub fn next(mut self, hint: impl Into<String>) -> Self {
         self.next.push(hint.into());
+        self
+    }
+
+    /// Adds something for programs.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.facts.get_or_insert_default().insert(name.to_owned(), value.into());
         self
     }
 }
@@ -91,6 +102,13 @@ impl Error {
     #[must_use]
     pub fn and_next(mut self, hint: impl Into<String>) -> Self {
         self.trouble_mut().next.push(hint.into());
+        self
+    }
+
+    /// The same error with one more thing for programs.
+    #[must_use]
+    pub fn and_fact(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.trouble_mut().facts.get_or_insert_default().insert(name.to_owned(), value.into());
         self
     }
 
@@ -320,12 +338,42 @@ impl From<Refusal> for Error {
             Refusal::ValueInvalid { .. } => ("value_invalid", None),
             Refusal::RunEnded(_) => ("run_ended", None),
         };
-        let mut trouble = Trouble::new(code, text);
+        let mut trouble = with_facts(Trouble::new(code, text), &refusal);
         trouble.next.extend(next.map(str::to_owned));
         match refusal {
             Refusal::UnknownEffect(_) => Self::NotFound(trouble),
             Refusal::ValueInvalid { .. } | Refusal::NotPostable { .. } => Self::Refused(trouble),
             _ => Self::Conflict(trouble),
         }
+    }
+}
+
+/// What a program does about a refusal depends on more than its code.
+fn with_facts(trouble: Trouble, refusal: &Refusal) -> Trouble {
+    match refusal {
+        Refusal::StaleLease { given, current, .. } | Refusal::UnknownEpoch { given, current, .. } => {
+            let trouble = trouble.fact("yourEpoch", given.0).fact("currentEpoch", current.0);
+            trouble.fact("directive", "stop")
+        }
+        Refusal::Leased { worker, epoch, .. } => {
+            trouble.fact("worker", worker.clone()).fact("epoch", epoch.0)
+        }
+        Refusal::Ended { status, seq, .. } => {
+            let trouble = trouble.fact("outcome", *status).fact("seq", seq.0);
+            trouble.fact("directive", "stop")
+        }
+        Refusal::AlreadyPosted { seq, .. } => trouble.fact("seq", seq.0),
+        Refusal::Uncertain { epoch, .. } => trouble.fact("epoch", epoch.0),
+        Refusal::AttemptClosed { epoch, .. } => {
+            trouble.fact("epoch", epoch.0).fact("directive", "stop")
+        }
+        Refusal::Held { by, until, .. } => {
+            let trouble = trouble.fact("by", by.name());
+            match until {
+                Some(until) => trouble.fact("until", until.to_string()),
+                None => trouble,
+            }
+        }
+        _ => trouble,
     }
 }

@@ -6,6 +6,7 @@
 mod file;
 mod pages;
 mod read;
+mod ready;
 mod rows;
 mod write;
 
@@ -25,6 +26,7 @@ pub use pages::{
     BadCursor, EffectFilter, EffectPage, EffectPlace, Order, RunFilter, RunPage, RunPlace,
 };
 pub use read::{CreateKey, EffectKey, Timer, Waiter};
+pub use ready::{Claimed, EffectName, ReadyFilter};
 pub use rows::EffectRow;
 
 /// What the caller can do when the index fails.

@@ -244,7 +244,7 @@ impl Index {
 
     /// Reads rows in order until `size` of them were picked or the limit of a page is reached.
     /// Gives what was picked, and the last row that was read if there may be more.
-    fn walk<R, T>(
+    pub(super) fn walk<R, T>(
         &self,
         query: &str,
         mut params: Vec<Value>,
@@ -401,6 +401,7 @@ mod tests {
             queries.push(effect_query(condition));
         }
         queries.extend(super::super::read::QUERIES.iter().map(|query| (*query).to_owned()));
+        queries.extend(super::super::ready::queries());
         let tails = [super::super::read::OPEN, super::super::read::EVERY];
         queries.extend(tails.map(|tail| format!("SELECT {} {tail}", rows::RUN)));
         for query in queries {

@@ -75,6 +75,9 @@ const WAITERS_ANY: &str = "SELECT requested_at, run_id, effect FROM effects \
     ORDER BY requested_at, run_id, effect LIMIT ?2";
 const WAITERS_BY_KEY: &str = "SELECT requested_at, run_id, effect FROM effects \
     WHERE signal_key = ?1 ORDER BY requested_at, run_id, effect LIMIT ?2";
+const CORRELATED: &str = "SELECT requested_at, run_id, effect FROM effects \
+    WHERE signal_key = ?1 AND (?2 IS NULL OR signal_name = ?2) \
+    ORDER BY requested_at, run_id, effect LIMIT ?3";
 const CREATE_KEY: &str = "SELECT run_id, create_key, create_digest FROM runs \
     WHERE create_key = ?1 ORDER BY created_at, run_id LIMIT 1";
 const EFFECT_KEYS: &str = "SELECT run_id, effect, status, args_digest, ended_at \
@@ -89,6 +92,7 @@ pub(super) const QUERIES: &[&str] = &[
     WAITERS_KEYED,
     WAITERS_ANY,
     WAITERS_BY_KEY,
+    CORRELATED,
     CREATE_KEY,
     EFFECT_KEYS,
     REREADS,
@@ -170,10 +174,6 @@ impl Index {
         correlation_key: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Waiter>> {
-        let waiter = |row: &Row<'_>| {
-            let since = rows::time(row, 0)?;
-            Ok(Waiter { since, run_id: rows::text(row, 1)?, effect_id: rows::effect_id(row, 2)? })
-        };
         let limit_column = bound(limit);
         let mut found = match (name, correlation_key) {
             (Some(name), _) => self.all(WAITERS_ANY, params![name, limit_column], waiter)?,
@@ -186,6 +186,11 @@ impl Index {
             found.truncate(limit);
         }
         Ok(found)
+    }
+
+    /// Effects that wait for exactly this correlation key, oldest first; of this name, if given.
+    pub fn correlated(&self, name: Option<&str>, key: &str, limit: usize) -> Result<Vec<Waiter>> {
+        self.all(CORRELATED, params![key, name, bound(limit)], waiter)
     }
 
     /// The run that was created under a key; the oldest, should copies have brought a second one.
@@ -239,6 +244,11 @@ impl Index {
         let plan = statement.query_map(rusqlite::params_from_iter(nulls), |row| row.get(3));
         plan.unwrap().map(rusqlite::Result::unwrap).collect()
     }
+}
+
+fn waiter(row: &Row<'_>) -> rusqlite::Result<Waiter> {
+    let since = rows::time(row, 0)?;
+    Ok(Waiter { since, run_id: rows::text(row, 1)?, effect_id: rows::effect_id(row, 2)? })
 }
 
 pub(super) fn bound(limit: usize) -> i64 {

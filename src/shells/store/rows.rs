@@ -15,7 +15,7 @@ use crate::ground::digest::Sum;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::replay::facts::{
-    EffectFacts, KeyFacts, Reasons, RunFacts, SignalWait, known_state,
+    EffectFacts, KeyFacts, ReadyFacts, Reasons, RunFacts, SignalWait, StartFacts, known_state,
 };
 
 /// The columns that [`run`] reads, in its order.
@@ -25,7 +25,8 @@ pub(super) const RUN: &str = "run_id, state, native_state, process_id, process_d
 
 /// The columns that [`effect`] reads, in its order.
 pub(super) const EFFECT: &str = "run_id, effect, kind, status, key, title, task_id, \
-    requested_at, epoch, worker, due_at, signal_name, signal_key";
+    requested_at, epoch, worker, due_at, signal_name, signal_key, ready_at, priority, requires, \
+    agent, ttl_ms, claim, overdue_at";
 
 /// One effect of a list, with its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +132,23 @@ pub(super) fn effect(row: &Row<'_>) -> rusqlite::Result<EffectRow> {
         Some(name) => Some(SignalWait { name, correlation_key: row.get(12)? }),
         None => None,
     };
+    let ready = match row.get::<_, Option<i64>>(13)? {
+        Some(at) => Some(ReadyFacts {
+            at: Timestamp::from_micros(at),
+            priority: row.get(14)?,
+            requires: json(row, 15)?,
+            agent: row.get(16)?,
+        }),
+        None => None,
+    };
+    let start = match row.get::<_, Option<i64>>(17)? {
+        Some(_) => Some(StartFacts {
+            ttl_ms: number(row, 17)?,
+            claim: row.get(18)?,
+            overdue_at: row.get::<_, Option<i64>>(19)?.map(Timestamp::from_micros),
+        }),
+        None => None,
+    };
     let facts = EffectFacts {
         effect_id: effect_id(row, 1)?,
         kind: row.get(2)?,
@@ -143,6 +161,8 @@ pub(super) fn effect(row: &Row<'_>) -> rusqlite::Result<EffectRow> {
         worker: row.get(9)?,
         due_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
         signal,
+        ready,
+        start,
     };
     Ok(EffectRow { run_id: text(row, 0)?, facts })
 }

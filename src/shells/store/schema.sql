@@ -56,18 +56,40 @@ CREATE TABLE effects (
   due_at INTEGER,
   signal_name TEXT,
   signal_key TEXT,
+  ready_at INTEGER,
+  priority INTEGER,
+  rank INTEGER,
+  requires TEXT,
+  agent TEXT,
+  ttl_ms INTEGER,
+  claim TEXT,
+  overdue_at INTEGER,
   PRIMARY KEY (run_id, effect)
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX effects_requested ON effects (requested_at, run_id, effect);
 CREATE INDEX effects_by_kind ON effects (kind, requested_at, run_id, effect);
 CREATE INDEX effects_uncertain ON effects (requested_at, run_id, effect)
   WHERE status = 'uncertain';
+CREATE INDEX effects_started ON effects (run_id, effect) WHERE status = 'started';
+CREATE INDEX effects_ready ON effects (kind, rank, run_id, effect) WHERE ready_at IS NOT NULL;
+CREATE INDEX effects_ready_of_run ON effects (run_id, kind, rank, effect)
+  WHERE ready_at IS NOT NULL;
+CREATE INDEX effects_ready_at ON effects (kind, ready_at) WHERE ready_at IS NOT NULL;
 CREATE INDEX effects_by_worker ON effects (worker, requested_at, run_id, effect)
   WHERE worker IS NOT NULL;
 CREATE INDEX effects_by_signal ON effects (signal_name, signal_key, requested_at, run_id, effect)
   WHERE signal_name IS NOT NULL;
 CREATE INDEX effects_by_signal_key ON effects (signal_key, requested_at, run_id, effect)
   WHERE signal_key IS NOT NULL;
+
+CREATE TABLE claims (
+  claim TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  run_id TEXT NOT NULL,
+  effect INTEGER NOT NULL,
+  PRIMARY KEY (claim, worker, run_id, effect)
+) WITHOUT ROWID, STRICT;
+CREATE INDEX claims_by_run ON claims (run_id, effect);
 
 CREATE TABLE effect_keys (
   key TEXT NOT NULL,

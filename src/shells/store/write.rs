@@ -9,6 +9,7 @@ use super::{Batch, Change, Counts, Index, Result, file, read, rows};
 use crate::codecs::event::Head;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
+use crate::machines::ready::rank;
 use crate::machines::replay::facts::{EffectFacts, KeyFacts, Reason, RunFacts, Update};
 
 impl Index {
@@ -212,7 +213,7 @@ fn remove(
         db.prepare_cached("DELETE FROM tags WHERE tag = ?1 AND created_at = ?2 AND run_id = ?3")?
             .execute(params![tag, created_at, id])?;
     }
-    for table in ["effects", "effect_keys", "runs"] {
+    for table in ["effects", "claims", "effect_keys", "runs"] {
         db.prepare_cached(&format!("DELETE FROM {table} WHERE run_id = ?1"))?.execute([id])?;
     }
     if let Some(old) = old {
@@ -305,12 +306,18 @@ fn renew(db: &Connection, old: &Old, run: &RunFacts) -> rusqlite::Result<()> {
 fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Result<()> {
     let mut put = db.prepare_cached(
         "INSERT INTO effects (run_id, effect, kind, status, key, title, task_id, requested_at, \
-         epoch, worker, due_at, signal_name, signal_key) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+         epoch, worker, due_at, signal_name, signal_key, ready_at, priority, rank, requires, \
+         agent, ttl_ms, claim, overdue_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
+         ?18, ?19, ?20, ?21) \
          ON CONFLICT (run_id, effect) DO UPDATE SET status = excluded.status, \
-         epoch = excluded.epoch, worker = excluded.worker, due_at = excluded.due_at",
+         epoch = excluded.epoch, worker = excluded.worker, due_at = excluded.due_at, \
+         ready_at = excluded.ready_at, priority = excluded.priority, rank = excluded.rank, \
+         requires = excluded.requires, agent = excluded.agent, ttl_ms = excluded.ttl_ms, \
+         claim = excluded.claim, overdue_at = excluded.overdue_at",
     )?;
-    let signal = effect.signal.as_ref();
+    let (signal, ready) = (effect.signal.as_ref(), effect.ready.as_ref());
+    let start = effect.start.as_ref();
     put.execute(params![
         run,
         effect.effect_id.ordinal(),
@@ -325,7 +332,21 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
         effect.due_at.map(Timestamp::micros),
         signal.map(|signal| &signal.name),
         signal.and_then(|signal| signal.correlation_key.as_ref()),
+        ready.map(|ready| ready.at.micros()),
+        ready.map(|ready| ready.priority),
+        ready.map(|ready| rank(ready.at, ready.priority)),
+        ready.map(|ready| as_json(&ready.requires)),
+        ready.and_then(|ready| ready.agent.as_ref()),
+        start.map(|start| whole(start.ttl_ms)),
+        start.and_then(|start| start.claim.as_ref()),
+        start.and_then(|start| start.overdue_at).map(Timestamp::micros),
     ])?;
+    if let (Some(worker), Some(claim)) = (&effect.worker, start.and_then(|s| s.claim.as_ref())) {
+        db.prepare_cached(
+            "INSERT OR IGNORE INTO claims (claim, worker, run_id, effect) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .execute(params![claim, worker, run, effect.effect_id.ordinal()])?;
+    }
     Ok(())
 }
 

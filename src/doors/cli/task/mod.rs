@@ -3,8 +3,13 @@
 //! May not decide anything about an effect. Invariant: a verb parses, calls one service, prints.
 
 mod cancel;
+pub(super) mod claim;
+mod decide;
+mod heartbeat;
 mod list;
 pub(super) mod post;
+mod release;
+mod retry_now;
 mod show;
 
 use clap::Subcommand;
@@ -25,6 +30,16 @@ pub(crate) enum Verb {
     Post(Box<post::Args>),
     #[command(about = "Give up an effect")]
     Cancel(cancel::Args),
+    #[command(about = "Get something to do, started in a worker's name")]
+    Claim(Box<claim::Args>),
+    #[command(about = "Say that an effect is being worked on")]
+    Heartbeat(heartbeat::Args),
+    #[command(about = "Give an effect back without an outcome")]
+    Release(release::Args),
+    #[command(about = "Say what became of an effect whose outcome nobody knows")]
+    Decide(Box<decide::Args>),
+    #[command(about = "Do not wait for the time of the next attempt")]
+    RetryNow(retry_now::Args),
 }
 
 pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
@@ -33,6 +48,11 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Show(args) => show::run(&args, context),
         Verb::Post(args) => post::run(&args, context),
         Verb::Cancel(args) => cancel::run(&args, context),
+        Verb::Claim(args) => claim::run(&args, context),
+        Verb::Heartbeat(args) => heartbeat::run(&args, context),
+        Verb::Release(args) => release::run(&args, context),
+        Verb::Decide(args) => decide::run(&args, context),
+        Verb::RetryNow(args) => retry_now::run(&args, context),
     }
 }
 
@@ -54,6 +74,15 @@ impl EffectArg {
             .parse()
             .map_err(|e: id::Error| Failure::usage(&e.to_string(), "dormouse task list RUN"))
     }
+}
+
+/// Prints where an effect stands after something was done to it.
+fn print_stands(context: &Context, done: &serde_json::Value) {
+    if context.json {
+        return super::output::json(done);
+    }
+    let text = |name: &str| done[name].as_str().unwrap_or("-");
+    super::output::line(&format!("effect {} is {}", text("effectId"), text("state")));
 }
 
 /// The failure for an effect that a run does not have, with the nearest one that it has.

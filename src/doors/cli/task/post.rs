@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// The error: a file with JSON {name, message, data} or plain text, or - for standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["value", "value_inline"])]
     error: Option<PathBuf>,
+    /// Whether another attempt may help: true or false; if left out, the policy knows
+    #[arg(long, value_name = "BOOL", requires = "epoch")]
+    retryable: Option<bool>,
     /// What the task printed
     #[arg(long, value_name = "FILE")]
     stdout_file: Option<PathBuf>,
@@ -72,8 +75,22 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum PostStatus {
+    /// Well
     Ok,
+    /// Badly
     Error,
+    /// Nobody knows: it began, and may have happened
+    Unknown,
+}
+
+impl From<PostStatus> for Said {
+    fn from(status: PostStatus) -> Self {
+        match status {
+            PostStatus::Ok => Self::Ok,
+            PostStatus::Error => Self::Error,
+            PostStatus::Unknown => Self::Unknown,
+        }
+    }
 }
 
 /// A time that a record keeps as it was given.
@@ -142,15 +159,22 @@ fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
         (None, Some(text)) => Some(input::inline("--value-inline", text)?),
         (None, None) => None,
     };
-    let error = if ok { None } else { Some(error(args, context, &dir)?) };
+    let (error, retryable) = match args.status {
+        PostStatus::Ok => (None, None),
+        PostStatus::Unknown if args.error.is_none() => (None, None),
+        _ => {
+            let error = error(args.error.as_deref(), context, &dir)?;
+            (Some(error), args.retryable)
+        }
+    };
     let printed = |flag: &str, file: &Option<PathBuf>, reference: &Option<String>| match file {
         Some(path) => Ok(Some(Output::Content(input::run_bytes(runs, &dir, flag, path)?))),
         None => Ok::<_, Failure>(reference.clone().map(Output::Reference)),
     };
     Ok(Posting {
         effect,
-        status: if ok { Said::Ok } else { Said::Error },
-        retryable: None,
+        status: args.status.into(),
+        retryable,
         value,
         error,
         epoch: args.epoch.map(Epoch),
@@ -164,14 +188,18 @@ fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
 }
 
 /// The posted error: JSON with a message, else plain text.
-fn error(args: &Args, context: &Context, dir: &RunDir) -> Result<ErrorInfo, Failure> {
+pub(super) fn error(
+    path: Option<&Path>,
+    context: &Context,
+    dir: &RunDir,
+) -> Result<ErrorInfo, Failure> {
     let plain = |name: &str, message: &str| ErrorInfo {
         name: name.to_owned(),
         message: message.to_owned(),
         stack: None,
         data: None,
     };
-    let Some(path) = &args.error else {
+    let Some(path) = path else {
         return Ok(plain("Error", "Task reported failure"));
     };
     let bytes = input::run_bytes(&context.runs, dir, "--error", path)?;

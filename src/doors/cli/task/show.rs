@@ -2,12 +2,13 @@
 //!
 //! May not lock or write. Invariant: what is shown stands in the journal or its blobs.
 
-use serde_json::json;
-
 use super::{EffectArg, unknown_effect};
+use crate::doors::answers::ShownTask;
 use crate::doors::cli::context::Context;
+use crate::doors::cli::deeds::{path, value};
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
+use crate::machines::effect::life::EffectStatus;
 
 /// Show one effect with its definition, arguments and outcome.
 #[derive(Debug, clap::Args)]
@@ -20,13 +21,14 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let id = args.target.id()?;
     let seen = context.runs.look(&args.target.run)?;
     let Some(effect) = seen.state.effect(id) else { return Err(unknown_effect(&seen, id)) };
-    let look = seen.look();
-    // A value that cannot be had is an error, not a null.
-    look.intact(effect)?;
-    let value = json!({
-        "effect": look.task(effect), "task": look.definition(effect), "args": look.args(effect),
-        "policy": effect.policy, "result": look.outcome(effect), "largeResult": null,
-    });
+    let mut value = value(&ShownTask::of(seen.look(), id)?);
+    if effect.status == EffectStatus::Started
+        && let Some(client) = context.daemon_now()?
+        && let Ok(shown) = client.get(&path(seen.dir.id().as_str(), &format!("tasks/{id}")))
+    {
+        // Who is at it, only a daemon knows.
+        value["lease"] = shown["lease"].clone();
+    }
     if context.json {
         output::json(&value);
     } else {

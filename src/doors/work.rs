@@ -1,0 +1,276 @@
+//! What doors answer about claims, leases and who is at what.
+//!
+//! May not print or know HTTP. Invariant: the members are those of the command line's `--json`.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::codecs::event::{ErrorInfo, FailureClass};
+use crate::codecs::json::Json;
+use crate::ground::clock::Timestamp;
+use crate::ground::id::{EffectId, RunId, Seq};
+use crate::machines::effect::failures::Failure;
+use crate::machines::effect::life::EffectStatus;
+use crate::services::manager::{Held, Renewed, Seen};
+use crate::services::runs::attempt::DecisionDone;
+use crate::services::runs::give::Given;
+
+/// How many heartbeats fit into a lease.
+const HEARTBEATS_PER_LEASE: u64 = 3;
+
+/// What a claim got
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ClaimDone {
+    /// What there is to do; empty: nothing
+    pub(crate) tasks: Vec<TaskGiven>,
+    /// Everything that this claim was ever given has ended
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub(crate) spent: bool,
+}
+
+/// A task that was given to a worker
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TaskGiven {
+    /// The run
+    #[schema(value_type = String)]
+    run_id: RunId,
+    /// The effect
+    #[schema(value_type = String)]
+    effect_id: EffectId,
+    /// Its kind
+    kind: String,
+    /// The task that was asked for
+    #[schema(required)]
+    task_id: Option<String>,
+    /// Its invocation key
+    invocation_key: String,
+    /// Its title
+    #[schema(required)]
+    title: Option<String>,
+    /// Words for finding it
+    labels: Vec<String>,
+    /// What is to be done
+    #[schema(required, value_type = Value)]
+    definition: Option<Json>,
+    /// With what
+    #[schema(required, value_type = Value)]
+    args: Option<Json>,
+    /// The number of this start: heartbeats and the result name it
+    epoch: u64,
+    /// Which attempt this is
+    attempt: u32,
+    /// For the outside; the same over all attempts
+    idempotency_key: String,
+    /// Whose it is now
+    worker: String,
+    /// Until when without a heartbeat
+    #[schema(value_type = String)]
+    lease_until: Timestamp,
+    /// How long that is
+    ttl_ms: u64,
+    /// How often a heartbeat should come
+    heartbeat_every_ms: u64,
+    /// How long the attempt may take
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt_timeout_ms: Option<u64>,
+    /// When the effect ends whatever happens
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    deadline: Option<Timestamp>,
+    /// What became of the last attempts
+    previous_attempts: Vec<Attempt>,
+    /// It had been given before, under the same claim
+    repeat: bool,
+}
+
+impl From<Given> for TaskGiven {
+    fn from(given: Given) -> Self {
+        let Given { task, definition, args, lease_until } = given;
+        Self {
+            run_id: task.run_id,
+            effect_id: task.effect_id,
+            kind: task.kind,
+            task_id: task.task_id,
+            invocation_key: task.key,
+            title: task.title.or(task.label),
+            labels: task.labels,
+            definition,
+            args,
+            epoch: task.epoch.0,
+            attempt: task.attempt,
+            idempotency_key: task.idempotency_key,
+            worker: task.worker.unwrap_or_default(),
+            lease_until,
+            ttl_ms: task.ttl_ms,
+            heartbeat_every_ms: task.ttl_ms / HEARTBEATS_PER_LEASE,
+            attempt_timeout_ms: task.policy.attempt_timeout_ms,
+            deadline: task.deadline,
+            previous_attempts: task.previous.iter().map(Attempt::from).collect(),
+            repeat: task.repeat,
+        }
+    }
+}
+
+/// An attempt that brought no outcome
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Attempt {
+    /// The number of its start
+    epoch: u64,
+    /// Which one it was
+    attempt: u32,
+    /// What is known of it: `not_begun`, `reported`, `unknown`
+    #[schema(value_type = String)]
+    class: FailureClass,
+    /// Why it is over
+    cause: String,
+    /// What was reported
+    #[schema(required, value_type = Option<Object>)]
+    error: Option<ErrorInfo>,
+    /// When
+    #[schema(value_type = String)]
+    at: Timestamp,
+}
+
+impl From<&Failure> for Attempt {
+    fn from(failure: &Failure) -> Self {
+        Self {
+            epoch: failure.epoch.0,
+            attempt: failure.attempt,
+            class: failure.class,
+            cause: failure.cause.clone(),
+            error: failure.error.clone(),
+            at: failure.at,
+        }
+    }
+}
+
+/// The answer to a heartbeat
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct BeatDone {
+    /// Until when no other is needed
+    #[schema(value_type = String)]
+    lease_until: Timestamp,
+    /// How long that is
+    ttl_ms: u64,
+    /// `started`, or `uncertain` once the lease has lapsed
+    #[schema(value_type = String)]
+    state: EffectStatus,
+    /// What the worker is to do: `continue`, `cancel`, `stop`
+    directive: &'static str,
+    /// Why
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+impl From<Renewed> for BeatDone {
+    fn from(renewed: Renewed) -> Self {
+        Self {
+            lease_until: renewed.lease_until,
+            ttl_ms: renewed.ttl_ms,
+            state: renewed.status,
+            directive: renewed.directive.name(),
+            reason: renewed.reason,
+        }
+    }
+}
+
+/// Where an effect stands after something was done to it
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Stands {
+    /// The effect
+    #[schema(value_type = String)]
+    effect_id: EffectId,
+    /// `requested`, `started`, `uncertain`, `ok`, `error`, `cancelled`
+    #[schema(value_type = String)]
+    state: EffectStatus,
+}
+
+impl Stands {
+    pub(crate) const fn of(effect_id: EffectId, state: EffectStatus) -> Self {
+        Self { effect_id, state }
+    }
+}
+
+/// What a decision made of an effect
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Decided {
+    /// The effect
+    #[schema(value_type = String)]
+    effect_id: EffectId,
+    /// Where it stands now
+    #[schema(value_type = String)]
+    state: EffectStatus,
+    /// The record
+    #[schema(value_type = u64)]
+    seq: Seq,
+    /// It stood there already
+    repeat: bool,
+}
+
+impl Decided {
+    pub(crate) fn of(effect_id: EffectId, done: &DecisionDone) -> Self {
+        Self { effect_id, state: done.status, seq: done.seq, repeat: done.repeat }
+    }
+}
+
+/// A lease
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct LeaseShown {
+    /// Whose
+    worker: String,
+    /// The number of the start
+    epoch: u64,
+    /// Until when
+    #[schema(value_type = String)]
+    lease_until: Timestamp,
+    /// It was not renewed in time
+    lapsed: bool,
+}
+
+impl From<Held> for LeaseShown {
+    fn from(held: Held) -> Self {
+        Self {
+            worker: held.worker,
+            epoch: held.epoch.0,
+            lease_until: held.until,
+            lapsed: held.is_late,
+        }
+    }
+}
+
+/// Workers that were heard of
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Workers {
+    /// By name
+    pub(crate) workers: Vec<WorkerShown>,
+}
+
+/// A worker
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct WorkerShown {
+    /// Its name
+    name: String,
+    /// The kinds that it asked for last
+    kinds: Vec<String>,
+    /// When it was last heard of; null: not since the daemon began
+    #[schema(required, value_type = Option<String>)]
+    last_seen: Option<Timestamp>,
+    /// How many effects it is at
+    leases: usize,
+}
+
+impl From<Seen> for WorkerShown {
+    fn from(seen: Seen) -> Self {
+        let Seen { name, kinds, last_seen, leases } = seen;
+        Self { name, kinds, last_seen, leases }
+    }
+}
