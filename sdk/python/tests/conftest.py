@@ -24,7 +24,7 @@ def scripted() -> Iterator[Scripted]:
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
     """``dormouse serve`` on an empty root."""
-    served = Daemon(tmp_path / "root", tmp_path)
+    served = Daemon(tmp_path / ".dormouse" / "runs", tmp_path)
     served.start()
     yield served
     served.stop()

@@ -83,11 +83,10 @@ class Attempt:
     The members of the task (``args``, ``idempotency_key``, ``epoch``…) are members of this.
     """
 
-    def __init__(self, task: Task, worker: str, progress: Progress) -> None:
+    def __init__(self, task: Task, progress: Progress) -> None:
         self.task = task
         self.directive = "continue"
         self.reason: Optional[str] = None
-        self._worker = worker
         self._progress = progress
         self._stop = threading.Event()
         self._lock = threading.RLock()
@@ -161,8 +160,7 @@ class Attempt:
         outcome = self._outcome(function)
         if isinstance(outcome, Result):
             times = {"startedAt": began, "finishedAt": _now()}
-            about = {"epoch": self.task.epoch, "worker": self._worker}
-            return Result({**about, **outcome.body, **times})
+            return Result({"epoch": self.task.epoch, **outcome.body, **times})
         return outcome
 
     def _outcome(self, function: Function) -> Outcome:

@@ -23,6 +23,8 @@ from .problems import Conflict, DormouseError, Problem, Unreachable
 from .tasks import Task
 from .wire import Line, Path as AnyPath, backoff
 
+#: Most tasks of one claim.
+CLAIM_MAX = 64
 #: Longest pause between tries to reach the daemon, in seconds.
 AGAIN_MAX = 5.0
 #: How long functions that were told to stop may take for it, and posts after that, in seconds.
@@ -126,7 +128,7 @@ class Worker:
                 claimed = self.client.tasks.claim(
                     self.name,
                     kinds,
-                    most=free,
+                    most=min(free, CLAIM_MAX),
                     wait=self._wait,
                     ttl=self._ttl,
                     claim_id=claim_id,
@@ -155,7 +157,7 @@ class Worker:
         return 0
 
     def _begin(self, task: Task) -> None:
-        attempt = Attempt(task, self.name, self._progress)
+        attempt = Attempt(task, self._progress)
         thread = threading.Thread(target=self._execute, args=(attempt,), daemon=True)
         with self._changed:
             self._running[key_of(task)] = (attempt, thread)
@@ -221,8 +223,7 @@ class Worker:
             if body["status"] != "unknown":
                 # It has ended, and the daemon cannot be told how.
                 instead = unknown("OutcomeRefused", str(problem)).body
-                about = {"epoch": body["epoch"], "worker": self.name}
-                return self._post(key, {**about, **instead}, until)
+                return self._post(key, {"epoch": body["epoch"], **instead}, until)
         self._outbox.forget(key)
 
     def _release(self, key: Key, reason: str, until: threading.Event) -> None:
@@ -279,7 +280,7 @@ class Worker:
                 self._release(key, "the worker took it and did not begin", self._stopping)
             elif known[key].result is None:
                 instead = unknown("WorkerLost", "the worker ended in the middle of it").body
-                body = {"epoch": key[2], "worker": self.name, **instead}
+                body = {"epoch": key[2], **instead}
                 self._post(key, body, self._stopping)
         for entry in known.values():
             self._settle_entry(entry, entry.key in held)
