@@ -2,14 +2,20 @@
 //! what an end means.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use dormouse::codecs::event::FailureClass;
 use dormouse::ground::id::{EffectId, Epoch};
+use dormouse::ground::clock::SystemClock;
 use dormouse::ports::disk::Disk;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::ports::telemetry::Metrics;
+use dormouse::services::executor::guard::Guard;
+use dormouse::services::executor::http::Client;
+use dormouse::services::executor::http::wire::{SystemNames, Wire};
 use dormouse::services::executor::mcp::{Mcp, Means, Section, Way};
 use dormouse::services::executor::secrets::{Origin, Secrets, Source};
 use dormouse::services::executor::{
@@ -51,15 +57,18 @@ fn section(mode: &str, log: &Path) -> Section {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/mcp/server.py");
     let mut args = vec![script.display().to_string()];
     args.extend([mode.to_owned(), log.display().to_string()]);
-    let path = std::env::var("PATH").unwrap();
-    let env = [("PATH", path.as_str()), ("HOME", "/"), ("KEY", "secret:KEY")];
-    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    let env = [("KEY".to_owned(), "secret:KEY".to_owned())].into();
     let way = Way::Program { program: "python3".into(), args, env };
     Section { way, start_timeout_ms: 60_000, allow_tools: None }
 }
 
 impl Tools {
     fn new() -> Self {
+        Self::with(None)
+    }
+
+    /// The same with one more server.
+    fn with(more: Option<(String, Section)>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::default());
         let log = dir.path().join("log");
@@ -74,12 +83,22 @@ impl Tools {
         let mut few = section("plain", &log);
         few.allow_tools = Some(vec!["echo".to_owned()]);
         sections.insert("few".to_owned(), few);
+        sections.extend(more);
         let argv = ["printf", "s3cret-value"].map(str::to_owned).to_vec();
         let programs = vec!["python3".to_owned(), "/no/such/program".to_owned()];
-        let key = Source { from: Origin::Command(argv), hosts: Vec::new(), programs };
+        let key = Source { from: Origin::Command(argv), hosts: vec!["127.0.0.1".to_owned()], programs };
         let sources = [("KEY".to_owned(), key)].into();
         let secrets = Secrets::new(sources, Arc::new(StdDisk), Arc::clone(&metrics));
-        let means = Means { secrets, metrics: Arc::clone(&metrics) };
+        let client = Client {
+            wire: Wire::new(Arc::new(SystemNames), None).unwrap(),
+            guard: Guard::default(),
+            secrets,
+            clock: Arc::new(SystemClock),
+            metrics: Arc::clone(&metrics),
+        };
+        let path = std::env::var("PATH").unwrap();
+        let passed = [("PATH".to_owned(), path), ("HOME".to_owned(), "/".to_owned())].into();
+        let means = Means { client, passed };
         Self { mcp: Mcp::new(sections, &means), dir, metrics }
     }
 
@@ -323,4 +342,140 @@ fn what_configuration_does_not_allow_is_held_and_what_is_wrong_never_runs() {
     }
     let Err(Bar::Never(error)) = tools.mcp.may_run(&json!({}), None) else { panic!() };
     assert_eq!(error.name, "InvalidMcpDefinition");
+}
+
+/// A server over HTTP that fails as it is told to.
+struct Web {
+    address: SocketAddr,
+    /// Heads and bodies of requests, in order.
+    heard: mpsc::Receiver<(String, Value)>,
+}
+
+/// Reads one request: its head, and its body if it has one.
+fn request(stream: &mut BufReader<TcpStream>) -> Option<(String, Value)> {
+    let mut head = String::new();
+    while stream.read_line(&mut head).ok()? > 2 {}
+    let length = head.lines().find_map(|line| {
+        line.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse::<usize>().unwrap())
+    });
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).ok()?;
+    Some((head.to_lowercase(), serde_json::from_slice(&body).unwrap_or(Value::Null)))
+}
+
+/// What the server says; nothing: it hangs up.
+fn reply(asked: &Value) -> Option<(&'static str, &'static str, String)> {
+    const JSON: &str = "application/json";
+    let result = |result: Value| json!({ "jsonrpc": "2.0", "id": asked["id"], "result": result });
+    let tool = asked["params"]["name"].as_str().unwrap_or_default();
+    let content = json!([{ "type": "text", "text": "said" }]);
+    Some(match (asked["method"].as_str().unwrap_or_default(), tool) {
+        ("initialize", _) => {
+            let about = json!({
+                "protocolVersion": asked["params"]["protocolVersion"],
+                "capabilities": { "tools": {} },
+                "serverInfo": { "name": "scripted", "version": "1" },
+            });
+            ("200 OK\r\nMcp-Session-Id: s1", JSON, result(about).to_string())
+        }
+        ("tools/list", _) => {
+            let names = ["echo", "stream", "die", "busy", "broken", "invalid"];
+            let tools = names.map(|name| json!({ "name": name, "inputSchema": {} }));
+            ("200 OK", JSON, result(json!({ "tools": tools })).to_string())
+        }
+        ("tools/call", "echo") => {
+            ("200 OK", JSON, result(json!({ "content": content })).to_string())
+        }
+        ("tools/call", "stream") => {
+            let told = format!(": hi\n\ndata: {}\n\n", result(json!({ "content": content })));
+            ("200 OK", "text/event-stream", told)
+        }
+        ("tools/call", "die") => return None,
+        ("tools/call", "busy") => ("429 Too Many Requests", "text/plain", "later".to_owned()),
+        ("tools/call", "broken") => ("502 Bad Gateway", "text/html", "<p>".to_owned()),
+        ("tools/call", "invalid") => {
+            let error = json!({ "code": -32602, "message": "n is missing" });
+            let told = json!({ "jsonrpc": "2.0", "id": asked["id"], "error": error });
+            ("400 Bad Request", JSON, told.to_string())
+        }
+        ("", _) => ("405 Method Not Allowed", "text/plain", String::new()),
+        _ => ("202 Accepted", "text/plain", String::new()),
+    })
+}
+
+impl Web {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (say, heard) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = BufReader::new(stream.unwrap());
+                let Some((head, asked)) = request(&mut stream) else { continue };
+                // The test may have ended.
+                let _ = say.send((head, asked.clone()));
+                let Some((status, kind, body)) = reply(&asked) else { continue };
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
+                     Connection: close\r\n\r\n"
+                );
+                let _ = stream.get_mut().write_all(format!("{head}{body}").as_bytes());
+            }
+        });
+        Self { address, heard }
+    }
+
+    fn section(&self) -> (String, Section) {
+        let url = format!("http://{}/mcp", self.address);
+        let secret = "Bearer ${secret:KEY}".to_owned();
+        let way = Way::Url { url, headers: [("authorization".to_owned(), secret)].into() };
+        let section = Section { way, start_timeout_ms: 60_000, allow_tools: None };
+        ("web".to_owned(), section)
+    }
+}
+
+#[tokio::test]
+async fn over_http_an_answer_comes_at_once_or_as_a_stream() {
+    let web = Web::new();
+    let tools = Tools::with(Some(web.section()));
+    let value = json!({ "content": [{ "type": "text", "text": "said" }] });
+    assert_eq!(tools.call("web", "echo").await, Said::Ok(value.clone()));
+    assert_eq!(tools.call("web", "stream").await, Said::Ok(value));
+    let heard: Vec<(String, Value)> = web.heard.try_iter().collect();
+    assert!(heard.iter().all(|(head, _)| head.contains("authorization: bearer s3cret-value")));
+    let (head, asked) = heard.iter().find(|(_, asked)| asked["method"] == "tools/call").unwrap();
+    assert!(head.contains("mcp-session-id: s1"), "{head}");
+    assert_eq!(asked["params"]["_meta"]["idempotencyKey"], "r1/e0001");
+}
+
+#[tokio::test]
+async fn over_http_what_cannot_have_begun_is_told_from_what_may_have() {
+    let web = Web::new();
+    let tools = Tools::with(Some(web.section()));
+    for tool in ["die", "broken"] {
+        match tools.call("web", tool).await {
+            Said::Unknown("transport", _) => {}
+            other => panic!("{tool}: {other:?}"),
+        }
+    }
+    match tools.call("web", "busy").await {
+        Said::Failed(FailureClass::NotBegun, _, _, false) => {}
+        other => panic!("{other:?}"),
+    }
+    let said = tools.call("web", "invalid").await;
+    assert_eq!(said, failed(FailureClass::NotBegun, "McpInvalidRequest", "n is missing", true));
+    let calls = web.heard.try_iter().filter(|(_, asked)| asked["method"] == "tools/call");
+    assert_eq!(calls.count(), 4, "nothing was sent twice");
+}
+
+#[tokio::test]
+async fn over_http_nobody_there_did_not_begin() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let way = Way::Url { url: format!("http://{gone}/mcp"), headers: BTreeMap::new() };
+    let section = Section { way, start_timeout_ms: 60_000, allow_tools: None };
+    match Tools::with(Some(("gone".to_owned(), section))).call("gone", "echo").await {
+        Said::Failed(FailureClass::NotBegun, name, _, false) => assert_eq!(name, "McpUnreachable"),
+        other => panic!("{other:?}"),
+    }
 }

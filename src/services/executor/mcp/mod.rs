@@ -1,7 +1,7 @@
 //! The executor of kind `mcp`: a tool of a configured server, called once.
 //!
-//! [`definition`] reads what is asked for, [`server`] keeps a server at hand, [`talk`] calls its
-//! tools, [`fate`] knows whether a request can have been acted on. May not retry. Invariant: an
+//! [`definition`] reads what is asked for, [`server`] keeps a server at hand, [`web`] reaches one
+//! over HTTP, [`talk`] calls its tools, [`fate`] knows whether a request can have been acted on. May not retry. Invariant: an
 //! attempt counts as not begun only if the server said that it refused the request, or cannot
 //! have it.
 
@@ -11,6 +11,7 @@ mod keys;
 mod ours;
 mod server;
 mod talk;
+mod web;
 
 pub use server::{Means, Section, Way};
 
@@ -44,7 +45,7 @@ impl Mcp {
     pub fn new(sections: BTreeMap<String, Section>, means: &Means) -> Self {
         let server = |(name, section)| (name, Arc::new(Server::new(section, means.clone())));
         let servers = sections.into_iter().map(server).collect();
-        Self { servers, metrics: Arc::clone(&means.metrics) }
+        Self { servers, metrics: Arc::clone(&means.client.metrics) }
     }
 
     fn find(&self, definition: &Value) -> Result<(Definition, &Arc<Server>), Bar> {

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rmcp::transport::StreamableHttpClientTransport;
 use rmcp::transport::async_rw::AsyncRwTransport;
+use rmcp::transport::streamable_http_client::StreamableHttpClientTransportConfig;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::Mutex;
@@ -19,11 +21,13 @@ use tokio::time::timeout;
 
 use super::keys;
 use super::talk::{Call, End, Talk};
+use super::web::Web;
 use crate::ground::limits::{MCP_MESSAGE_BYTES_MAX, MCP_STDERR_BYTES, MCP_STDERR_WAIT_MS};
-use crate::ports::telemetry::Metrics;
 use crate::services::executor::Stop;
+use crate::services::executor::guard::{self, Origin};
+use crate::services::executor::http::Client;
 use crate::services::executor::redact::Redactor;
-use crate::services::executor::secrets::{Secrets, Use};
+use crate::services::executor::secrets::Use;
 use crate::shells::piped::{self, Piped, Program};
 
 /// `[mcp.servers.NAME]`.
@@ -49,15 +53,22 @@ pub enum Way {
         /// Its environment; texts may name secrets.
         env: BTreeMap<String, String>,
     },
+    /// It answers over HTTP.
+    Url {
+        /// Where; an operator wrote it, so it may be on this machine.
+        url: String,
+        /// Header fields; texts may name secrets.
+        headers: BTreeMap<String, String>,
+    },
 }
 
 /// What servers share.
 #[derive(Clone)]
 pub struct Means {
-    /// Knows secrets.
-    pub secrets: Secrets,
-    /// Counts.
-    pub metrics: Arc<Metrics>,
+    /// Knows secrets, and sends.
+    pub client: Client,
+    /// What programs get of the daemon's environment.
+    pub passed: BTreeMap<String, String>,
 }
 
 /// A server.
@@ -105,20 +116,44 @@ impl Server {
     }
 
     async fn begin(&self) -> Result<Open, String> {
-        let Means { secrets, metrics } = &self.means;
         match &self.section.way {
             Way::Program { program, args, env } => {
                 let name = program.display().to_string();
                 let to = Use::Program(&name);
-                let (env, redactor) = keys::filled(secrets, metrics, to, env).await?;
-                let (program, args) = (program.clone(), args.clone());
-                let program = Program { program, args, env: keys::texts(&env) };
-                let begun = begin(&program).await;
-                let (talk, piped) =
-                    begun.map_err(|why| redactor.text(&format!("{name}: {why}")).into_owned())?;
+                let (filled, redactor) = keys::filled(&self.means.client, to, env).await?;
+                let mut env = self.means.passed.clone();
+                env.extend(keys::texts(&filled));
+                let program = Program { program: program.clone(), args: args.clone(), env };
+                let begun = begin(&program).await.map_err(|why| format!("{name}: {why}"));
+                let (talk, piped) = begun.map_err(|why| redactor.text(&why).into_owned())?;
                 Ok(Open { talk, redactor, _program: Some(piped) })
             }
+            Way::Url { url, headers } => {
+                let begun = self.reach(url, headers).await;
+                let (talk, redactor) = begun.map_err(|why| format!("{url}: {why}"))?;
+                Ok(Open { talk, redactor, _program: None })
+            }
         }
+    }
+
+    async fn reach(
+        &self,
+        url: &str,
+        headers: &BTreeMap<String, String>,
+    ) -> Result<(Talk, Redactor), String> {
+        let Client { wire, guard, .. } = &self.means.client;
+        let url = guard::read(url).map_err(|e| e.to_string())?;
+        let origin = Origin::of(&url);
+        let to = Use::Host(&origin.host);
+        let (filled, redactor) = keys::filled(&self.means.client, to, headers).await?;
+        let headers = keys::headers(&filled)?;
+        let config = StreamableHttpClientTransportConfig::with_uri(url.to_string());
+        let web = Web { wire: wire.clone(), guard: guard.and(origin.clone()), url };
+        let config = config.custom_headers(headers);
+        let transport = StreamableHttpClientTransport::with_client(web, config);
+        let begun = Talk::begin(transport).await;
+        let talk = begun.map_err(|why| redactor.text(&why).into_owned())?;
+        Ok((talk, redactor))
     }
 }
 
