@@ -268,6 +268,8 @@ pub const SECRET_REDACTED_BYTES_MIN: usize = 8;
 /// How long a command that prints a secret may take.
 pub const SECRET_COMMAND_MS: u64 = 10_000;
 
+/// Most servers of tools.
+pub const MCP_SERVERS_MAX: usize = 64;
 /// How long a server of tools may take until it has said what it can do, unless configured.
 pub const MCP_START_MS: u64 = 10_000;
 /// Longest message of a server of tools: a value of the largest size and its envelope.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::ground::limits;
+use crate::services::executor::mcp::Section;
 use crate::services::executor::shell::allow::{Allow, Rule};
 use crate::shells::runner::RLIMITS;
 
@@ -48,6 +49,8 @@ pub enum Kind {
     Rlimits,
     /// `concurrency` by kind of effects.
     Slots,
+    /// Servers of tools by name.
+    Servers,
 }
 
 /// A value, as its kind has it.
@@ -65,6 +68,8 @@ pub enum Value {
     Programs(Allow),
     /// Numbers by name.
     Numbers(BTreeMap<String, u64>),
+    /// Servers by name.
+    Servers(BTreeMap<String, Section>),
 }
 
 const KIB: u64 = 1024;
@@ -125,6 +130,7 @@ pub const KEYS: &[Key] = &[
     key("executors.shell.kill_grace", Kind::Millis(0, HOUR)),
     key("executors.shell.rlimits", Kind::Rlimits),
     key("limits.kind", Kind::Slots),
+    key("mcp.servers", Kind::Servers),
 ];
 
 impl Key {
@@ -186,6 +192,8 @@ impl Kind {
                 let rule = |program: &str| Rule { program: program.to_owned(), args: None };
                 Some(Value::Programs(Allow::Only(words(text).map(rule).collect())))
             }
+            // They are too much for one text, but none of them can be said.
+            Self::Servers => text.is_empty().then(|| Value::Servers(BTreeMap::new())),
             Self::Rlimits | Self::Slots => {
                 let pair = |word: &str| {
                     let (name, n) = word.split_once('=')?;
@@ -244,6 +252,11 @@ impl Kind {
                 let most = limits::SLOT_KINDS_MAX;
                 format!("{{ KIND = {{ concurrency = N }} }} for up to {most} kinds")
             }
+            Self::Servers => {
+                "{ NAME = { command = \"…\", args = […], env = {…} } } or { NAME = { url = \"…\", \
+                 headers = {…} } }, with start_timeout and allow_tools"
+                    .to_owned()
+            }
             Self::Address => {
                 "an address of this machine itself, such as \"127.0.0.1:8080\"".to_owned()
             }
@@ -261,6 +274,7 @@ impl Kind {
             (_, Value::Text(text)) => format!("{text:?}"),
             (_, Value::Words(words)) => format!("{words:?}"),
             (_, Value::Programs(allow)) => allow.to_string(),
+            (_, Value::Servers(servers)) => super::servers::print(servers),
             (Self::Slots, Value::Numbers(numbers)) => {
                 table(numbers.iter().map(|(name, n)| format!("{name} = {{ concurrency = {n} }}")))
             }

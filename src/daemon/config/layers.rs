@@ -218,18 +218,20 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             let rules = items.iter().map(|item| rule(item.get_ref())).collect::<Option<_>>()?;
             Some(Value::Programs(Allow::Only(rules)))
         }
+        (Kind::Servers, DeValue::Table(table)) => super::servers::read(table).map(Value::Servers),
         (Kind::Rlimits, DeValue::Table(table)) => numbers(kind, table, amount),
         (Kind::Slots, DeValue::Table(table)) => numbers(kind, table, |value| {
             let inner = value.as_table().filter(|inner| inner.len() == 1)?;
             amount(inner.get("concurrency")?.get_ref())
         }),
-        (Kind::Count(..) | Kind::Switch | Kind::Programs | Kind::Rlimits | Kind::Slots, _) => None,
+        (Kind::Count(..) | Kind::Switch | Kind::Programs, _) => None,
+        (Kind::Rlimits | Kind::Slots | Kind::Servers, _) => None,
         (kind, DeValue::String(text)) => kind.read(text),
         _ => None,
     }
 }
 
-fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+pub(super) fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
     let items = value.as_array()?.iter();
     items.map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
 }

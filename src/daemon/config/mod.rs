@@ -5,12 +5,14 @@
 
 mod keys;
 mod layers;
+mod servers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::ports::disk::Disk;
+use crate::services::executor::mcp::Section;
 use crate::services::executor::shell::Rules;
 use crate::services::executor::shell::allow::Allow;
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub executors: Executors,
     /// How many effects of a kind may be executed at a time.
     pub slots: BTreeMap<String, u64>,
+    /// Servers of tools.
+    pub mcp_servers: BTreeMap<String, Section>,
 }
 
 /// `[http]`.
@@ -254,6 +258,10 @@ impl Config {
                 shell: shell(settings),
             },
             slots: numbers(settings, "limits.kind"),
+            mcp_servers: match settings.get("mcp.servers") {
+                Value::Servers(servers) => servers.clone(),
+                _ => BTreeMap::new(),
+            },
         }
     }
 }
@@ -427,6 +435,10 @@ mod tests {
             ("[executors.shell]\npath = [\"bin\"]", "a list of paths that begin with /"),
             ("[executors.shell]\nrlimits = { files = 3 }", "numbers by name: as, core"),
             ("[limits.kind.shell]\nrate = 3", "for up to 64 kinds"),
+            ("[mcp.servers.a]\ncommand = \"a\"\nurl = \"http://b\"", "/c.toml:1: mcp.servers"),
+            ("[mcp.servers.a]\ncommand = \"a\"\nenvs = {}", "is not allowed"),
+            ("[mcp.servers.a]\nallow_tools = []", "start_timeout and allow_tools"),
+            ("[mcp.server.a]", "there is no key mcp.server"),
             ("log = 3", "there is no key log"),
         ] {
             let error = load(Some(file), &[]).unwrap_err().to_string();
@@ -455,6 +467,22 @@ mod tests {
         let (config, _) = load(Some(file), &variables).unwrap();
         assert_eq!(config.slots, BTreeMap::from([("shell".to_owned(), 3)]));
         assert_eq!(config.executors.shell.unwrap().allow, Allow::Any);
+    }
+
+    #[test]
+    fn servers_of_tools_are_read_and_printed_as_they_can_be_read() {
+        let file = "[mcp.servers.files]\ncommand = \"/opt/files\"\nargs = [\"--ro\"]\n\
+            env = { KEY = \"secret:KEY\" }\nallow_tools = [\"read\"]\n\
+            [mcp.servers.\"a b\"]\nurl = \"http://127.0.0.1:1/mcp\"\nstart_timeout = \"3s\"\n";
+        let (config, settings) = load(Some(file), &[]).unwrap();
+        let files = &config.mcp_servers["files"];
+        assert_eq!(files.start_timeout_ms, limits::MCP_START_MS);
+        assert_eq!(files.allow_tools.as_deref(), Some(&["read".to_owned()][..]));
+        assert_eq!(config.mcp_servers["a b"].start_timeout_ms, 3_000);
+        let rows = settings.rows();
+        let printed = rows.iter().map(|(name, value, _)| format!("{name} = {value}\n"));
+        let again = load(Some(&printed.collect::<String>()), &[]).unwrap().0;
+        assert_eq!(again, config);
     }
 
     #[test]
