@@ -296,6 +296,23 @@ pub const BRIEF_EFFECTS_MAX: usize = 200;
 /// Longest summary of an outcome in a brief.
 pub const BRIEF_SUMMARY_BYTES_MAX: usize = 1024;
 
+/// Most servers of tools.
+pub const MCP_SERVERS_MAX: usize = 64;
+/// How long a server of tools may take until it has said what it can do, unless configured.
+pub const MCP_START_MS: u64 = 10_000;
+/// Longest message of a server of tools: a value of the largest size and its envelope.
+pub const MCP_MESSAGE_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// How much of what a server of tools complained of is told when it cannot be talked to.
+pub const MCP_STDERR_BYTES: usize = 4 * 1024;
+/// How long such complaints are waited for.
+pub const MCP_STDERR_WAIT_MS: u64 = 1_000;
+/// How long a server of tools may take to hear that a call is not wanted any more.
+pub const MCP_CANCEL_MS: u64 = 1_000;
+/// Longest text of an error that a tool reports; the whole stands beside it.
+pub const MCP_ERROR_TEXT_BYTES: usize = 4 * 1024;
+/// How long a program that was spoken to may take to end before it is killed.
+pub const PIPED_END_MS: u64 = 5_000;
+
 const _: () = {
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
     assert!(INDEX_BATCH_CHANGES_MAX <= INDEX_QUEUE_CHANGES_MAX);
@@ -317,6 +334,7 @@ const _: () = {
     assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
     assert!(HTTP_ANSWER_BYTES_MAX < VALUE_BYTES_MAX);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
+    assert!(VALUE_BYTES_MAX < MCP_MESSAGE_BYTES_MAX);
     assert!(LEASE_TTL_MS_MIN <= LEASE_TTL_MS_DEFAULT && LEASE_TTL_MS_DEFAULT <= LEASE_TTL_MS_MAX);
     assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

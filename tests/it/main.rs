@@ -25,6 +25,7 @@ mod divergence;
 mod docs;
 mod effect_rows;
 mod effect_story;
+mod executor_mcp;
 mod example_runs;
 mod examples;
 mod executor_shell;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use crate::ground::limits;
 use crate::services::executor::guard;
 use crate::services::executor::secrets::Source;
+use crate::services::executor::mcp::Section;
 use crate::services::executor::shell::allow::{Allow, Rule};
 use crate::shells::runner::RLIMITS;
 
@@ -54,6 +55,8 @@ pub enum Kind {
     Origins,
     /// Secrets by name.
     Secrets,
+    /// Servers of tools by name.
+    Servers,
 }
 
 /// A value, as its kind has it.
@@ -73,6 +76,8 @@ pub enum Value {
     Numbers(BTreeMap<String, u64>),
     /// Secrets by name.
     Secrets(BTreeMap<String, Source>),
+    /// Servers by name.
+    Servers(BTreeMap<String, Section>),
 }
 
 const KIB: u64 = 1024;
@@ -138,6 +143,7 @@ pub const KEYS: &[Key] = &[
     key("executors.agents.file", Kind::Path),
     key("limits.kind", Kind::Slots),
     key("secrets", Kind::Secrets),
+    key("mcp.servers", Kind::Servers),
 ];
 
 impl Key {
@@ -206,6 +212,8 @@ impl Kind {
                 let rule = |program: &str| Rule { program: program.to_owned(), args: None };
                 Some(Value::Programs(Allow::Only(words(text).map(rule).collect())))
             }
+            // They are too much for one text, but none of them can be said.
+            Self::Servers => text.is_empty().then(|| Value::Servers(BTreeMap::new())),
             Self::Rlimits | Self::Slots => {
                 let pair = |word: &str| {
                     let (name, n) = word.split_once('=')?;
@@ -269,6 +277,11 @@ impl Kind {
                 let most = limits::SLOT_KINDS_MAX;
                 format!("{{ KIND = {{ concurrency = N }} }} for up to {most} kinds")
             }
+            Self::Servers => {
+                "{ NAME = { command = \"…\", args = […], env = {…} } } or { NAME = { url = \"…\", \
+                 headers = {…} } }, with start_timeout and allow_tools"
+                    .to_owned()
+            }
             Self::Address => {
                 "an address of this machine itself, such as \"127.0.0.1:8080\"".to_owned()
             }
@@ -289,6 +302,7 @@ impl Kind {
             (_, Value::Secrets(secrets)) => {
                 table(secrets.iter().map(|(name, source)| format!("{name} = {source}")))
             }
+            (_, Value::Servers(servers)) => super::servers::print(servers),
             (Self::Slots, Value::Numbers(numbers)) => {
                 table(numbers.iter().map(|(name, n)| format!("{name} = {{ concurrency = {n} }}")))
             }

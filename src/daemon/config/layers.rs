@@ -219,6 +219,7 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             let rules = items.iter().map(|item| rule(item.get_ref())).collect::<Option<_>>()?;
             Some(Value::Programs(Allow::Only(rules)))
         }
+        (Kind::Servers, DeValue::Table(table)) => super::servers::read(table).map(Value::Servers),
         (Kind::Rlimits, DeValue::Table(table)) => numbers(kind, table, amount),
         (Kind::Slots, DeValue::Table(table)) => numbers(kind, table, |value| {
             let inner = value.as_table().filter(|inner| inner.len() == 1)?;
@@ -232,13 +233,14 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             };
             table.iter().map(one).collect::<Option<_>>().map(Value::Secrets)
         }
-        (Kind::Count(..) | Kind::Switch | Kind::Programs | Kind::Rlimits | Kind::Slots, _) => None,
+        (Kind::Count(..) | Kind::Switch | Kind::Programs, _) => None,
+        (Kind::Rlimits | Kind::Slots | Kind::Servers, _) => None,
         (kind, DeValue::String(text)) => kind.read(text),
         _ => None,
     }
 }
 
-fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
+pub(super) fn texts(value: &DeValue<'_>) -> Option<Vec<String>> {
     let items = value.as_array()?.iter();
     items.map(|item| item.get_ref().as_str().map(str::to_owned)).collect()
 }

@@ -5,6 +5,7 @@
 
 mod keys;
 mod layers;
+mod servers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use crate::ports::disk::Disk;
 use crate::services::executor::secrets::Source;
+use crate::services::executor::mcp::Section;
 use crate::services::executor::shell::Rules;
 use crate::services::executor::shell::allow::Allow;
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub slots: BTreeMap<String, u64>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Source>,
+    /// Servers of tools.
+    pub mcp_servers: BTreeMap<String, Section>,
 }
 
 /// `[http]`.
@@ -280,6 +284,10 @@ impl Config {
                 Value::Secrets(secrets) => secrets.clone(),
                 _ => BTreeMap::new(),
             },
+            mcp_servers: match settings.get("mcp.servers") {
+                Value::Servers(servers) => servers.clone(),
+                _ => BTreeMap::new(),
+            },
         }
     }
 }
@@ -477,6 +485,10 @@ mod tests {
             ("[secrets.A]\nfrom = \"file\"\npath = \"x\"", "{ NAME = { from = "),
             ("[secrets.A]\nfrom = \"env\"\npath = \"/x\"", "{ NAME = { from = "),
             ("[secrets.\"a b\"]\nfrom = \"env\"", "{ NAME = { from = "),
+            ("[mcp.servers.a]\ncommand = \"a\"\nurl = \"http://b\"", "/c.toml:1: mcp.servers"),
+            ("[mcp.servers.a]\ncommand = \"a\"\nenvs = {}", "is not allowed"),
+            ("[mcp.servers.a]\nallow_tools = []", "start_timeout and allow_tools"),
+            ("[mcp.server.a]", "there is no key mcp.server"),
             ("log = 3", "there is no key log"),
         ] {
             let error = load(Some(file), &[]).unwrap_err().to_string();
@@ -505,6 +517,22 @@ mod tests {
         let (config, _) = load(Some(file), &variables).unwrap();
         assert_eq!(config.slots, BTreeMap::from([("shell".to_owned(), 3)]));
         assert_eq!(config.executors.shell.unwrap().allow, Allow::Any);
+    }
+
+    #[test]
+    fn servers_of_tools_are_read_and_printed_as_they_can_be_read() {
+        let file = "[mcp.servers.files]\ncommand = \"/opt/files\"\nargs = [\"--ro\"]\n\
+            env = { KEY = \"secret:KEY\" }\nallow_tools = [\"read\"]\n\
+            [mcp.servers.\"a b\"]\nurl = \"http://127.0.0.1:1/mcp\"\nstart_timeout = \"3s\"\n";
+        let (config, settings) = load(Some(file), &[]).unwrap();
+        let files = &config.mcp_servers["files"];
+        assert_eq!(files.start_timeout_ms, limits::MCP_START_MS);
+        assert_eq!(files.allow_tools.as_deref(), Some(&["read".to_owned()][..]));
+        assert_eq!(config.mcp_servers["a b"].start_timeout_ms, 3_000);
+        let rows = settings.rows();
+        let printed = rows.iter().map(|(name, value, _)| format!("{name} = {value}\n"));
+        let again = load(Some(&printed.collect::<String>()), &[]).unwrap().0;
+        assert_eq!(again, config);
     }
 
     #[test]

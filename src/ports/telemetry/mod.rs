@@ -192,6 +192,8 @@ metrics! {
     /// unknown.
     http_executor: Counts<2> =
         Family::new(["agent", "class"], Counter::default), "dormouse_http_executor";
+    /// Calls of tools, by server and class: ok, not_begun, reported, unknown.
+    mcp_calls: Counts<2> = Family::new(["server", "class"], Counter::default), "dormouse_mcp_calls";
     /// Requests that were not sent because of where they would have gone.
     ssrf_refusals: Count = Counter::default(), "dormouse_ssrf_refusals";
     /// Secrets asked for, by result: ok, missing.

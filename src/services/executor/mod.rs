@@ -8,6 +8,7 @@ pub mod agents;
 pub mod echo;
 pub mod guard;
 pub mod http;
+pub mod mcp;
 pub mod redact;
 pub mod secrets;
 pub mod shell;
