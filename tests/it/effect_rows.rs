@@ -360,6 +360,9 @@ fn t22_what_somebody_holds_is_nobody_elses() {
     for other in ["v/a", "w/b", "w"] {
         assert_eq!(story.claim(other), "refused: leased", "{other}");
     }
+    story.report(1, &released(false));
+    assert_eq!(story.claim("w/a"), "refused: attempt_closed", "no other work under that id");
+    assert_eq!(story.claim("w/b"), "STARTED 2");
     let mut unnamed = Story::started(once());
     assert_eq!(unnamed.claim("w"), "refused: leased", "a claim without an id is not repeated");
 }
