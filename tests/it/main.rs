@@ -59,4 +59,5 @@ mod storm;
 mod support;
 mod telemetry;
 mod tidy;
+mod workers;
 mod yard;
