@@ -5,7 +5,6 @@
 
 pub mod effect;
 pub mod lease;
-pub mod lease;
 pub mod ledger;
 pub mod ready;
 pub mod replay;

@@ -127,11 +127,8 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_started() {
-        let program = Program {
-            program: "/no/such/program".into(),
-            args: Vec::new(),
-            env: BTreeMap::new(),
-        };
+        let program =
+            Program { program: "/no/such/program".into(), args: Vec::new(), env: BTreeMap::new() };
         assert_eq!(spawn(&program).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

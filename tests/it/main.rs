@@ -63,4 +63,5 @@ mod support;
 mod telemetry;
 mod tidy;
 mod why;
+mod workers;
 mod yard;

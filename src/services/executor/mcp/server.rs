@@ -111,7 +111,8 @@ impl Server {
         *slot = None;
         let limit_ms = self.section.start_timeout_ms;
         let begun = timeout(Duration::from_millis(limit_ms), self.begin()).await;
-        let open = begun.unwrap_or_else(|_| Err(format!("it said nothing within {limit_ms} ms")))?;
+        let open =
+            begun.unwrap_or_else(|_| Err(format!("it said nothing within {limit_ms} ms")))?;
         Ok(Arc::clone(slot.insert(Arc::new(open))))
     }
 
