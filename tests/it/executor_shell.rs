@@ -148,7 +148,8 @@ fn a_failure_that_may_pass_is_tried_again() {
     let retry = json!({ "retry": { "maxAttempts": 3, "initial": 1 } });
     place.create("r", &json!({ "def": sh(&script), "options": retry }));
     let events = place.ended("r");
-    let epochs: Vec<_> = all(&events, "EFFECT_STARTED").iter().map(|s| s["epoch"].clone()).collect();
+    let epochs: Vec<_> =
+        all(&events, "EFFECT_STARTED").iter().map(|s| s["epoch"].clone()).collect();
     assert_eq!(epochs, [1, 2, 3]);
     assert_eq!(all(&events, "EFFECT_ATTEMPT_FAILED").len(), 2);
     assert_eq!(only(&events, "EFFECT_RESOLVED")["status"], "ok");
@@ -213,12 +214,8 @@ fn a_command_outlives_its_daemon_and_is_executed_once() {
     let place = Place::new(PROCESS);
     let (ready, go) = (place.fifo("ready"), place.fifo("go"));
     let count = place.cli.path("count");
-    let script = format!(
-        "echo x >>{}; echo >{}; cat {}",
-        count.display(),
-        ready.display(),
-        go.display()
-    );
+    let script =
+        format!("echo x >>{}; echo >{}; cat {}", count.display(), ready.display(), go.display());
     for (id, ends_between) in [("between", true), ("after", false)] {
         let daemon = place.shell("allow = \"any\"");
         fs::remove_file(&count).ok();
@@ -285,7 +282,9 @@ fn what_is_not_allowed_is_held_until_it_is() {
     let mut daemon = place.shell("allow = [\"ls\", { program = \"echo\", args = [\"b*\"] }]");
     place.create("r", &json!({ "def": { "argv": ["echo", "a", "b"] } }));
     let said = daemon.hears("held_policy");
-    assert!(said.contains("executors.shell.allow = [{ program = \"echo\", args = [\"a\", \"b\"] }]"));
+    assert!(
+        said.contains("executors.shell.allow = [{ program = \"echo\", args = [\"a\", \"b\"] }]")
+    );
     assert!(all(&place.events("r"), "EFFECT_STARTED").is_empty(), "it was no attempt");
     assert_eq!(daemon.stop().0, 0);
     let daemon = place.shell("allow = [{ program = \"echo\", args = [\"a\", \"*\"] }]");

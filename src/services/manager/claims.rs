@@ -176,7 +176,7 @@ fn received(
 impl Manager {
     /// Somebody wants something to do.
     fn claim(&mut self, id: u64, wanted: Wanted, reply: Reply) {
-        if let Err(refusal) = self.admit(&wanted) {
+        if let Err(refusal) = self.may_claim(&wanted) {
             // Who does not listen any more needs no answer, here and below.
             let _ = reply.send(Err(refusal));
             return;
@@ -206,7 +206,7 @@ impl Manager {
     }
 
     fn claim_one(&mut self, id: u64, name: EffectName, wanted: Wanted, reply: Reply) {
-        if let Err(refusal) = self.admit(&wanted) {
+        if let Err(refusal) = self.may_claim(&wanted) {
             let _ = reply.send(Err(refusal));
             return;
         }
@@ -216,7 +216,7 @@ impl Manager {
         self.start_for(id, name);
     }
 
-    fn admit(&mut self, wanted: &Wanted) -> Result<()> {
+    fn may_claim(&mut self, wanted: &Wanted) -> Result<()> {
         if self.stopping || self.failed {
             return Err(handle::gone());
         }

@@ -89,6 +89,10 @@ impl Executor for Mcp {
                 Ok(found) => found,
                 Err(Bar::Held { why, .. }) => return not_begun("McpNotAllowed", why, false),
                 Err(Bar::Never(error)) => return not_begun(&error.name, error.message, true),
+                Err(Bar::Elsewhere) => {
+                    let what = "no server of tools is asked here".to_owned();
+                    return not_begun("McpNotHere", what, false);
+                }
             };
             let name = called.server.clone();
             let tool = called.tool.clone();
