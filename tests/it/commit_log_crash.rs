@@ -129,8 +129,7 @@ fn a_journal_that_was_replaced_or_removed_gets_what_the_log_holds() {
         disk::write_atomic(journal, SEGMENT, &bytes, Atomic::DURABLE).unwrap();
     };
     let remove = |journal: &dyn Dir| journal.unlink(SEGMENT).unwrap();
-    let ways: [(&str, &dyn Fn(&dyn Dir)); 2] = [("replaced", &replace), ("removed", &remove)];
-    for (what, meddle) in ways {
+    for (what, meddle) in [("replaced", &replace as &dyn Fn(&dyn Dir)), ("removed", &remove)] {
         let disk = disk(1, true);
         let (rig, mut known) = meddled(&disk, meddle);
         assert_eq!(rig.log.state(), WriterState::Healthy, "{what}");
