@@ -3,7 +3,9 @@
 
 use crate::commit_log_support::*;
 use dormouse::ports::disk::memory::{Fault, MemoryDisk};
+use dormouse::ports::disk::{self, Atomic, Dir, Disk as _, Open, Rename};
 use dormouse::shells::commit_log::{Committed, WriterState};
+use std::path::Path;
 
 fn disk(seed: u64, direct: bool) -> MemoryDisk {
     let disk = MemoryDisk::new(seed);
@@ -96,6 +98,58 @@ fn a_directory_is_made_at_once_however_many_files_are_open() {
         assert_eq!(known.events.iter().filter(made).count(), n + 1, "no time has passed");
     }
     assert!(rig.log.figures().open_files <= 4);
+}
+
+const JOURNAL: &str = "/runs/a/journal";
+const SEGMENT: &str = "0000000001.jsonl";
+
+/// A run `a` with one settled record, something done to its directory, one more record, and time
+/// for that to be settled.
+fn meddled(disk: &MemoryDisk, meddle: impl Fn(&dyn Dir)) -> (Rig, Known) {
+    let (mut rig, mut known) = (Rig::open(disk, settings()).unwrap(), Known::default());
+    let mut owner = Owner::new("a");
+    for words in ["first", "second"] {
+        if words == "second" {
+            rig.pass(&mut known, 5_000);
+            meddle(&*disk.open_dir(Path::new(JOURNAL)).unwrap());
+        }
+        let unit = owner.unit(words, 1, 10);
+        rig.give(&mut known, words, unit);
+        rig.commit(&mut known);
+        assert!(known.durable.contains_key(words));
+    }
+    rig.pass(&mut known, 5_000);
+    (rig, known)
+}
+
+#[test]
+fn a_journal_that_was_replaced_or_removed_gets_what_the_log_holds() {
+    let replace = |journal: &dyn Dir| {
+        let bytes = journal.read_file(SEGMENT, Open::Truth, 1 << 20).unwrap();
+        disk::write_atomic(journal, SEGMENT, &bytes, Atomic::DURABLE).unwrap();
+    };
+    let remove = |journal: &dyn Dir| journal.unlink(SEGMENT).unwrap();
+    for (what, meddle) in [("replaced", &replace as &dyn Fn(&dyn Dir)), ("removed", &remove)] {
+        let disk = disk(1, true);
+        let (rig, mut known) = meddled(&disk, meddle);
+        assert_eq!(rig.log.state(), WriterState::Healthy, "{what}");
+        rig.stop(&mut known).unwrap();
+        disk.power_cut();
+        check(&disk, &known, what);
+    }
+}
+
+#[test]
+fn a_run_that_was_removed_is_told_and_costs_the_others_nothing() {
+    let disk = disk(1, true);
+    let (rig, mut known) = meddled(&disk, |_| {
+        let root = disk.open_dir(Path::new("/runs")).unwrap();
+        root.rename("a", &*root, ".elsewhere", Rename::NoReplace).unwrap();
+    });
+    assert_eq!(rig.log.state(), WriterState::Healthy);
+    let told = |e: &Committed| matches!(e, Committed::Removed { run } if run.as_str() == "a");
+    assert!(known.events.iter().any(told));
+    rig.stop(&mut known).unwrap();
 }
 
 /// Another daemon goes on with what the first has left, and the machine dies under it.

@@ -120,6 +120,9 @@ impl Manager {
                 Committed::State(WriterState::Healthy) => self.feed_starved(),
                 Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
+                Committed::Removed { run } => {
+                    tracing::error!(%run, "its directory was removed while the daemon has it");
+                }
                 // What is unknown is said of everything by the state that follows.
                 _ => {}
             }

@@ -399,7 +399,14 @@ impl Log {
         let Some(failure) = failure else { return self.is_settled(&part, now_ms) };
         self.runs.with(&run, |copy| give_back(copy, part));
         match failure {
-            Failure::File(first) => {
+            Failure::Removed => {
+                self.figures.alarms += 1;
+                self.runs.replace(&run, None);
+                self.event(Committed::Removed { run });
+            }
+            // A rebuilt journal has what the log holds on top of what stands there. Where that does
+            // not fit, the writer fails, and recovery says what is to become of the run.
+            Failure::File(first) | Failure::Replaced(first) => {
                 self.figures.alarms += 1;
                 self.runs.with(&run, |copy| copy.broken = Some(first));
                 self.mend(&run);

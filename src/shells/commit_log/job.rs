@@ -173,6 +173,10 @@ pub(super) enum Failure {
     Dir(disk::Error),
     /// The directory of the deleted run is there still.
     StillThere,
+    /// Another file, or none, stands under this segment's name: what was synced is not in the run.
+    Replaced(Seq),
+    /// Somebody removed the run's directory.
+    Removed,
 }
 
 /// Tries more than once: names do not lie in the page cache, so another attempt is worth something.
@@ -226,10 +230,32 @@ impl Part {
             let synced = if open.created { open.file.sync_file() } else { open.file.sync_data() };
             synced.map_err(|_| Failure::File(open.first))?;
         }
+        self.stands(root)?;
         if let Some(made) = &self.names.made {
             again(|| make::sync(made)).map_err(Failure::Dir)?;
         }
         self.names.dirs.iter().try_for_each(|dir| again(|| dir.sync())).map_err(Failure::Dir)
+    }
+}
+
+impl Part {
+    /// Whether the names of the run lead to the files that were synced: somebody may have replaced
+    /// a journal, or removed it, and the log is about to forget what it holds of it.
+    fn stands(&self, root: &dyn Dir) -> Result<(), Failure> {
+        let found = |dir| disk::optional(dir).map_err(Failure::Dir);
+        let Some(dir) = found(root.open_dir(self.run.as_str()))? else {
+            return Err(Failure::Removed);
+        };
+        let journal = found(dir.open_dir("journal"))?;
+        for open in &self.files {
+            let name = line::segment_name(open.first);
+            let named = journal.as_ref().map_or(Ok(None), |dir| disk::optional(dir.stat(&name)));
+            let named = named.map_err(Failure::Dir)?.map(|stat| stat.inode);
+            if named != Some(open.file.stat().map_err(Failure::Dir)?.inode) {
+                return Err(Failure::Replaced(open.first));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -197,6 +197,11 @@ pub enum Committed {
         /// The record.
         seq: Seq,
     },
+    /// A run's directory was removed by somebody, and with it what was to be settled.
+    Removed {
+        /// The run.
+        run: RunId,
+    },
     /// Segments up to this one are gone.
     Released {
         /// Its number.

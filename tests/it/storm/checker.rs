@@ -126,5 +126,5 @@ fn index(root: &Path, journals: &BTreeMap<&String, Journal>) {
 fn segments(root: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(root.join(".dormouse/commit-log")) else { return Vec::new() };
     let names = entries.map(|e| e.unwrap().file_name().to_string_lossy().into_owned());
-    names.filter(|name| name.ends_with(".dlog")).collect()
+    names.filter(|name| name.strip_suffix(".dlog").is_some()).collect()
 }
