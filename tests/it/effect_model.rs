@@ -38,9 +38,11 @@ struct Guards {
     unknown: bool,
     /// The ledger is asked before a start.
     ledger: bool,
+    /// What somebody holds is nobody else's.
+    held: bool,
 }
 
-const ALL: Guards = Guards { fence: true, epochs: true, unknown: true, ledger: true };
+const ALL: Guards = Guards { fence: true, epochs: true, unknown: true, ledger: true, held: true };
 
 /// What is explored.
 struct Yard {
@@ -166,7 +168,10 @@ fn fold(state: &mut RunState, event: Event) -> Result<(), IllegalEvent> {
 
 impl Yard {
     fn claim(&self, world: &mut World, worker: usize, run: usize, heard: bool) -> Option<()> {
-        let effect = world.effect(run).clone();
+        let mut effect = world.effect(run).clone();
+        if !self.guards.held {
+            effect.status = EffectStatus::Requested;
+        }
         if effect.status == EffectStatus::Requested && !self.may_start(world, run, &effect) {
             return Some(());
         }
@@ -491,6 +496,12 @@ fn without_the_fence_an_older_start_gives_the_outcome() {
 #[test]
 fn without_epochs_of_their_own_starts_are_refused() {
     let yard = alone(Guards { epochs: false, ..ALL }, once());
+    harm(yard, "the fold takes what was decided");
+}
+
+#[test]
+fn without_leases_two_workers_hold_it() {
+    let yard = alone(Guards { held: false, ..ALL }, once());
     harm(yard, "the fold takes what was decided");
 }
 
