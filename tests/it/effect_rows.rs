@@ -11,6 +11,7 @@ use dormouse::codecs::turn::Request;
 use dormouse::ground::id::{EffectId, Epoch, Seq};
 use dormouse::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS, RELEASES_MAX};
 use dormouse::machines::effect::attempt::Report;
+use dormouse::machines::effect::plain_error;
 use dormouse::machines::replay::drafts;
 use serde_json::json;
 
@@ -360,6 +361,9 @@ fn t22_what_somebody_holds_is_nobody_elses() {
     for other in ["v/a", "w/b", "w"] {
         assert_eq!(story.claim(other), "refused: leased", "{other}");
     }
+    story.report(1, &released(false));
+    assert_eq!(story.claim("w/a"), "refused: attempt_closed", "no other work under that id");
+    assert_eq!(story.claim("w/b"), "STARTED 2");
     let mut unnamed = Story::started(once());
     assert_eq!(unnamed.claim("w"), "refused: leased", "a claim without an id is not repeated");
 }
@@ -478,6 +482,19 @@ fn t31_somebody_decides_how_it_ended() {
     let decision = record.decision.as_ref().unwrap();
     assert_eq!((decision.reason.as_str(), decision.by.as_str()), ("looked", "operator:o"));
     assert_eq!(decision.evidence, Some(Json::of("ticket 7")));
+}
+
+#[test]
+fn t32_a_conclusive_answer_of_the_outside_is_recorded_like_a_decision() {
+    let answered = |event: Event| {
+        let mut story = Story::uncertain(once());
+        story.append(event);
+        story.status()
+    };
+    let bare = |status| EffectResolved::bare(EffectId::new(1), Epoch(1), status, "probe");
+    assert_eq!(answered(bare(Status::Ok).into()), "ok");
+    let error = Some(plain_error("E", String::new()));
+    assert_eq!(answered(EffectResolved { error, ..bare(Status::Error) }.into()), "error");
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn id() -> EffectId {
     EffectId::new(1)
 }
 
-fn created() -> Event {
+pub(crate) fn created() -> Event {
     let process = ProcessRef {
         process_id: "p".into(),
         entry: "main.js".into(),
@@ -129,7 +129,7 @@ pub(crate) fn requested(kind: &str, policy: Policy, cleanup: bool) -> Event {
 }
 
 /// A record in a few words.
-fn said(event: &Event) -> String {
+pub(crate) fn said(event: &Event) -> String {
     match event {
         Event::EffectRequested(_) => "REQUESTED".into(),
         Event::EffectStarted(e) => format!("STARTED {}", e.epoch),

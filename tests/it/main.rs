@@ -23,6 +23,8 @@ mod daemon_cli;
 mod demo;
 mod divergence;
 mod docs;
+mod effect_direct;
+mod effect_model;
 mod effect_rows;
 mod effect_story;
 mod example_runs;
