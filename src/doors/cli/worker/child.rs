@@ -158,6 +158,7 @@ fn value(printed: &[u8], outputs: Option<&[u8]>) -> Result<Json, String> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as waiting for a child gives it")]
     fn exit(raw: i32) -> std::io::Result<ExitStatus> {
         Ok(ExitStatus::from_raw(raw))
     }
