@@ -7,7 +7,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::shapes;
-use super::work::{Attempt, LeaseShown};
+use super::work::{ClosedAttempt, LeaseShown};
 use crate::codecs::event::{Decision, Event as Stored, ProcessRef, Profile, Record};
 use crate::codecs::event::{Head, ParentRef};
 use crate::codecs::json::Json;
@@ -516,7 +516,7 @@ pub(crate) struct ShownTask {
     #[schema(required, value_type = Value)]
     large_result: Option<String>,
     /// The last attempts that brought no outcome
-    attempts: Vec<Attempt>,
+    attempts: Vec<ClosedAttempt>,
     /// Who is at it, as a daemon knows
     #[schema(required)]
     lease: Option<LeaseShown>,
@@ -540,7 +540,7 @@ impl ShownTask {
             policy: serde_json::json!(effect.policy),
             result: look.outcome(effect),
             large_result: None,
-            attempts: effect.failures.last.iter().map(Attempt::from).collect(),
+            attempts: effect.failures.last.iter().map(ClosedAttempt::from).collect(),
             lease: None,
         })
     }

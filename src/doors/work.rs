@@ -81,7 +81,7 @@ pub(crate) struct TaskGiven {
     #[schema(value_type = Option<String>)]
     deadline: Option<Timestamp>,
     /// What became of the last attempts
-    previous_attempts: Vec<Attempt>,
+    previous_attempts: Vec<ClosedAttempt>,
     /// It had been given before, under the same claim
     repeat: bool,
 }
@@ -108,7 +108,7 @@ impl From<Given> for TaskGiven {
             heartbeat_every_ms: task.ttl_ms / HEARTBEATS_PER_LEASE,
             attempt_timeout_ms: task.policy.attempt_timeout_ms,
             deadline: task.deadline,
-            previous_attempts: task.previous.iter().map(Attempt::from).collect(),
+            previous_attempts: task.previous.iter().map(ClosedAttempt::from).collect(),
             repeat: task.repeat,
         }
     }
@@ -117,7 +117,7 @@ impl From<Given> for TaskGiven {
 /// An attempt that brought no outcome
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Attempt {
+pub(crate) struct ClosedAttempt {
     /// The number of its start
     epoch: u64,
     /// Which one it was
@@ -135,7 +135,7 @@ pub(crate) struct Attempt {
     at: Timestamp,
 }
 
-impl From<&Failure> for Attempt {
+impl From<&Failure> for ClosedAttempt {
     fn from(failure: &Failure) -> Self {
         Self {
             epoch: failure.epoch.0,

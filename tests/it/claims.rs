@@ -147,7 +147,10 @@ fn e09_of_64_claims_at_once_one_starts_the_effect() {
 #[test]
 fn who_waits_gets_what_comes_and_nothing_is_given_twice() {
     let site = Site::new();
-    let asked = |n: usize| json!({ "worker": format!("w{n}"), "kinds": ["agent"], "waitMs": 60_000, "max": 2 });
+    let asked = |n: usize| {
+        let worker = format!("w{n}");
+        json!({ "worker": worker, "kinds": ["agent"], "waitMs": 60_000, "max": 2 })
+    };
     let got: Vec<Value> = std::thread::scope(|scope| {
         let waiting: Vec<_> = (0..4)
             .map(|n| {

@@ -151,7 +151,9 @@ fn check_reasons(state: &RunState, resting: bool, reasons: Reasons) {
     }
     if let Some(at) = wake_at(state) {
         let nothing = automatic(state, at.plus_millis(-1)).is_none();
-        let later = automatic(state, at).is_some() || state.cancel.is_some();
+        // An attempt that may be made then is for somebody else to make.
+        let attempt = state.delayed.iter().any(|(when, _)| *when == at);
+        let later = automatic(state, at).is_some() || state.cancel.is_some() || attempt;
         assert!(later && (nothing || due_at_once), "{at} {state:#?}");
     }
 }

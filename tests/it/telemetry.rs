@@ -15,6 +15,7 @@ use dormouse::ground::digest::hex;
 use dormouse::ground::id::{EffectId, RunId};
 use dormouse::ground::limits::{SPAN_BATCH_MAX, SPAN_QUEUE_MAX};
 use dormouse::ports::telemetry::{Metrics, Shape};
+use dormouse::services::manager::Wanted;
 use dormouse::services::telemetry::Tracer as _;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -29,11 +30,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::time::Duration;
 
 /// What nothing writes while all is well: replay that fails, hosts that must be killed, an index
 /// that is wrong, journals that are damaged.
 const ALL_IS_WELL: &[&str] =
-    &["divergences", "hosts_killed", "wake_audit_findings", "runs_set_aside"];
+    &["divergences", "hosts_killed", "wake_audit_findings", "runs_set_aside", "leases_lapsed"];
 
 /// Metrics as they are shown: counters with their ending.
 fn shown_names() -> BTreeSet<String> {
@@ -126,6 +128,19 @@ fn begin(yard: &Yard, daemon: &Daemon) -> RunId {
 /// Its outcome is posted, twice, and it ends.
 fn end(yard: &Yard, daemon: &Daemon, run: &RunId) {
     let handle = daemon.handle();
+    let wanted = Wanted {
+        worker: "w".into(),
+        kinds: vec!["nothing".into()],
+        agents: Vec::new(),
+        offers: Vec::new(),
+        runs: Vec::new(),
+        max: 1,
+        ttl_ms: 60_000,
+        claim_id: None,
+        by: "client:test".into(),
+    };
+    let (given, _) = yard.wait(handle.claim(wanted, Duration::ZERO)).unwrap();
+    assert!(given.is_empty());
     yard.post(&handle, run, 2, &json!(1));
     yard.post(&handle, run, 2, &json!(1));
     yard.rests(&handle, run);

@@ -1,4 +1,4 @@
-//! Workers on the command line: verbs for each step, and a worker that does them all with a command.
+//! Workers on the command line: a verb for each step, and a worker that does them all.
 
 #![allow(clippy::disallowed_methods, reason = "these tests start the program and read its files")]
 
@@ -75,10 +75,8 @@ fn every_step_of_a_worker_is_a_verb() {
     cli.run("task release a e0001 --epoch 1 --began no").ok();
     let daemon = Daemon::start(&cli, &[]);
     let given = said(&cli.run("task claim --kind agent --worker w --claim-id c --json"));
-    assert_eq!(
-        (&given["tasks"][0]["runId"], &given["tasks"][0]["epoch"]),
-        (&json!("a"), &json!(2))
-    );
+    let task = &given["tasks"][0];
+    assert_eq!((&task["runId"], &task["epoch"]), (&json!("a"), &json!(2)));
     assert_eq!(cli.run("task claim --kind agent --worker x").code, 1);
     let beat = said(&cli.run("task heartbeat a e0001 --epoch 2 --worker w --json"));
     assert_eq!(beat["directive"], "continue");
@@ -90,15 +88,11 @@ fn every_step_of_a_worker_is_a_verb() {
     cli.run("task post a e0001 --epoch 2 --status unknown").ok();
     cli.run("task decide a e0001 done --epoch 2 --reason seen --value-inline 5").ok();
     let ledger = said(&cli.run("ledger show a/e0001 --json"));
-    assert_eq!(
-        (&ledger["rows"][0]["state"], &ledger["rows"][0]["decision"]["reason"]),
-        (&json!("ok"), &json!("seen"))
-    );
+    let row = &ledger["rows"][0];
+    assert_eq!((&row["state"], &row["decision"]["reason"]), (&json!("ok"), &json!("seen")));
     assert_eq!(cli.run("ledger show nothing").code, 3);
-    assert_eq!(
-        said(&cli.run("ledger list --worker w --json"))["rows"].as_array().unwrap().len(),
-        1
-    );
+    let listed = said(&cli.run("ledger list --worker w --json"));
+    assert_eq!(listed["rows"].as_array().unwrap().len(), 1);
     until(&cli, "a", "completed");
     assert_eq!(daemon.stop().0, 0);
 }
@@ -108,8 +102,8 @@ fn a_worker_does_tasks_with_a_command_and_ends_when_it_is_told() {
     let cli = site();
     let daemon = Daemon::start(&cli, &[]);
     run(&cli, "ok", &json!([{ "name": "a" }, { "name": "b" }, { "name": "c" }]));
-    let script =
-        r#"read -r task; printf '{"e":"%s","n":1.50}' "$DORMOUSE_EFFECT_ID" > "$DORMOUSE_OUTPUTS""#;
+    let value = r#"printf '{"e":"%s","n":1.50}' "$DORMOUSE_EFFECT_ID""#;
+    let script = &format!(r#"read -r task; {value} > "$DORMOUSE_OUTPUTS""#);
     let one = worker(&cli, script);
     until(&cli, "ok", "completed");
     let value = cli.run("task show ok e0003 --json").out;
@@ -138,9 +132,8 @@ fn what_a_killed_worker_had_begun_is_unknown_and_said_by_the_next() {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     assert_eq!(said(&cli.run("task show r e0001 --json"))["effect"]["status"], "started");
     let two = worker(&cli, "echo 1");
-    let uncertain =
-        || said(&cli.run("task show r e0001 --json"))["effect"]["status"] == "uncertain";
-    assert!((0..LOOKS_MAX).any(|_| uncertain()));
+    let status = || said(&cli.run("task show r e0001 --json"))["effect"]["status"].clone();
+    assert!((0..LOOKS_MAX).any(|_| status() == "uncertain"));
     assert_eq!(end(two, Signal::TERM), 0);
     cli.run("task decide r e0001 retry --epoch 1 --reason looked").ok();
     let three = worker(&cli, "echo 1");

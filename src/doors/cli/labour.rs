@@ -122,12 +122,11 @@ impl Context {
     /// Rows of the ledger, of one run or of all. What is looked at is read where it stands, with a
     /// daemon as without one.
     pub(super) fn ledger(&self, run: Option<&str>, wanted: &Wanted) -> Result<Value, Failure> {
-        let runs = match run {
-            Some(run) => vec![run.to_owned()],
-            None => {
-                let ids = self.runs.view_root()?.run_ids().map_err(Error::from)?;
-                ids.iter().map(ToString::to_string).collect()
-            }
+        let runs = if let Some(run) = run {
+            vec![run.to_owned()]
+        } else {
+            let ids = self.runs.view_root()?.run_ids().map_err(Error::from)?;
+            ids.iter().map(ToString::to_string).collect()
         };
         let mut rows = Vec::new();
         for id in runs {

@@ -22,6 +22,7 @@ use crate::ground::id::{EffectId, RunId, Seq};
 use crate::ground::limits::PAGE_SIZE_MAX;
 use crate::machines::effect::Wait;
 use crate::services::manager::Flow;
+use crate::services::runs::Result;
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::steer::{Done, Signal};
 use crate::shells::store::Waiter;
@@ -173,11 +174,9 @@ async fn correlate(
         let act = deliver(&asked, &waiter);
         let sent = door.handle.deed(&waiter.run_id, &caller.by, Flow::Inflow, act).await;
         let Waiter { run_id, effect_id, .. } = waiter;
-        match sent.map_err(|e| Problem::from(e).of_run(run_id.as_str()))? {
-            Some(Done { seq, repeat }) => {
-                delivered.push(Delivered { run_id, effect_id, seq, repeat });
-            }
-            None => {}
+        let sent = sent.map_err(|e| Problem::from(e).of_run(run_id.as_str()))?;
+        if let Some(Done { seq, repeat }) = sent {
+            delivered.push(Delivered { run_id, effect_id, seq, repeat });
         }
     }
     if delivered.is_empty() {
@@ -192,8 +191,7 @@ async fn correlate(
 fn deliver(
     asked: &Correlate,
     waiter: &Waiter,
-) -> impl FnOnce(&mut OpenRun) -> crate::services::runs::Result<Option<Done>> + std::marker::Send + 'static
-{
+) -> impl FnOnce(&mut OpenRun) -> Result<Option<Done>> + std::marker::Send + 'static {
     let effect = waiter.effect_id;
     let (name, key) = (asked.name.clone(), asked.correlation_key.clone());
     let (id, payload) = (asked.signal_id.clone(), asked.payload.clone());

@@ -25,7 +25,7 @@ pub struct Given {
 }
 
 impl Runs {
-    /// Starts an effect for a worker where no daemon serves the root: nothing lapses until one does.
+    /// Starts an effect for a worker without a daemon: nothing lapses until there is one.
     pub fn give(&self, reference: &str, id: EffectId, claim: &Claim) -> Result<Given> {
         let mut run = self.open(reference)?;
         let given = run.give(id, claim);

@@ -2,6 +2,8 @@
 //!
 //! May not lock or write. Invariant: a run that does not exist is an error, not an empty list.
 
+use clap::builder::PossibleValuesParser;
+
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::ledger::{STATES, Wanted};
@@ -22,7 +24,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     worker: Option<String>,
     /// Only in this state
-    #[arg(long, value_name = "STATE", value_parser = clap::builder::PossibleValuesParser::new(STATES))]
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(STATES))]
     state: Option<String>,
 }
 

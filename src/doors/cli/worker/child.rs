@@ -118,7 +118,10 @@ pub(super) fn judge(
         Ok(status) => status,
         Err(e) => return Ended::Unknown(format!("the end of the command cannot be known: {e}")),
     };
-    let error = |name: &str, message: String, data: Value| json!({ "name": name, "message": message, "data": data });
+    let error = |name: &str, message: String, data: Value| {
+        let parts = [("name", json!(name)), ("message", json!(message)), ("data", data)];
+        Value::Object(parts.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    };
     match (status.code(), status.signal()) {
         (Some(0), _) => match value(printed, outputs) {
             Ok(value) => Ended::Ok(value),
@@ -155,6 +158,7 @@ fn value(printed: &[u8], outputs: Option<&[u8]>) -> Result<Json, String> {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as waiting for a child gives it")]
     fn exit(raw: i32) -> std::io::Result<ExitStatus> {
         Ok(ExitStatus::from_raw(raw))
     }

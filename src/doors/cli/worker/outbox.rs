@@ -3,7 +3,7 @@
 //! May not post. Invariant: an attempt without a file was never begun; one without a result in its
 //! file has an outcome that nobody knows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -69,7 +69,7 @@ pub(super) fn name(run: &str, effect: &str, epoch: u64) -> String {
 
 impl Outbox {
     /// Opens the folder of a worker, made below `dir` if it is missing.
-    pub(super) fn open(context: &Context, dir: &PathBuf, worker: &str) -> Result<Self, Failure> {
+    pub(super) fn open(context: &Context, dir: &Path, worker: &str) -> Result<Self, Failure> {
         let disk = &context.runs.disk;
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
         // Two names that look alike here differ in their digests.
@@ -137,5 +137,5 @@ fn outputs(name: &str) -> String {
 }
 
 fn is_entry(name: &str) -> bool {
-    name.ends_with(".json") && !disk::is_temporary(name)
+    name.strip_suffix(".json").is_some() && !disk::is_temporary(name)
 }

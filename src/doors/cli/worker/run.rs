@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const KILL_AFTER: Duration = Duration::from_secs(5);
 
 /// Do tasks with a command: the task comes as JSON on its standard input; what it prints, or writes
-/// to the file $DORMOUSE_OUTPUTS, is the value. A signal lets it finish what it is at.
+/// to the file `$DORMOUSE_OUTPUTS`, is the value. A signal lets it finish what it is at.
 ///
 /// Example:
 ///   dormouse worker run --kind agent --concurrency 4 -- ./do-task.sh
@@ -107,15 +107,15 @@ async fn work(shop: Arc<Shop>, concurrency: u16) -> Result<Exit, Failure> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(broken)?;
     shop.take_up().await?;
     output::remark(&format!("{} works; a signal lets it finish what it is at", shop.name));
-    let (stopping, stop) = watch::channel(false);
+    let (ending, ended) = watch::channel(false);
     let hands: Vec<_> =
-        (0..concurrency).map(|_| tokio::spawn(Arc::clone(&shop).hand(stop.clone()))).collect();
+        (0..concurrency).map(|_| tokio::spawn(Arc::clone(&shop).hand(ended.clone()))).collect();
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     // Everybody holds a receiver.
-    let _ = stopping.send(true);
+    let _ = ending.send(true);
     for hand in hands {
         // A hand that panicked has left its task to the outbox.
         let _ = hand.await;
