@@ -20,6 +20,7 @@ mod commit_service;
 mod compat_forms;
 mod daemon_cli;
 mod demo;
+mod dispatch;
 mod divergence;
 mod docs;
 mod example_runs;

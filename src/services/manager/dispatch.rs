@@ -208,16 +208,14 @@ impl Manager {
         };
         let act = move |opened: Result<&mut OpenRun>| -> Answer {
             let done = opened.and_then(|opened| take(opened, effect, epoch, outcome));
-            Box::new(move |durable| {
-                match (done.and(durable), unknown) {
-                    (Err(e), _) => {
-                        tracing::warn!(%run, %effect, "an outcome was not taken: {e}");
-                    }
-                    (Ok(()), Some(code)) => {
-                        tracing::warn!(%run, %effect, code, "the outcome of an attempt is unknown");
-                    }
-                    (Ok(()), None) => {}
+            Box::new(move |durable| match (done.and(durable), unknown) {
+                (Err(e), _) => {
+                    tracing::warn!(%run, %effect, "an outcome was not taken: {e}");
                 }
+                (Ok(()), Some(code)) => {
+                    tracing::warn!(%run, %effect, code, "the outcome of an attempt is unknown");
+                }
+                (Ok(()), None) => {}
             })
         };
         let (by, flow) = (format!("executor:{kind}"), Flow::Outcome);
