@@ -2,8 +2,9 @@
 //!
 //! [`journal`] stores records, [`commit_log`] makes those of many runs durable at once, [`run_dir`]
 //! keeps the files of a run, [`pin`] collects the code of a process, [`host`] runs it in child
-//! processes, [`runner`] supervises commands, [`store`] is the index. May not know which command is being served. Invariant: files
-//! are touched only through [`crate::ports::disk`], but for the index, which is `SQLite`'s.
+//! processes, [`runner`] supervises commands, [`store`] is the index. May not know which command is
+//! being served. Invariant: files are touched only through [`crate::ports::disk`], except for the
+//! index, which is `SQLite`'s.
 
 pub mod commit_log;
 pub mod host;

@@ -8,7 +8,7 @@ use crate::served::runs;
 use dormouse::codecs::format::log_entry::find_append;
 use dormouse::ground::id::EffectId;
 use dormouse::machines::effect::claim::Claim;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -29,7 +29,7 @@ fn shell(script: &str, options: &Value) -> Value {
 /// Lines of each unit of the commit log, oldest first.
 fn units(place: &Place) -> Vec<String> {
     let mut units = Vec::new();
-    for entry in fs::read_dir(place.cli.root().join(".dormouse/log")).unwrap() {
+    for entry in fs::read_dir(place.cli.root().join(".dormouse/commit-log")).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let mut rest = bytes.as_slice();
         while let Some((_, append, end)) = find_append(rest) {
@@ -114,11 +114,9 @@ fn what_may_be_repeated_is_repeated_under_the_same_key() {
     let options = json!({ "idempotent": true, "retry": { "maxAttempts": 2, "initial": 1 } });
     place.create("r", &shell(&script, &options));
     fs::read(&ready).unwrap();
-    let lock = fs::read(place.cli.root().join("r/tasks/e0001/runner-1.lock")).unwrap();
-    let holder: Value = serde_json::from_slice(&lock).unwrap();
-    let runner = i32::try_from(holder["pid"].as_i64().unwrap()).unwrap();
+    let runner = place.runner("r");
     drop(daemon);
-    kill_process(Pid::from_raw(runner).unwrap(), Signal::KILL).unwrap();
+    kill_process(runner, Signal::KILL).unwrap();
     let daemon = place.serve("[executors.shell]\nenabled = true\nallow = \"any\"");
     let events = place.ended("r");
     let failed = only(&events, "EFFECT_ATTEMPT_FAILED");

@@ -72,6 +72,19 @@ impl Place {
         self.cli.root().join(id).join("tasks/e0001")
     }
 
+    /// The runner of a run's first attempt, once it has said what it started.
+    pub(crate) fn runner(&self, id: &str) -> Pid {
+        loop {
+            let lock = fs::read(self.task(id).join("runner-1.lock")).unwrap();
+            let holder: Value = serde_json::from_slice(&lock).unwrap_or_default();
+            if holder["child"]["pid"].is_u64() {
+                let pid = i32::try_from(holder["pid"].as_i64().unwrap()).unwrap();
+                return Pid::from_raw(pid).unwrap();
+            }
+            std::thread::yield_now();
+        }
+    }
+
     pub(crate) fn fifo(&self, name: &str) -> PathBuf {
         let path = self.cli.path(name);
         assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -129,7 +142,7 @@ fn every_end_has_its_meaning() {
     for (id, mut def, more, error) in [
         ("exit", sh("echo no >&2; exit 3"), json!({}), Some("sh exited with code 3")),
         ("expected", sh("exit 3"), json!({ "expectedExitCodes": [0, 3] }), None),
-        ("value", sh("exit 3"), json!({ "onExit": "value" }), None),
+        ("value", sh("exit 3"), json!({ "onExit": "value" }), Some("sh exited with code 3")),
         ("signal", sh("kill -9 $$"), json!({}), Some("sh was ended by signal 9")),
         ("output", sh("echo {"), json!({ "output": "json" }), Some("what it printed is no JSON")),
         ("nonsense", json!({ "argv": [] }), json!({}), Some("argv is empty")),
@@ -277,10 +290,7 @@ fn where_the_runner_dies_as_well_nobody_knows() {
     let script = format!("cat {} & echo $! >{}; wait", go.display(), ready.display());
     place.create("r", &json!({ "def": sh(&script) }));
     let pid = fs::read_to_string(&ready).unwrap();
-    let lock = fs::read(place.task("r").join("runner-1.lock")).unwrap();
-    let holder: Value = serde_json::from_slice(&lock).unwrap();
-    let runner = i32::try_from(holder["pid"].as_i64().unwrap()).unwrap();
-    kill_process(Pid::from_raw(runner).unwrap(), Signal::KILL).unwrap();
+    kill_process(place.runner("r"), Signal::KILL).unwrap();
     daemon.hears("executor_lost");
     let events = place.events("r");
     assert_eq!(only(&events, "EFFECT_UNCERTAIN")["cause"], "executor_lost");
