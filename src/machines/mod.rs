@@ -5,5 +5,6 @@
 
 pub mod effect;
 pub mod lease;
+pub mod ledger;
 pub mod replay;
 pub mod timer;

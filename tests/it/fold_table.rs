@@ -294,11 +294,16 @@ fn table() -> Vec<(&'static str, Event, &'static str)> {
         // T10, T18
         ("lapsed", uncertain(1, "lease_expired"), "started"),
         ("forked", uncertain(0, "forked"), "requested sleeping signalled"),
+        ("key in doubt", uncertain(0, "key_outcome_unknown"), "requested sleeping signalled"),
+        ("key in doubt, late", uncertain(1, "key_outcome_unknown"), "reported unknown"),
+        ("lost in a repair", uncertain(1, "repaired"), "started reported unknown"),
         ("never started", uncertain(0, "lease_expired"), ""),
         // T05
         ("posted", resolved(0, Status::Ok, None), "requested sleeping reported unknown signalled"),
-        // T06, T11, T13, T28
-        ("answered", resolved(1, Status::Error, None), "started uncertain unknown"),
+        // T13, T28
+        ("answered", resolved(1, Status::Error, None), "started uncertain"),
+        // T06, T11, T28
+        ("answered late", resolved(1, Status::Ok, None), "started uncertain unknown"),
         ("newer", resolved(2, Status::Ok, None), ""),
         ("met", resolved(0, Status::Ok, Some(3)), "signalled"),
         // T08, T25, T34

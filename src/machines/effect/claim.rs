@@ -62,6 +62,10 @@ pub fn claim(
             let worker = effect.worker.clone().unwrap_or_default();
             return Err(Refusal::Leased { id, worker, epoch: effect.epoch });
         }
+        // The claim came twice, and what it started is over: its sender wants no other start.
+        EffectStatus::Requested if is_repeat(effect, claim) => {
+            return Err(Refusal::AttemptClosed { id, epoch: effect.epoch });
+        }
         EffectStatus::Uncertain => return Err(Refusal::Uncertain { id, epoch: effect.epoch }),
         _ if run.suspects.contains(&id) => {
             return Err(Refusal::Uncertain { id, epoch: effect.epoch });

@@ -23,6 +23,8 @@ pub struct Failures {
     pub unknown: u32,
     /// Given back before they were begun; these do not count as attempts.
     pub released: u32,
+    /// How often somebody decided that it is tried again.
+    pub decided: u32,
     /// The last of them, oldest first.
     pub last: Vec<Failure>,
 }
@@ -71,6 +73,8 @@ impl Failures {
             FailureClass::Unknown => &mut self.unknown,
         };
         *count = count.saturating_add(1);
+        let is_decided = failed.decision.as_ref().is_some_and(|d| d.decision == Decides::Retry);
+        self.decided = self.decided.saturating_add(u32::from(is_decided));
         if self.last.len() >= FAILURES_TOLD_MAX {
             self.last.remove(0);
         }
@@ -83,7 +87,7 @@ impl Failures {
             cause: failed.cause.clone(),
             error: failed.error.as_ref().map(brief_error),
             post_digest: failed.post_digest,
-            is_decided: failed.decision.as_ref().is_some_and(|d| d.decision == Decides::Retry),
+            is_decided,
         });
     }
 }

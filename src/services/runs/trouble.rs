@@ -302,9 +302,7 @@ impl From<Refusal> for Error {
             Refusal::StaleLease { .. } => ("stale_lease", None),
             Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
             Refusal::AttemptClosed { .. } => ("attempt_closed", None),
-            Refusal::AlreadyPosted { .. } => {
-                ("already_posted", Some("dormouse task show RUN EFFECT"))
-            }
+            Refusal::AlreadyPosted { .. } => ("already_posted", None),
             Refusal::Held { by: Hold::Pause | Hold::Hold, .. } => {
                 ("held", Some("dormouse run resume RUN"))
             }

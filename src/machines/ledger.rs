@@ -1,0 +1,313 @@
+//! The ledger: which effect holds an explicit idempotency key, over all runs of a root.
+//!
+//! May not know how rows are kept nor who asks. Invariant: a key has at most one holder; one whose
+//! outcome is not known to be a failure lets nobody else execute what the key stands for.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::effect::life::{Effect, EffectStatus};
+use crate::codecs::event::ReusedFrom;
+use crate::ground::clock::Timestamp;
+use crate::ground::digest::Digest;
+use crate::ground::id::{EffectId, RunId, Seq};
+use crate::ground::limits::LEDGER_KEY_KEEP_MS;
+
+/// An effect, wherever it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Holder {
+    /// Its run.
+    pub run: RunId,
+    /// The effect.
+    pub effect: EffectId,
+}
+
+/// What is known of the work behind a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// It may be going on, or its outcome is open.
+    Open,
+    /// It succeeded.
+    Ok {
+        /// The record of its outcome.
+        seq: Seq,
+        /// Digest of its value.
+        value_digest: Option<Digest>,
+    },
+    /// It failed, or never began, and that is known.
+    Failed,
+    /// It ended, and nobody knows whether it was done.
+    Unknown,
+}
+
+/// What one effect says about its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// The effect.
+    pub holder: Holder,
+    /// What identifies the work.
+    pub digest: Digest,
+    /// What is known of it.
+    pub state: State,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Somebody decided about it: it stands in for whoever held the key in doubt.
+    pub is_decided: bool,
+}
+
+/// Whether an effect with a key may be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It may.
+    Free,
+    /// Not before the holder has ended.
+    Held(Holder),
+    /// It was done already: this is its outcome.
+    Reuse(ReusedFrom),
+    /// The key stands for other work.
+    Conflict {
+        /// Who holds it.
+        holder: Holder,
+        /// What that work is.
+        digest: Digest,
+    },
+    /// Nobody knows whether it was done.
+    Unknown(Holder),
+}
+
+/// All keys with their holders.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    rows: HashMap<String, Row>,
+    ended: BTreeSet<(Timestamp, String)>,
+}
+
+impl Row {
+    /// What a folded effect says about its key: nothing unless it was started, has an outcome that
+    /// others may take over, or was decided about.
+    #[must_use]
+    pub fn of(run: &RunId, effect: &Effect) -> Option<Self> {
+        effect.policy.idempotency_key.as_ref()?;
+        let ended = effect.ended.as_ref();
+        let is_decided = ended.is_some_and(|e| e.is_decided) || effect.failures.decided > 0;
+        let was_started = effect.epoch.0 > 0;
+        let state = match (effect.status, ended) {
+            (EffectStatus::Ok, Some(ended)) => {
+                State::Ok { seq: ended.seq, value_digest: ended.value_digest }
+            }
+            (_, Some(ended)) if ended.is_unknown => State::Unknown,
+            (_, Some(_)) => State::Failed,
+            _ => State::Open,
+        };
+        let counts = was_started || is_decided || matches!(state, State::Ok { .. });
+        counts.then(|| Self {
+            holder: Holder { run: run.clone(), effect: effect.id },
+            digest: effect.def_digest,
+            state,
+            ended_at: ended.map(|e| e.at),
+            is_decided,
+        })
+    }
+
+    /// Whether it takes the key from `present`.
+    fn displaces(&self, present: &Self) -> bool {
+        self.holder == present.holder
+            || match present.state {
+                State::Failed => true,
+                State::Unknown => self.is_decided,
+                State::Open | State::Ok { .. } => false,
+            }
+    }
+}
+
+impl Ledger {
+    /// Takes in what a folded effect says, after each record about it. One that took over another's
+    /// outcome says nothing that is not known.
+    pub fn note(&mut self, run: &RunId, effect: &Effect) {
+        let key = effect.policy.idempotency_key.as_ref();
+        if let (Some(key), Some(row)) = (key, Row::of(run, effect)) {
+            self.put(key, row);
+        }
+    }
+
+    /// Takes in a row that was kept.
+    pub fn put(&mut self, key: &str, row: Row) {
+        if self.rows.get(key).is_some_and(|present| !row.displaces(present)) {
+            return;
+        }
+        let ended_at = row.ended_at;
+        if let Some(before) = self.rows.insert(key.to_owned(), row)
+            && let Some(at) = before.ended_at
+        {
+            self.ended.remove(&(at, key.to_owned()));
+        }
+        self.ended.extend(ended_at.map(|at| (at, key.to_owned())));
+    }
+
+    /// Whether `asker` may be started to do the work `digest` under `key`.
+    #[must_use]
+    pub fn ask(&self, key: &str, digest: Digest, asker: &Holder) -> Answer {
+        let Some(row) = self.rows.get(key).filter(|row| row.holder != *asker) else {
+            return Answer::Free;
+        };
+        if row.state == State::Failed {
+            return Answer::Free;
+        }
+        let holder = row.holder.clone();
+        if row.digest != digest {
+            return Answer::Conflict { holder, digest: row.digest };
+        }
+        match &row.state {
+            State::Ok { seq, value_digest } => Answer::Reuse(ReusedFrom {
+                run_id: holder.run,
+                effect_id: holder.effect,
+                seq: *seq,
+                value_digest: *value_digest,
+            }),
+            State::Unknown => Answer::Unknown(holder),
+            State::Open | State::Failed => Answer::Held(holder),
+        }
+    }
+
+    /// Asks, and takes the key if it is free: others are held from now on, although the start is
+    /// not durable yet. Lost with the process, as is the start.
+    pub fn reserve(&mut self, key: &str, digest: Digest, asker: &Holder) -> Answer {
+        let answer = self.ask(key, digest, asker);
+        if answer == Answer::Free {
+            let (holder, state) = (asker.clone(), State::Open);
+            let row = Row { holder, digest, state, ended_at: None, is_decided: false };
+            self.put(key, row);
+        }
+        answer
+    }
+
+    /// Forgets keys whose effects ended long ago.
+    pub fn forget(&mut self, now: Timestamp) {
+        while let Some((ended, key)) = self.ended.first()
+            && ended.later_by(LEDGER_KEY_KEEP_MS) <= now
+        {
+            self.rows.remove(key);
+            self.ended.pop_first();
+        }
+    }
+
+    /// The row of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Row> {
+        self.rows.get(key)
+    }
+
+    /// How many keys are known.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holder(n: u32) -> Holder {
+        Holder { run: format!("r{n}").parse().unwrap(), effect: EffectId::new(1) }
+    }
+
+    fn work(name: &str) -> Digest {
+        Digest::of(name.as_bytes())
+    }
+
+    fn row(n: u32, state: State) -> Row {
+        let ended_at = (state != State::Open).then(|| Timestamp::from_millis(1_000));
+        Row { holder: holder(n), digest: work("a"), state, ended_at, is_decided: false }
+    }
+
+    fn done() -> State {
+        State::Ok { seq: Seq(7), value_digest: Some(work("value")) }
+    }
+
+    fn with(row: Row) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.put("k", row);
+        ledger
+    }
+
+    #[test]
+    fn what_an_asker_is_told_follows_from_the_holder() {
+        let reused = ReusedFrom {
+            run_id: holder(1).run,
+            effect_id: holder(1).effect,
+            seq: Seq(7),
+            value_digest: Some(work("value")),
+        };
+        let other = Answer::Conflict { holder: holder(1), digest: work("a") };
+        for (state, same_work, other_work) in [
+            (State::Open, Answer::Held(holder(1)), other.clone()),
+            (done(), Answer::Reuse(reused), other.clone()),
+            (State::Unknown, Answer::Unknown(holder(1)), other),
+            (State::Failed, Answer::Free, Answer::Free),
+        ] {
+            let ledger = with(row(1, state.clone()));
+            assert_eq!(ledger.ask("k", work("a"), &holder(2)), same_work, "{state:?}");
+            assert_eq!(ledger.ask("k", work("b"), &holder(2)), other_work, "{state:?}");
+            assert_eq!(ledger.ask("k", work("a"), &holder(1)), Answer::Free, "its own retry");
+            assert_eq!(ledger.ask("l", work("a"), &holder(2)), Answer::Free, "another key");
+        }
+    }
+
+    #[test]
+    fn exactly_one_of_many_askers_gets_a_free_key() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.reserve("k", work("a"), &holder(1)), Answer::Free);
+        assert_eq!(ledger.reserve("k", work("a"), &holder(2)), Answer::Held(holder(1)));
+        assert_eq!(ledger.reserve("k", work("a"), &holder(1)), Answer::Free);
+        ledger.put("k", row(1, State::Failed));
+        assert_eq!(ledger.reserve("k", work("b"), &holder(2)), Answer::Free);
+        assert_eq!(
+            ledger.get("k").map(|row| (&row.holder, row.digest)),
+            Some((&holder(2), work("b")))
+        );
+    }
+
+    #[test]
+    fn who_holds_a_key_loses_it_only_by_a_known_failure_or_a_decision() {
+        let decided = |state: State| Row { is_decided: true, ..row(2, state) };
+        for (present, next, taken) in [
+            (State::Open, row(2, State::Open), false),
+            (State::Open, row(2, done()), false),
+            (State::Open, decided(State::Open), false),
+            (done(), row(2, done()), false),
+            (done(), decided(State::Failed), false),
+            (State::Unknown, row(2, State::Open), false),
+            (State::Unknown, row(2, done()), false),
+            (State::Unknown, decided(State::Open), true),
+            (State::Unknown, decided(done()), true),
+            (State::Unknown, decided(State::Failed), true),
+            (State::Failed, row(2, State::Open), true),
+            (State::Failed, row(2, State::Unknown), true),
+        ] {
+            let mut ledger = with(row(1, present.clone()));
+            ledger.put("k", next.clone());
+            let by = ledger.get("k").unwrap().holder == holder(2);
+            assert_eq!(by, taken, "{present:?} then {next:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_forgotten_long_after_the_end_and_never_before_it() {
+        let mut ledger = with(row(1, done()));
+        ledger.put("open", row(2, State::Open));
+        ledger.put("twice", row(3, State::Failed));
+        ledger.put("twice", row(3, State::Open));
+        let end = Timestamp::from_millis(1_000).later_by(LEDGER_KEY_KEEP_MS);
+        ledger.forget(end.plus_millis(-1));
+        assert_eq!(ledger.len(), 3);
+        ledger.forget(end);
+        assert!(ledger.get("k").is_none() && ledger.get("open").is_some());
+        assert!(ledger.get("twice").is_some(), "it is open again");
+    }
+}
