@@ -32,9 +32,9 @@ fn units(place: &Place) -> Vec<String> {
     for entry in fs::read_dir(place.cli.root().join(".dormouse/commit-log")).unwrap() {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
         let mut rest = bytes.as_slice();
-        while let Some((_, append, end)) = find_append(rest) {
+        while let Some((at, append, length)) = find_append(rest) {
             units.push(String::from_utf8(append.lines).unwrap());
-            rest = &rest[end..];
+            rest = &rest[at + length..];
         }
     }
     units
