@@ -21,6 +21,7 @@ mod commit_service;
 mod compat_forms;
 mod daemon_cli;
 mod demo;
+mod dispatch;
 mod divergence;
 mod docs;
 mod effect_direct;

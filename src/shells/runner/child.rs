@@ -1,4 +1,4 @@
-//! Starting the command itself: in a session of its own, with nothing of ours but its three streams.
+//! Starting the command itself: in a session of its own, with three streams and no more.
 //!
 //! May not wait for it. Invariant: between fork and exec only system calls are made.
 

@@ -1,7 +1,7 @@
 //! The files by which a runner and its daemons understand each other, in the folder of an effect.
 //!
-//! May not start or end processes. Invariant: `begun` is durable before a command is started, `void`
-//! is written only under the lock and only where `begun` is missing: nobody begins after it.
+//! May not start or end processes. Invariant: `begun` is durable before a command is started;
+//! `void` is written only under the lock and where `begun` is missing, and nobody begins after it.
 
 use std::sync::Arc;
 

@@ -53,6 +53,7 @@ fn judge(
         stderr: Some(log("stderr")),
     };
     if let Some(mut error) = problem {
+        value.insert("error".to_owned(), json!(error.message));
         let is_final = exit.stopped == Some(Stopped::Cancel);
         if is_value && !is_final {
             return Ok(ok(Json::of(&value)));
