@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn values_know_their_lines() {
-        let text = "# a list\nagents:\n  - id: one\n    timeout: 30\n\n  - {id: 'two', on: [true, ~]}\n";
+        let text =
+            "# a list\nagents:\n  - id: one\n    timeout: 30\n\n  - {id: 'two', on: [true, ~]}\n";
         let node = read(text).unwrap();
         let agents = json!([{ "id": "one", "timeout": 30 }, { "id": "two", "on": [true, null] }]);
         assert_eq!(node.json(), json!({ "agents": agents }));

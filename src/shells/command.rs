@@ -42,7 +42,11 @@ pub fn output(
     let failed = |how: String| Error::Failed { program: program.clone(), how };
     #[allow(clippy::disallowed_methods)] // Here is where programs are asked.
     let mut command = Command::new(&program);
-    command.args(&argv[1.min(argv.len())..]).stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0);
+    command
+        .args(&argv[1.min(argv.len())..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0);
     let not_started = |source| Error::NotStarted { program: program.clone(), source };
     let mut child = command.spawn().map_err(not_started)?;
     let Some(mut pipe) = child.stdout.take() else {

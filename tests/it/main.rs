@@ -24,6 +24,7 @@ mod divergence;
 mod docs;
 mod example_runs;
 mod examples;
+mod executor_http;
 mod fold_table;
 mod golden_runs;
 mod host;

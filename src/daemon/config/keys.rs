@@ -196,9 +196,7 @@ impl Kind {
                 (text.is_empty() || local).then(|| Value::Text(text.to_owned()))
             }
             Self::Words => Some(Value::Words(words(text).map(str::to_owned).collect())),
-            Self::Paths | Self::Origins => {
-                self.of_words(words(text).map(str::to_owned).collect())
-            }
+            Self::Paths | Self::Origins => self.of_words(words(text).map(str::to_owned).collect()),
             // They have parts.
             Self::Secrets => None,
             Self::Programs if text == "any" => Some(Value::Programs(Allow::Any)),
@@ -257,9 +255,11 @@ impl Kind {
             Self::Words => "a list of texts".to_owned(),
             Self::Paths => "a list of paths that begin with /".to_owned(),
             Self::Origins => "a list of origins such as \"http://127.0.0.1:9000\"".to_owned(),
-            Self::Secrets => "{ NAME = { from = \"env\", \"file\" or \"command\", variable, path or \
+            Self::Secrets => {
+                "{ NAME = { from = \"env\", \"file\" or \"command\", variable, path or \
                               command, hosts = [], programs = [] } }"
-                .to_owned(),
+                    .to_owned()
+            }
             Self::Programs => {
                 "\"any\", or a list such as [{ program = \"git\", args = [\"log\", \"*\"] }]"
                     .to_owned()

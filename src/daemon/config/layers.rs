@@ -267,7 +267,9 @@ fn source(name: &str, table: &DeTable<'_>) -> Option<Source> {
     let text = |name: &str| table.get(name).and_then(|value| value.get_ref().as_str());
     let list = |name: &str| table.get(name).map_or(Some(Vec::new()), |v| texts(v.get_ref()));
     let (from, its) = match text("from")? {
-        "env" => (secrets::Origin::Variable(text("variable").unwrap_or(name).to_owned()), "variable"),
+        "env" => {
+            (secrets::Origin::Variable(text("variable").unwrap_or(name).to_owned()), "variable")
+        }
         "file" => {
             let path = text("path").filter(|path| path.starts_with('/'))?;
             (secrets::Origin::File(PathBuf::from(path)), "path")

@@ -439,11 +439,14 @@ mod tests {
                     [secrets.C]\nfrom = \"file\"\npath = \"/c\"\nprograms = [\"/bin/x\"]\n";
         let (config, settings) = load(Some(file), &[]).unwrap();
         let shown: Vec<String> = config.secrets.values().map(ToString::to_string).collect();
-        assert_eq!(shown, [
-            r#"{ from = "env", variable = "A", hosts = ["a.example"], programs = [] }"#,
-            r#"{ from = "command", command = ["pass", …], hosts = [], programs = [] }"#,
-            r#"{ from = "file", path = "/c", hosts = [], programs = ["/bin/x"] }"#,
-        ]);
+        assert_eq!(
+            shown,
+            [
+                r#"{ from = "env", variable = "A", hosts = ["a.example"], programs = [] }"#,
+                r#"{ from = "command", command = ["pass", …], hosts = [], programs = [] }"#,
+                r#"{ from = "file", path = "/c", hosts = [], programs = ["/bin/x"] }"#,
+            ]
+        );
         let row = settings.rows().into_iter().find(|row| row.0 == "secrets").unwrap();
         assert!(row.1.starts_with("{ A = { from = "), "{}", row.1);
         let (config, _) = load(None, &[("DORMOUSE_AGENTS", "/a.yaml")]).unwrap();

@@ -46,7 +46,11 @@ impl std::fmt::Display for Origin {
         let v6 = self.host.contains(':');
         let (open, close) = if v6 { ("[", "]") } else { ("", "") };
         write!(f, "{scheme}://{open}{}{close}", self.host)?;
-        if self.port == if self.tls { 443 } else { 80 } { Ok(()) } else { write!(f, ":{}", self.port) }
+        if self.port == if self.tls { 443 } else { 80 } {
+            Ok(())
+        } else {
+            write!(f, ":{}", self.port)
+        }
     }
 }
 
@@ -349,7 +353,8 @@ mod tests {
             let said = read(text).unwrap_err().to_string();
             assert!(said.contains(why), "{text}: {said}");
         }
-        for text in ["http://example.com", "https://[2606:4700::1111]:8443/x?y#z", "http://8.8.8.8"] {
+        for text in ["http://example.com", "https://[2606:4700::1111]:8443/x?y#z", "http://8.8.8.8"]
+        {
             assert!(read(text).is_ok(), "{text}");
         }
     }
@@ -375,13 +380,16 @@ mod tests {
         assert!(guard.look("http://[::ffff:10.0.0.1]/").is_err());
         assert!(guard.look("http://name.example/").is_ok(), "names are looked at later");
         let wider = guard.and(origin("http://10.0.0.1"));
-        assert!(wider.look("http://10.0.0.1/x").is_ok() && guard.look("http://10.0.0.1/x").is_err());
+        assert!(
+            wider.look("http://10.0.0.1/x").is_ok() && guard.look("http://10.0.0.1/x").is_err()
+        );
         assert!(Guard::new(&["localhost".to_owned()], Listeners::default()).is_err());
     }
 
     #[test]
     fn origins_are_shown_as_they_are_written() {
-        for text in ["http://a.example", "https://a.example:80", "http://[::1]:8080", "https://1.1.1.1"]
+        for text in
+            ["http://a.example", "https://a.example:80", "http://[::1]:8080", "https://1.1.1.1"]
         {
             assert_eq!(Origin::of(&read(text).unwrap()).to_string(), text);
         }

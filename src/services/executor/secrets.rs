@@ -189,7 +189,9 @@ impl Secrets {
 fn host_fits(allowed: &str, host: &str) -> bool {
     let (allowed, host) = (allowed.to_ascii_lowercase(), host.to_ascii_lowercase());
     match allowed.strip_prefix("*.") {
-        Some(above) => host.strip_suffix(above).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+        Some(above) => {
+            host.strip_suffix(above).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
+        }
         None => allowed == host,
     }
 }

@@ -150,11 +150,23 @@ mod tests {
         for (body, value) in [
             (r#"{"answer":"a"}"#, json!({ "answer": "a" })),
             (r#"{"answer":"a","final":true}"#, json!({ "answer": "a" })),
-            (r#"{"output":1,"answer":null}"#, json!({ "answer": 1, "raw": { "output": 1, "answer": null } })),
+            (
+                r#"{"output":1,"answer":null}"#,
+                json!({ "answer": 1, "raw": { "output": 1, "answer": null } }),
+            ),
             (r#"{"message":"m"}"#, json!({ "answer": "m" })),
-            (r#"{"result":[1],"metadata":{"t":1}}"#, json!({ "answer": [1], "metadata": { "t": 1 } })),
-            (r#"{"response":"r","x":1}"#, json!({ "answer": "r", "raw": { "response": "r", "x": 1 } })),
-            (r#"{"answer":"a","error":"e"}"#, json!({ "answer": "a", "raw": { "answer": "a", "error": "e" } })),
+            (
+                r#"{"result":[1],"metadata":{"t":1}}"#,
+                json!({ "answer": [1], "metadata": { "t": 1 } }),
+            ),
+            (
+                r#"{"response":"r","x":1}"#,
+                json!({ "answer": "r", "raw": { "response": "r", "x": 1 } }),
+            ),
+            (
+                r#"{"answer":"a","error":"e"}"#,
+                json!({ "answer": "a", "raw": { "answer": "a", "error": "e" } }),
+            ),
             (r#""text""#, json!({ "answer": "text" })),
             ("[1]", json!({ "answer": [1] })),
             ("", json!({ "answer": "" })),
@@ -189,7 +201,8 @@ mod tests {
     #[test]
     fn a_stream_ends_where_it_says() {
         let answer = |text: &str| Some(Said::Answer(json!({ "answer": text })));
-        let whole = "event: x\ndata: Hel\ndata:lo\r\n\n: comment\ndata:  you\ndata: [DONE]\ndata: no";
+        let whole =
+            "event: x\ndata: Hel\ndata:lo\r\n\n: comment\ndata:  you\ndata: [DONE]\ndata: no";
         assert_eq!(streamed(&[whole]), answer("Hello you"));
         let bytes: Vec<String> = whole.chars().map(String::from).collect();
         let bytes: Vec<&str> = bytes.iter().map(String::as_str).collect();

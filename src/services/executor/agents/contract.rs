@@ -115,11 +115,7 @@ async fn secrets(
     Ok((known, token))
 }
 
-fn headers(
-    id: &str,
-    endpoint: &Endpoint,
-    attempt: &Attempt,
-) -> Result<HeaderMap, Box<ErrorInfo>> {
+fn headers(id: &str, endpoint: &Endpoint, attempt: &Attempt) -> Result<HeaderMap, Box<ErrorInfo>> {
     let mut headers = usual_headers(attempt);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let accepted = match endpoint.protocol {

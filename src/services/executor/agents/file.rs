@@ -103,7 +103,8 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Members that are part of the form and do nothing here yet.
-const UNUSED: &[&str] = &["async", "idempotent", "retry", "concurrency", "rate", "limitKeys", "probe"];
+const UNUSED: &[&str] =
+    &["async", "idempotent", "retry", "concurrency", "rate", "limitKeys", "probe"];
 
 /// Reads a file. `has_variable` says which variables the environment has.
 pub fn read(text: &str, has_variable: &dyn Fn(&str) -> bool) -> Result<Agents, NotYaml> {
@@ -247,8 +248,7 @@ impl Reader<'_> {
         members: &Members<'_>,
     ) -> Result<Endpoint, NotYaml> {
         let missing = || wrong(line, "endpoint is missing".to_owned());
-        let node =
-            members.get("endpoint").or_else(|| members.get("url")).ok_or_else(missing)?;
+        let node = members.get("endpoint").or_else(|| members.get("url")).ok_or_else(missing)?;
         let text = node.text().ok_or_else(missing)?;
         let url = guard::read(text).map_err(|e| wrong(node.line, e.to_string()))?;
         let origin = Origin::of(&url);
@@ -266,7 +266,9 @@ impl Reader<'_> {
         let protocol = match members.text("protocol")? {
             None | Some("json" | "http") => Protocol::Json,
             Some("sse" | "sse_legacy") => Protocol::Sse,
-            Some(other) => return Err(wrong(line, format!("protocol is json or sse, not {other}"))),
+            Some(other) => {
+                return Err(wrong(line, format!("protocol is json or sse, not {other}")));
+            }
         };
         let framework = members.text("framework")?;
         let framework = framework.or_else(|| (kind != "external_http").then_some(kind));
@@ -331,7 +333,9 @@ fn instead_of(kind: &str) -> Option<String> {
         "react" | "deer" | "manus" => {
             "serve the agent over HTTP and list it as `type: external_http` with its url"
         }
-        "chain" | "graph" => "write it as a process: a function that asks for one task after another",
+        "chain" | "graph" => {
+            "write it as a process: a function that asks for one task after another"
+        }
         _ => return None,
     };
     Some(instead.to_owned())
@@ -403,11 +407,14 @@ agents:
         let nested = agents(NESTED);
         let helper = endpoint(&nested, "helper");
         assert_eq!((helper.url.as_str(), helper.timeout_ms), ("http://127.0.0.1:1", 120_000));
-        assert_eq!(remarks(&nested), [
-            "line 4: agents.llm means nothing here",
-            "line 3: helper.idempotent is not heeded yet",
-            "line 3: helper.retry is not heeded yet",
-        ]);
+        assert_eq!(
+            remarks(&nested),
+            [
+                "line 4: agents.llm means nothing here",
+                "line 3: helper.idempotent is not heeded yet",
+                "line 3: helper.retry is not heeded yet",
+            ]
+        );
 
         let one = agents("agents:\n  agents: {type: echo}\n");
         assert_eq!(one.agents["agents"].how, How::Echo);
@@ -435,12 +442,15 @@ agents:
             "version: 1\nagents:\n  a:\n    url: http://far.example\n    colour: red\n    rate: 5\n    \
              async: false\n    token_env: SET\n",
         );
-        assert_eq!(remarks(&set), [
-            "line 1: version means nothing here",
-            "line 4: http://far.example is asked without TLS: anybody can listen",
-            "line 5: a.colour means nothing here",
-            "line 6: a.rate is not heeded yet",
-        ]);
+        assert_eq!(
+            remarks(&set),
+            [
+                "line 1: version means nothing here",
+                "line 4: http://far.example is asked without TLS: anybody can listen",
+                "line 5: a.colour means nothing here",
+                "line 6: a.rate is not heeded yet",
+            ]
+        );
     }
 
     #[test]

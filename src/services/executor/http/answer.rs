@@ -85,7 +85,8 @@ impl Reading<'_> {
             Err(e) => return self.unreadable(e.to_string(), 0, head),
         };
         let empty = bytes.is_empty() && matches!(status, 204 | 205 | 304);
-        let (shape, size) = (if empty { Shape::Auto } else { self.definition.response }, bytes.len());
+        let (shape, size) =
+            (if empty { Shape::Auto } else { self.definition.response }, bytes.len());
         match decode(shape, &head.headers, bytes, self.redactor) {
             Ok(kept) => self.keep(kept, head, dir.clone()).await,
             Err(why) => self.unreadable(why, size, head),

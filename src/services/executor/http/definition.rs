@@ -96,7 +96,8 @@ impl Definition {
     /// A sentence that names the member and what is allowed.
     pub fn read(definition: &Value) -> Result<Self, String> {
         let inner = definition.get("http").and_then(Value::as_object);
-        let members = inner.or_else(|| definition.as_object()).ok_or("an http task is an object")?;
+        let members =
+            inner.or_else(|| definition.as_object()).ok_or("an http task is an object")?;
         // A definition of its own holds members for others too: title, labels…
         let unknown = members.keys().find(|name| !MEMBERS.contains(&name.as_str()));
         if let (Some(name), Some(_)) = (unknown, inner) {
@@ -151,7 +152,8 @@ impl Definition {
 }
 
 fn text(name: &str, value: Option<&Value>) -> Result<Option<String>, String> {
-    let read = |v: &Value| v.as_str().map(str::to_owned).ok_or(format!("{name} is a text, not {v}"));
+    let read =
+        |v: &Value| v.as_str().map(str::to_owned).ok_or(format!("{name} is a text, not {v}"));
     value.map(read).transpose()
 }
 
@@ -200,7 +202,8 @@ fn statuses(name: &str, value: Option<&Value>) -> Result<Option<Vec<Statuses>>, 
     let Some(value) = value else { return Ok(None) };
     let read = |item: &Value| {
         let text = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-        Statuses::read(&text).ok_or(format!("{name} holds statuses such as 404 or \"2xx\", not {item}"))
+        Statuses::read(&text)
+            .ok_or(format!("{name} holds statuses such as 404 or \"2xx\", not {item}"))
     };
     let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
     items.iter().map(read).collect::<Result<_, _>>().map(Some)

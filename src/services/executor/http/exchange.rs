@@ -125,8 +125,7 @@ pub async fn exchange(
             order.follow -= 1;
             continue;
         }
-        let head =
-            Head { status: parts.status, headers: parts.headers, url: order.hop.url, acted };
+        let head = Head { status: parts.status, headers: parts.headers, url: order.hop.url, acted };
         return Ok((head, Rest { body, driver: begun.driver }));
     }
 }

@@ -73,7 +73,10 @@ impl Executor for Http {
     fn target(&self, definition: &Value) -> Option<String> {
         let url = Definition::read(definition).ok()?.url;
         // Placeholders may hold anything, and are not filled in for a record.
-        guard::read(&url).ok().filter(|_| !url.contains("${")).map(|url| Origin::of(&url).to_string())
+        guard::read(&url)
+            .ok()
+            .filter(|_| !url.contains("${"))
+            .map(|url| Origin::of(&url).to_string())
     }
 
     fn run(&self, attempt: Attempt, mut stop: Stop) -> Working {

@@ -107,10 +107,7 @@ pub(super) async fn prepare(
     }
 }
 
-fn scope<'a>(
-    attempt: &'a Attempt,
-    secrets: &'a BTreeMap<String, Secret>,
-) -> template::Scope<'a> {
+fn scope<'a>(attempt: &'a Attempt, secrets: &'a BTreeMap<String, Secret>) -> template::Scope<'a> {
     template::Scope {
         args: attempt.args.as_ref(),
         run_id: attempt.run_id.as_str(),
@@ -180,7 +177,11 @@ pub(crate) fn header_name(name: &str) -> Result<HeaderName, Box<ErrorInfo>> {
         Box::new(failure("HttpDefinition", format!("the header {name:?} {why}")))
     };
     let key: HeaderName = name.parse().map_err(|_| refused("has no possible name"))?;
-    if RESERVED.contains(&key.as_str()) { Err(refused("is set by the connection")) } else { Ok(key) }
+    if RESERVED.contains(&key.as_str()) {
+        Err(refused("is set by the connection"))
+    } else {
+        Ok(key)
+    }
 }
 
 /// A header field's value.

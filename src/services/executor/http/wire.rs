@@ -239,7 +239,8 @@ fn request(hop: Hop) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         target.push('?');
         target.push_str(query);
     }
-    let mut request = Request::builder().method(hop.method).uri(target).body(Full::new(hop.body))?;
+    let mut request =
+        Request::builder().method(hop.method).uri(target).body(Full::new(hop.body))?;
     let mut host = hop.url.host_str().unwrap_or_default().to_owned();
     if let Some(port) = hop.url.port() {
         host = format!("{host}:{port}");
