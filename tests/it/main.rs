@@ -30,6 +30,7 @@ mod effect_rows;
 mod effect_story;
 mod example_runs;
 mod examples;
+mod executor_http;
 mod executor_mcp;
 mod executor_shell;
 mod fold_table;

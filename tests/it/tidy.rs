@@ -8,19 +8,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who starts processes.
-const STARTERS: &[&str] =
-    &["src/shells/host/", "src/doors/cli/demo/stage.rs", "src/doors/cli/worker/child.rs"];
+const STARTERS: &[&str] = &[
+    "src/shells/host/",
+    // Runners are children that outlive this process, and their commands are anybody's.
+    "src/shells/runner/",
+    "src/shells/command.rs",
+    "src/shells/piped.rs",
+    "src/doors/cli/demo/stage.rs",
+    "src/doors/cli/worker/child.rs",
+];
 
 /// The floors, lowest first. A module imports only from floors before its own.
 const FLOORS: &[&str] =
     &["ground", "codecs", "machines", "ports", "shells", "services", "daemon", "doors"];
 
 /// Names no module may have: they say nothing about what is inside.
-const BANNED_MODULES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "error"
-    "src/shells/runner/",
-    "src/shells/command.rs",
-    "src/shells/piped.rs",
-];
+const BANNED_MODULES: &[&str] = &["utils", "util", "common", "types", "helpers", "misc", "error"];
 
 /// Functions longer than this are refused.
 const FUNCTION_LINES_MAX: usize = 70;
