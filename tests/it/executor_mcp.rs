@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use dormouse::codecs::event::FailureClass;
-use dormouse::ground::id::{EffectId, Epoch};
 use dormouse::ground::clock::SystemClock;
+use dormouse::ground::id::{EffectId, Epoch};
 use dormouse::ports::disk::Disk;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::ports::telemetry::Metrics;
@@ -18,9 +18,7 @@ use dormouse::services::executor::http::Client;
 use dormouse::services::executor::http::wire::{SystemNames, Wire};
 use dormouse::services::executor::mcp::{Mcp, Means, Section, Way};
 use dormouse::services::executor::secrets::{Origin, Secrets, Source};
-use dormouse::services::executor::{
-    Attempt, Bar, Executor as _, Outcome, Stop, StopWhy, Stopper,
-};
+use dormouse::services::executor::{Attempt, Bar, Executor as _, Outcome, Stop, StopWhy, Stopper};
 use dormouse::shells::run_dir::dir::RunDir;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -77,7 +75,7 @@ impl Tools {
             .into();
         sections.get_mut("mute").unwrap().start_timeout_ms = 50;
         let mut none = section("plain", &log);
-        let Way::Program { program, .. } = &mut none.way;
+        let Way::Program { program, .. } = &mut none.way else { panic!() };
         *program = PathBuf::from("/no/such/program");
         sections.insert("none".to_owned(), none);
         let mut few = section("plain", &log);
@@ -86,7 +84,8 @@ impl Tools {
         sections.extend(more);
         let argv = ["printf", "s3cret-value"].map(str::to_owned).to_vec();
         let programs = vec!["python3".to_owned(), "/no/such/program".to_owned()];
-        let key = Source { from: Origin::Command(argv), hosts: vec!["127.0.0.1".to_owned()], programs };
+        let key =
+            Source { from: Origin::Command(argv), hosts: vec!["127.0.0.1".to_owned()], programs };
         let sources = [("KEY".to_owned(), key)].into();
         let secrets = Secrets::new(sources, Arc::new(StdDisk), Arc::clone(&metrics));
         let client = Client {
@@ -285,7 +284,9 @@ async fn what_is_stopped_before_it_was_sent_did_not_begin() {
     let (stopper, stop) = Stopper::new();
     stopper.stop(StopWhy::Cancelled);
     match tools.call_until("mute", "echo", Value::Null, stop).await {
-        Said::Failed(FailureClass::NotBegun, _, why, false) => assert!(why.contains("stop"), "{why}"),
+        Said::Failed(FailureClass::NotBegun, _, why, false) => {
+            assert!(why.contains("stop"), "{why}")
+        }
         other => panic!("{other:?}"),
     }
 }

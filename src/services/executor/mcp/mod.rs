@@ -92,7 +92,8 @@ impl Executor for Mcp {
             };
             let name = called.server.clone();
             let tool = called.tool.clone();
-            let call = Call { meta: meta(&attempt), tool: called.tool, arguments: called.arguments };
+            let call =
+                Call { meta: meta(&attempt), tool: called.tool, arguments: called.arguments };
             let (end, open) = server.call(call, &mut stop).await;
             let outcome = judge(&name, &tool, end);
             let outcome = match &open {

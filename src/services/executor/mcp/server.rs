@@ -111,7 +111,8 @@ impl Server {
         *slot = None;
         let limit_ms = self.section.start_timeout_ms;
         let begun = timeout(Duration::from_millis(limit_ms), self.begin()).await;
-        let open = begun.unwrap_or_else(|_| Err(format!("it said nothing within {limit_ms} ms")))?;
+        let open =
+            begun.unwrap_or_else(|_| Err(format!("it said nothing within {limit_ms} ms")))?;
         Ok(Arc::clone(slot.insert(Arc::new(open))))
     }
 
@@ -165,16 +166,16 @@ impl Open {
 
 /// Starts a program and talks to it. If it cannot be talked to, what it complained of is said.
 async fn begin(program: &Program) -> Result<(Talk, Piped), String> {
-    let (piped, pipes) = piped::spawn(program).map_err(|e| format!("cannot be started: {e}"))?;
+    let (running, pipes) = piped::spawn(program).map_err(|e| format!("cannot be started: {e}"))?;
     let said = |e: io::Error| e.to_string();
     let stdin = Sender::from_owned_fd(pipes.stdin).map_err(said)?;
     let stdout = Receiver::from_owned_fd(pipes.stdout).map_err(said)?;
     let complaints = listen(pipes.stderr).map_err(said)?;
     let transport = AsyncRwTransport::new_client(stdout, stdin);
     match Talk::begin(transport.with_max_line_length(MCP_MESSAGE_BYTES_MAX)).await {
-        Ok(talk) => Ok((talk, piped)),
+        Ok(talk) => Ok((talk, running)),
         Err(why) => {
-            drop(piped);
+            drop(running);
             let wait = Duration::from_millis(MCP_STDERR_WAIT_MS);
             let complaint = timeout(wait, complaints).await.ok().and_then(Result::ok);
             let complaint = complaint.unwrap_or_default();

@@ -185,11 +185,11 @@ async fn whole(body: Incoming, driver: &mut Driver) -> Result<Vec<u8>, Error> {
 /// The messages of a body that may go on for as long as there is something to say.
 fn messages(body: Incoming, driver: Driver) -> Messages {
     let parts = Box::pin(parts(body));
-    let driven = stream::unfold((parts, driver), |(mut parts, mut driver)| async move {
+    let bytes = stream::unfold((parts, driver), |(mut parts, mut driver)| async move {
         let part = driver.alongside(parts.next()).await?;
         Some((part.map_err(std::io::Error::other), (parts, driver)))
     });
-    SseStream::from_bytes_stream(driven).boxed()
+    SseStream::from_bytes_stream(bytes).boxed()
 }
 
 /// The parts of a body, at most as many bytes as a message may have.
