@@ -121,7 +121,7 @@ fn judge(server: &str, tool: &str, end: End) -> Outcome {
     let about = |what: String| format!("{server}: {what}");
     match end {
         End::Answered(result) => answered(&result),
-        End::Refused(error) => refused(error),
+        End::Refused(error) => refused(&error),
         End::NoTool => {
             not_begun("McpUnknownTool", about(format!("there is no tool {tool:?}")), true)
         }
@@ -154,7 +154,7 @@ fn answered(result: &CallToolResult) -> Outcome {
 }
 
 /// A server that calls a request invalid did nothing about it; any other error is a report.
-fn refused(error: ErrorData) -> Outcome {
+fn refused(error: &ErrorData) -> Outcome {
     let invalid = [
         ErrorCode::PARSE_ERROR,
         ErrorCode::INVALID_REQUEST,

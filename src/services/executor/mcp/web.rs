@@ -42,9 +42,10 @@ pub(super) struct Web {
 impl SendError for Error {
     fn nothing_usable_left(&self) -> bool {
         match self {
-            Self::Client(Trouble::Refused(_) | Trouble::Unreachable(_)) => true,
-            // The server says that it knows nothing of the conversation, and did not go on.
-            Self::SessionExpired => true,
+            // The last: the server says that it knows nothing of the conversation.
+            Self::Client(Trouble::Refused(_) | Trouble::Unreachable(_)) | Self::SessionExpired => {
+                true
+            }
             Self::HttpStatus(status) => status.status == StatusCode::TOO_MANY_REQUESTS.as_u16(),
             _ => false,
         }
