@@ -1,9 +1,9 @@
 //! The executor of kind `mcp`: a tool of a configured server, called once.
 //!
 //! [`definition`] reads what is asked for, [`server`] keeps a server at hand, [`web`] reaches one
-//! over HTTP, [`talk`] calls its tools, [`fate`] knows whether a request can have been acted on. May not retry. Invariant: an
-//! attempt counts as not begun only if the server said that it refused the request, or cannot
-//! have it.
+//! over HTTP, [`talk`] calls its tools, [`fate`] knows whether a request can have been acted on.
+//! May not retry. Invariant: an attempt counts as not begun only if the server said that it
+//! refused the request, or cannot have it.
 
 mod definition;
 mod fate;
