@@ -56,11 +56,11 @@ pub fn spawn(program: &Program) -> io::Result<(Piped, Pipes)> {
         .stderr(Stdio::piped())
         .spawn()?;
     let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let piped = Piped(Some(child));
+    let running = Piped(Some(child));
     let (Some(stdin), Some(stdout), Some(stderr)) = pipes else {
         return Err(io::Error::other("a pipe is missing"));
     };
-    Ok((piped, Pipes { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }))
+    Ok((running, Pipes { stdin: stdin.into(), stdout: stdout.into(), stderr: stderr.into() }))
 }
 
 impl Drop for Piped {
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn it_has_its_streams_and_its_environment_and_nothing_else() {
-        let (_piped, pipes) = start("read x; echo $x $WORD; env | wc -l; pwd; echo no >&2");
+        let (_running, pipes) = start("read x; echo $x $WORD; env | wc -l; pwd; echo no >&2");
         File::from(pipes.stdin).write_all(b"word\n").unwrap();
         let mut said = String::new();
         File::from(pipes.stdout).read_to_string(&mut said).unwrap();
@@ -115,12 +115,12 @@ mod tests {
 
     #[test]
     fn its_group_goes_with_it() {
-        let (piped, pipes) = start("trap '' TERM; sleep 1000 & echo begun; wait");
+        let (running, pipes) = start("trap '' TERM; sleep 1000 & echo begun; wait");
         let mut out = BufReader::new(File::from(pipes.stdout));
         let mut line = String::new();
         out.read_line(&mut line).unwrap();
         assert_eq!(line, "begun\n");
-        drop(piped);
+        drop(running);
         // Both hold the pipe: it ends when both are gone.
         assert_eq!(out.read_line(&mut line).unwrap(), 0);
     }

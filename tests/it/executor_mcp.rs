@@ -75,7 +75,7 @@ impl Tools {
             .into();
         sections.get_mut("mute").unwrap().start_timeout_ms = 50;
         let mut none = section("plain", &log);
-        let Way::Program { program, .. } = &mut none.way;
+        let Way::Program { program, .. } = &mut none.way else { panic!() };
         *program = PathBuf::from("/no/such/program");
         sections.insert("none".to_owned(), none);
         let mut few = section("plain", &log);

@@ -1,9 +1,9 @@
 //! The executor of kind `mcp`: a tool of a configured server, called once.
 //!
 //! [`definition`] reads what is asked for, [`server`] keeps a server at hand, [`web`] reaches one
-//! over HTTP, [`talk`] calls its tools, [`fate`] knows whether a request can have been acted on. May not retry. Invariant: an
-//! attempt counts as not begun only if the server said that it refused the request, or cannot
-//! have it.
+//! over HTTP, [`talk`] calls its tools, [`fate`] knows whether a request can have been acted on.
+//! May not retry. Invariant: an attempt counts as not begun only if the server said that it
+//! refused the request, or cannot have it.
 
 mod definition;
 mod fate;
@@ -125,7 +125,7 @@ fn judge(server: &str, tool: &str, end: End) -> Outcome {
     let about = |what: String| format!("{server}: {what}");
     match end {
         End::Answered(result) => answered(&result),
-        End::Refused(error) => refused(error),
+        End::Refused(error) => refused(&error),
         End::NoTool => {
             not_begun("McpUnknownTool", about(format!("there is no tool {tool:?}")), true)
         }
@@ -158,7 +158,7 @@ fn answered(result: &CallToolResult) -> Outcome {
 }
 
 /// A server that calls a request invalid did nothing about it; any other error is a report.
-fn refused(error: ErrorData) -> Outcome {
+fn refused(error: &ErrorData) -> Outcome {
     let invalid = [
         ErrorCode::PARSE_ERROR,
         ErrorCode::INVALID_REQUEST,

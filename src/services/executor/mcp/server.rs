@@ -166,16 +166,16 @@ impl Open {
 
 /// Starts a program and talks to it. If it cannot be talked to, what it complained of is said.
 async fn begin(program: &Program) -> Result<(Talk, Piped), String> {
-    let (piped, pipes) = piped::spawn(program).map_err(|e| format!("cannot be started: {e}"))?;
+    let (running, pipes) = piped::spawn(program).map_err(|e| format!("cannot be started: {e}"))?;
     let said = |e: io::Error| e.to_string();
     let stdin = Sender::from_owned_fd(pipes.stdin).map_err(said)?;
     let stdout = Receiver::from_owned_fd(pipes.stdout).map_err(said)?;
     let complaints = listen(pipes.stderr).map_err(said)?;
     let transport = AsyncRwTransport::new_client(stdout, stdin);
     match Talk::begin(transport.with_max_line_length(MCP_MESSAGE_BYTES_MAX)).await {
-        Ok(talk) => Ok((talk, piped)),
+        Ok(talk) => Ok((talk, running)),
         Err(why) => {
-            drop(piped);
+            drop(running);
             let wait = Duration::from_millis(MCP_STDERR_WAIT_MS);
             let complaint = timeout(wait, complaints).await.ok().and_then(Result::ok);
             let complaint = complaint.unwrap_or_default();

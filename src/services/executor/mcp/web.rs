@@ -42,9 +42,10 @@ pub(super) struct Web {
 impl SendError for Error {
     fn nothing_usable_left(&self) -> bool {
         match self {
-            Self::Client(Trouble::Refused(_) | Trouble::Unreachable(_)) => true,
-            // The server says that it knows nothing of the conversation, and did not go on.
-            Self::SessionExpired => true,
+            // The last: the server says that it knows nothing of the conversation.
+            Self::Client(Trouble::Refused(_) | Trouble::Unreachable(_)) | Self::SessionExpired => {
+                true
+            }
             Self::HttpStatus(status) => status.status == StatusCode::TOO_MANY_REQUESTS.as_u16(),
             _ => false,
         }
@@ -185,11 +186,11 @@ async fn whole(body: Incoming, driver: &mut Driver) -> Result<Vec<u8>, Error> {
 /// The messages of a body that may go on for as long as there is something to say.
 fn messages(body: Incoming, driver: Driver) -> Messages {
     let parts = Box::pin(parts(body));
-    let driven = stream::unfold((parts, driver), |(mut parts, mut driver)| async move {
+    let bytes = stream::unfold((parts, driver), |(mut parts, mut driver)| async move {
         let part = driver.alongside(parts.next()).await?;
         Some((part.map_err(std::io::Error::other), (parts, driver)))
     });
-    SseStream::from_bytes_stream(driven).boxed()
+    SseStream::from_bytes_stream(bytes).boxed()
 }
 
 /// The parts of a body, at most as many bytes as a message may have.
