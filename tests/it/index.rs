@@ -535,8 +535,7 @@ fn check_ready(index: &Index, all: &[Update]) {
                 let ready = e.ready.as_ref().unwrap();
                 (rank(ready.at, ready.priority), (*run).clone(), e.effect_id)
             });
-            let right: Vec<_> =
-                right.iter().map(|(run, e)| ((*run).clone(), e.effect_id)).collect();
+            let right: Vec<_> = right.iter().map(|(run, e)| ((*run).clone(), e.effect_id)).collect();
             let found = index.ready(filter, now, 1000).unwrap();
             let found: Vec<_> = found.into_iter().map(|r| (r.run_id, r.effect_id)).collect();
             assert_eq!(found, right, "{filter:?} {now}");

@@ -192,8 +192,7 @@ async fn correlate(
 fn deliver(
     asked: &Correlate,
     waiter: &Waiter,
-) -> impl FnOnce(&mut OpenRun) -> crate::services::runs::Result<Option<Done>> + std::marker::Send + 'static
-{
+) -> impl FnOnce(&mut OpenRun) -> crate::services::runs::Result<Option<Done>> + std::marker::Send + 'static {
     let effect = waiter.effect_id;
     let (name, key) = (asked.name.clone(), asked.correlation_key.clone());
     let (id, payload) = (asked.signal_id.clone(), asked.payload.clone());
