@@ -85,6 +85,10 @@ pub(super) async fn prepare(
     let stand_ins: BTreeMap<String, Secret> = stand_ins.collect();
     let url = template::fill(&Value::String(definition.url.clone()), &scope(attempt, &stand_ins))?;
     let origin = Origin::of(&guard.look(url.value().as_str().unwrap_or_default())?);
+    if origin.host.contains(STAND_IN) {
+        let why = "a secret stands in the host of the URL";
+        return Err(Box::new(failure("HttpRefused", why.to_owned())));
+    }
     let mut known = BTreeMap::new();
     for name in names {
         let secret = secrets.resolve(&name, Use::Host(&origin.host)).await?;
