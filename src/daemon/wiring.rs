@@ -346,10 +346,9 @@ fn timers_of(index: &Index) -> store::Result<Timers> {
 fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
     let mut all: Vec<EffectRow> = Vec::new();
     loop {
-        let last = all.last().map(|row| EffectName {
-            run_id: row.run_id.clone(),
-            effect_id: row.facts.effect_id,
-        });
+        let last = all
+            .last()
+            .map(|row| EffectName { run_id: row.run_id.clone(), effect_id: row.facts.effect_id });
         let page = index.started(last.as_ref(), ROWS_AT_ONCE)?;
         let is_last = page.len() < ROWS_AT_ONCE;
         all.extend(page);

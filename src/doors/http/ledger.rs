@@ -102,8 +102,9 @@ async fn show(State(door): State<Door>, Path(key): Path<String>) -> Answer<Json<
     let rows = under(&door, &key, &Wanted::default()).await?;
     if rows.is_empty() {
         let what = format!("no effect has the key {key}");
-        return Err(Problem::new("key_not_found", StatusCode::NOT_FOUND, what)
-            .next("dormouse ledger list"));
+        return Err(
+            Problem::new("key_not_found", StatusCode::NOT_FOUND, what).next("dormouse ledger list")
+        );
     }
     Ok(Json(Ledger { rows, next_page_token: None }))
 }

@@ -358,7 +358,8 @@ impl Manager {
     fn take_back(&mut self, starts: Vec<(EffectName, Epoch)>) {
         for (EffectName { run_id, effect_id }, epoch) in starts {
             let act = move |run: Result<&mut OpenRun>| -> Answer {
-                let done = run.and_then(|run| run.end_attempt(effect_id, epoch, &Report::Undelivered));
+                let done =
+                    run.and_then(|run| run.end_attempt(effect_id, epoch, &Report::Undelivered));
                 Box::new(move |_| {
                     if let Err(e) = done {
                         tracing::warn!(%effect_id, "a start was not taken back: {e}");

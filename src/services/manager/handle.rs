@@ -209,7 +209,10 @@ impl Handle {
     }
 
     /// Has the manager do something, without waiting for it.
-    pub(super) fn tell(&self, deed: impl FnOnce(&mut super::Manager) + Send + 'static) -> Result<()> {
+    pub(super) fn tell(
+        &self,
+        deed: impl FnOnce(&mut super::Manager) + Send + 'static,
+    ) -> Result<()> {
         self.send(Message::Look(Box::new(deed)))
     }
 

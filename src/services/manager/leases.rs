@@ -172,7 +172,11 @@ impl Manager {
             });
             let key = LeaseKey { run: run_id, effect: facts.effect_id };
             let (epoch, ttl_ms) = (facts.epoch, start.ttl_ms);
-            self.leases.grant(key, Grant { epoch, worker, ttl_ms, attempt_deadline_ms: left }, now_ms);
+            self.leases.grant(
+                key,
+                Grant { epoch, worker, ttl_ms, attempt_deadline_ms: left },
+                now_ms,
+            );
         }
     }
 

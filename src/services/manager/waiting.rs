@@ -211,9 +211,8 @@ impl Book {
 
     /// The claim of this name by this worker.
     pub(super) fn named(&mut self, worker: &str, claim: &str) -> Option<u64> {
-        let is_it = |w: &Waiting| {
-            w.wanted.worker == worker && w.wanted.claim_id.as_deref() == Some(claim)
-        };
+        let is_it =
+            |w: &Waiting| w.wanted.worker == worker && w.wanted.claim_id.as_deref() == Some(claim);
         self.claims.iter().find(|(_, waiting)| is_it(waiting)).map(|(id, _)| *id)
     }
 
@@ -295,7 +294,8 @@ impl Book {
             let Some(sort) = self.sorts.get_mut(filter) else { continue };
             sort.has_more = ready.len() >= CLAIM_CANDIDATES_MAX;
             let hurried = self.hurried.iter().filter(|(name, (kind, facts))| {
-                filter.fits(&name.run_id, kind, facts) && !ready.iter().any(|r| name_of(r) == **name)
+                filter.fits(&name.run_id, kind, facts)
+                    && !ready.iter().any(|r| name_of(r) == **name)
             });
             let hurried: Vec<Ready> = hurried.map(|(name, of)| hurried_as(name, of, now)).collect();
             ready.extend(hurried);

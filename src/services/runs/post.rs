@@ -356,7 +356,8 @@ impl OpenRun {
         let known = self.state().effect(posting.effect);
         let Some(effect) = known else { return error };
         let mut error = error.and_fact("state", effect.status.name());
-        if let Some(worker) = effect.worker.as_ref().filter(|_| effect.status == EffectStatus::Started)
+        if let Some(worker) =
+            effect.worker.as_ref().filter(|_| effect.status == EffectStatus::Started)
         {
             error = error.and_fact("heldBy", worker.clone());
         }
@@ -367,9 +368,9 @@ impl OpenRun {
         });
         let bytes = crate::shells::run_dir::dir::pretty(&evidence);
         match self.dir.keep_stale(posting.effect, posting.epoch, &bytes) {
-            Ok(Some(path)) => {
-                error.and_fact("evidence", path.clone()).and_next(format!("the post is kept in {path}"))
-            }
+            Ok(Some(path)) => error
+                .and_fact("evidence", path.clone())
+                .and_next(format!("the post is kept in {path}")),
             _ => error,
         }
     }

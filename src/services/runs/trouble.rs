@@ -349,7 +349,8 @@ impl From<Refusal> for Error {
 /// What a program does about a refusal depends on more than its code.
 fn with_facts(trouble: Trouble, refusal: &Refusal) -> Trouble {
     match refusal {
-        Refusal::StaleLease { given, current, .. } | Refusal::UnknownEpoch { given, current, .. } => {
+        Refusal::StaleLease { given, current, .. }
+        | Refusal::UnknownEpoch { given, current, .. } => {
             let trouble = trouble.fact("yourEpoch", given.0).fact("currentEpoch", current.0);
             trouble.fact("directive", "stop")
         }

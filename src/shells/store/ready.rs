@@ -132,7 +132,8 @@ impl Index {
             let id = params![name.run_id.as_str(), name.effect_id.ordinal()];
             let rows = self.all(&of(STILL), id, rows::effect)?;
             let holds = |row: &EffectRow| {
-                let same = row.facts.start.as_ref().is_some_and(|s| s.claim.as_deref() == Some(claim));
+                let same =
+                    row.facts.start.as_ref().is_some_and(|s| s.claim.as_deref() == Some(claim));
                 same && row.facts.worker.as_deref() == Some(worker)
             };
             started.extend(rows.iter().any(holds).then_some(name));

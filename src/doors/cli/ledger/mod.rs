@@ -36,7 +36,8 @@ fn print(context: &Context, ledger: &Value) {
     let rows: Vec<Vec<String>> = rows
         .map(|row| {
             let text = |name: &str| row[name].as_str().unwrap_or("-").to_owned();
-            let mut cells = ["key", "runId", "effectId", "kind", "state", "worker"].map(text).to_vec();
+            let mut cells =
+                ["key", "runId", "effectId", "kind", "state", "worker"].map(text).to_vec();
             cells.push(row["epoch"].to_string());
             cells
         })

@@ -25,9 +25,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         Some(run) => context.ledger(Some(run), &wanted).unwrap_or_default(),
         None => context.ledger(None, &wanted)?,
     };
-    let is_empty = |ledger: &serde_json::Value| {
-        ledger["rows"].as_array().is_none_or(Vec::is_empty)
-    };
+    let is_empty = |ledger: &serde_json::Value| ledger["rows"].as_array().is_none_or(Vec::is_empty);
     if run.is_some() && is_empty(&ledger) {
         ledger = context.ledger(None, &wanted)?;
     }

@@ -53,9 +53,8 @@ pub(crate) struct Args {
 
 /// A ttl in milliseconds.
 pub(in crate::doors::cli) fn ttl_ms(ttl: Option<humantime::Duration>) -> Result<u64, Failure> {
-    let ms = ttl.map_or(LEASE_TTL_MS_DEFAULT, |ttl| {
-        u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX)
-    });
+    let ms =
+        ttl.map_or(LEASE_TTL_MS_DEFAULT, |ttl| u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX));
     if (LEASE_TTL_MS_MIN..=LEASE_TTL_MS_MAX).contains(&ms) {
         return Ok(ms);
     }
