@@ -75,7 +75,7 @@ impl Lease {
 /// All leases that a daemon watches over.
 #[derive(Debug, Default)]
 pub struct Leases {
-    leases: HashMap<LeaseKey, Lease>,
+    by_key: HashMap<LeaseKey, Lease>,
     by_time: BTreeSet<(u64, LeaseKey)>,
     by_worker: BTreeMap<String, BTreeSet<LeaseKey>>,
     /// How many leases have each ttl: the smallest says which sleep of the daemon matters.
@@ -105,24 +105,24 @@ impl Leases {
         now_ms: u64,
         ttl_ms: Option<u64>,
     ) -> Option<&Lease> {
-        self.leases.get(key).filter(|lease| lease.epoch == epoch)?;
+        self.by_key.get(key).filter(|lease| lease.epoch == epoch)?;
         let before = self.remove(key)?;
         let ttl_ms = ttl_ms.unwrap_or(before.ttl_ms);
         // A shorter silence from now on does not take back what was promised.
         let deadline_ms = before.deadline_ms.max(now_ms.saturating_add(ttl_ms));
         self.put(key.clone(), Lease { ttl_ms, deadline_ms, renewed_ms: now_ms, ..before });
-        self.leases.get(key)
+        self.by_key.get(key)
     }
 
     /// The lease of an effect.
     #[must_use]
     pub fn get(&self, key: &LeaseKey) -> Option<&Lease> {
-        self.leases.get(key)
+        self.by_key.get(key)
     }
 
     /// Takes out the lease of an effect.
     pub fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
-        let lease = self.leases.remove(key)?;
+        let lease = self.by_key.remove(key)?;
         self.by_time.remove(&(lease.lapses().0, key.clone()));
         if let Some(keys) = self.by_worker.get_mut(&lease.worker) {
             keys.remove(key);
@@ -164,7 +164,7 @@ impl Leases {
         if self.ttls.first_key_value().is_none_or(|(smallest, _)| gap_ms <= *smallest) {
             return;
         }
-        for (key, lease) in std::mem::take(self).leases {
+        for (key, lease) in std::mem::take(self).by_key {
             let anew = now_ms.saturating_add(lease.ttl_ms);
             let deadline_ms = lease.deadline_ms.max(anew);
             let attempt_deadline_ms = lease.attempt_deadline_ms.map(|at| at.max(anew));
@@ -175,31 +175,31 @@ impl Leases {
     /// What a worker holds, by run and effect.
     pub fn of_worker(&self, worker: &str) -> impl Iterator<Item = (&LeaseKey, &Lease)> {
         let keys = self.by_worker.get(worker).into_iter().flatten();
-        keys.filter_map(|key| Some((key, self.leases.get(key)?)))
+        keys.filter_map(|key| Some((key, self.by_key.get(key)?)))
     }
 
     /// All leases, in no order.
     pub fn all(&self) -> impl Iterator<Item = (&LeaseKey, &Lease)> {
-        self.leases.iter()
+        self.by_key.iter()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.leases.len()
+        self.by_key.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.leases.is_empty()
+        self.by_key.is_empty()
     }
 
     fn put(&mut self, key: LeaseKey, lease: Lease) {
         self.by_time.insert((lease.lapses().0, key.clone()));
         self.by_worker.entry(lease.worker.clone()).or_default().insert(key.clone());
         *self.ttls.entry(lease.ttl_ms).or_default() += 1;
-        self.leases.insert(key, lease);
+        self.by_key.insert(key, lease);
     }
 }
 

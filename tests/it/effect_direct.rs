@@ -104,8 +104,8 @@ fn a_refused_post_is_kept_beside_the_task() {
     let play = waiting("{}");
     claim(&play, "w").unwrap();
     let given_back = Report::Released { began: false, reason: Some("no time".into()) };
-    let state = play.runs.end_attempt(&play.id, E1, Epoch(1), &given_back).unwrap();
-    assert_eq!(state, EffectStatus::Requested);
+    let ended = play.runs.end_attempt(&play.id, E1, Epoch(1), &given_back);
+    assert_eq!(ended.unwrap(), EffectStatus::Requested);
     claim(&play, "v").unwrap();
     let stale = post(&play, 1, PostStatus::Ok, json!(1)).unwrap_err();
     assert_eq!(stale.trouble().code, "stale_lease");

@@ -214,7 +214,9 @@ impl Story {
 
     fn all(&mut self, events: Vec<Event>) -> String {
         let words: Vec<String> = events.iter().map(said).collect();
-        events.into_iter().for_each(|event| self.append(event));
+        for event in events {
+            self.append(event);
+        }
         if words.is_empty() { "nothing".into() } else { words.join("; ") }
     }
 

@@ -6,7 +6,7 @@
 use serde_json::json;
 
 use super::life::{Effect, EffectStatus};
-use super::refusal::Refusal;
+use super::refusal::{Hold, Refusal};
 use super::standing::Standing;
 use super::{UNCERTAIN_ERROR, backoff, plain_error, resolve_error, resolve_ok, task};
 use crate::codecs::event::clip::{brief_error, clip_error, inline_or_marked};
@@ -166,13 +166,14 @@ impl Closing<'_> {
         } else {
             self.next(class, asked_ms)
         };
-        let pauses = self.effect.policy.retry_or_once().on_exhausted.as_deref() == Some("pause");
+        let is_patient =
+            self.effect.policy.retry_or_once().on_exhausted.as_deref() == Some("pause");
         match next {
             Next::At(at) => vec![self.attempt_failed(class, cause, Some(error), at)],
-            Next::Exhausted if pauses => {
+            Next::Exhausted if is_patient => {
                 let failed = self.attempt_failed(class, cause, Some(error), self.now);
                 // A run that is paused already will be let go by the same deed.
-                let paused = (!self.run.is_paused).then(|| {
+                let paused = (self.run.stopped != Some(Hold::Pause)).then(|| {
                     let reason = "attempts_exhausted".to_owned();
                     let effect_id = Some(self.effect.id);
                     RunPaused { reason, effect_id, by: self.by.to_owned() }.into()

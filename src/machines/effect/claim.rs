@@ -52,8 +52,12 @@ pub fn claim(
     if let Some(end) = run.end {
         return Err(Refusal::RunEnded(end));
     }
-    let ours = claim.worker.starts_with('@');
-    if !matches!(&effect.wait, Wait::Outside) && !(ours && matches!(&effect.wait, Wait::Run(_))) {
+    let is_executed = match &effect.wait {
+        Wait::Outside => true,
+        Wait::Run(_) => claim.worker.starts_with('@'),
+        _ => false,
+    };
+    if !is_executed {
         return Err(Refusal::NotClaimable { id, kind: effect.kind.clone() });
     }
     match effect.status {
@@ -99,11 +103,8 @@ fn hold(run: &Standing<'_>, effect: &Effect, now: Timestamp) -> Option<(Hold, Op
     if run.gives_up(effect) {
         return Some((Hold::Cancel, None));
     }
-    if run.is_paused {
-        return Some((Hold::Pause, None));
-    }
-    if run.is_held {
-        return Some((Hold::Hold, None));
+    if let Some(by) = run.stopped {
+        return Some((by, None));
     }
     if effect.due_at().is_some_and(|due| due <= now) {
         return Some((Hold::Timeout, None));

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::life::Effect;
+use super::refusal::Hold;
 use crate::ground::id::{EffectId, Epoch, RunId};
 
 /// A run, as far as its effects are concerned.
@@ -15,10 +16,8 @@ pub struct Standing<'a> {
     pub run: &'a RunId,
     /// How it ended.
     pub end: Option<&'static str>,
-    /// Stopped by an operator.
-    pub is_paused: bool,
-    /// Stopped by the engine.
-    pub is_held: bool,
+    /// By an operator, or by the engine; a pause counts first.
+    pub stopped: Option<Hold>,
     /// Asked to cancel.
     pub is_cancelling: bool,
     /// And the time for clean-up has passed.

@@ -18,6 +18,7 @@ use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::CLEANUP_TIMEOUT_MS;
 use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::effect::refusal::Hold;
 use crate::machines::effect::standing::Standing;
 
 /// An event that the present state does not allow (J24): a bug, or a journal that was forged.
@@ -264,8 +265,11 @@ impl RunState {
         Standing {
             run: &self.run_id,
             end: self.end.map(|(end, _)| end.name()),
-            is_paused: self.paused.is_some(),
-            is_held: self.held.is_some(),
+            stopped: match (&self.paused, &self.held) {
+                (Some(_), _) => Some(Hold::Pause),
+                (None, Some(_)) => Some(Hold::Hold),
+                (None, None) => None,
+            },
             is_cancelling: self.cancel.is_some(),
             is_cleanup_over: self.cancel.as_ref().is_some_and(|cancel| cancel.is_over(now)),
             is_unwanted: false,

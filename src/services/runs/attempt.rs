@@ -17,6 +17,7 @@ use crate::machines::effect::refusal::Refusal;
 use crate::machines::effect::standing::Standing;
 
 use super::open::{OpenRun, record_at};
+use super::post::value_fits;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
 
@@ -250,7 +251,7 @@ impl OpenRun {
             return Err(Error::Refused(Trouble::new("value_too_large", what)));
         }
         if let Choice::Done(value) = &decision.what {
-            self.value_fits(value)?;
+            value_fits(value)?;
             let why = self.schema_errors(id, value)?;
             if !why.is_empty() {
                 return Err(self.name_them(id, Refusal::ValueInvalid { id, why }.into()));

@@ -185,7 +185,7 @@ impl OpenRun {
             posting.value = Some(self.output_file(id, &def)?);
         }
         if let Some(value) = &posting.value {
-            self.value_fits(value)?;
+            value_fits(value)?;
         }
         let post = Post {
             epoch: posting.epoch,
@@ -243,15 +243,6 @@ impl OpenRun {
         }
         let posted = self.repeat(id, seq.unwrap_or_default());
         Ok(Posted { repeat: false, normalised_shell_failure, ..posted })
-    }
-
-    pub(super) fn value_fits(&self, value: &Json) -> Result<()> {
-        let size = value.as_str().len();
-        if size <= VALUE_BYTES_MAX {
-            return Ok(());
-        }
-        let what = format!("the value has {size} bytes, at most {VALUE_BYTES_MAX}");
-        Err(Error::Refused(Trouble::new("value_too_large", what)))
     }
 
     /// Whether a value that does not fit the definition's schema is refused.
@@ -403,6 +394,16 @@ impl OpenRun {
             finished_at: text(resolved.and_then(|r| r.finished_at.as_ref())),
         }
     }
+}
+
+/// Refuses a value that is larger than any may be.
+pub(super) fn value_fits(value: &Json) -> Result<()> {
+    let size = value.as_str().len();
+    if size <= VALUE_BYTES_MAX {
+        return Ok(());
+    }
+    let what = format!("the value has {size} bytes, at most {VALUE_BYTES_MAX}");
+    Err(Error::Refused(Trouble::new("value_too_large", what)))
 }
 
 /// How the attempt ended that a record is about.
