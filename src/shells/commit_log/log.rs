@@ -437,16 +437,16 @@ fn ends_as_stated(append: &Append) -> bool {
 fn check(settings: &Settings) -> Result<(), Error> {
     let small = settings.segment_bytes < LOG_SEGMENT_BYTES_MIN;
     if small || !settings.segment_bytes.is_multiple_of(LOG_SEGMENT_BYTES_MIN) {
-        return Err(Error::Settings("segments are a multiple of 256 KiB"));
+        return Err(Error::Settings("a segment must be a multiple of 256 KiB"));
     }
     if settings.reserve_bytes >= settings.segment_bytes {
-        return Err(Error::Settings("the reserve is smaller than a segment"));
+        return Err(Error::Settings("the reserve must be smaller than a segment"));
     }
     if settings.batch_bytes_max > LOG_FRAME_BYTES_MAX || settings.batch_records_max == 0 {
-        return Err(Error::Settings("a batch is not empty and fits into a frame"));
+        return Err(Error::Settings("a batch must not be empty and must fit into a frame"));
     }
     if settings.open_files_max == 0 {
-        return Err(Error::Settings("at least one journal file may be open"));
+        return Err(Error::Settings("at least one journal file must be allowed to be open"));
     }
     Ok(())
 }
