@@ -1,7 +1,8 @@
 //! The configuration: every key with its value, read once, before anything is opened.
 //!
 //! May not know who uses a value. Invariant: a [`Config`] holds values within the bounds of their
-//! keys and goes together; whatever is wrong is an error that names where, what, and what is allowed.
+//! keys that go together; whatever is wrong is an error that names where, what, and what is
+//! allowed.
 
 mod keys;
 mod layers;
