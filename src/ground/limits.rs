@@ -177,7 +177,9 @@ pub const HTTP_HEADERS_WAIT_MS: u64 = 5_000;
 /// How long a peer may read nothing of what is sent to it.
 pub const HTTP_WRITE_WAIT_MS: u64 = 60_000;
 /// How long requests may take to finish once the daemon stops.
-pub const HTTP_DRAIN_MS: u64 = 30_000;
+pub const HTTP_DRAIN_MS: u64 = 5_000;
+/// The part of the time for stopping that requests get at most: settling has the rest.
+pub const HTTP_DRAIN_SHARE: u64 = 3;
 /// Most connections of one listener at a time; more wait to be accepted.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 /// Most header fields of a request.
@@ -222,6 +224,7 @@ const _: () = {
     assert!(LOG_BATCH_BYTES_MAX <= LOG_QUEUE_BYTES_MAX);
     assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
     assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
+    assert!(HTTP_DRAIN_MS <= DRAIN_TIMEOUT_MS / HTTP_DRAIN_SHARE);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
     assert!(SSE_FOLLOWERS_MAX < HTTP_CONNECTIONS_MAX);
 };

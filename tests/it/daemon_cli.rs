@@ -6,8 +6,8 @@
 use crate::cli::{Cli, Ran, code};
 use serde_json::Value;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::net::UnixListener;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, ChildStderr, Output, Stdio};
 
 /// A daemon that is ready.
@@ -310,12 +310,30 @@ fn a_drain_that_takes_too_long_is_said() {
 }
 
 #[test]
+fn a_body_that_never_ends_does_not_keep_a_daemon_from_stopping() {
+    let cli = Cli::new();
+    cli.file("c.toml", "drain_timeout = \"6s\"\n");
+    let daemon = Daemon::start(&cli, &["--config", "c.toml"]);
+    let mut slow = UnixStream::connect(cli.root().join(".dormouse/socket")).unwrap();
+    let head = "POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
+                Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n";
+    slow.write_all(head.as_bytes()).unwrap();
+    // By these words it waits for the body.
+    let mut waits = [0; 25];
+    slow.read_exact(&mut waits).unwrap();
+    assert_eq!(&waits, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (exit, said) = daemon.stop();
+    assert_eq!(exit, 0, "{said}");
+}
+
+#[test]
 fn a_bad_configuration_names_where_and_what() {
     let cli = Cli::new();
     for (file, said) in [
         ("[log]\nsegment_byte = 1\n", "c.toml:2: there is no key log.segment_byte"),
         ("[settle]\nthreads = 0\n", "settle.threads = 0 is not allowed; it is a whole number"),
         ("x = [\n", "is not TOML"),
+        ("[log]\nsegment_bytes = \"1MiB\"", "does not go with log.segment_bytes = \"1MiB\""),
     ] {
         cli.file("c.toml", file);
         for line in ["serve --config c.toml --json", "run list --config c.toml --json"] {
@@ -401,7 +419,10 @@ fn a_token_opens_the_tcp_door() {
         answer.split(' ').nth(1).unwrap().to_owned()
     };
     assert_eq!((ask(made["token"].as_str().unwrap()), ask("nobody")), ("200".into(), "401".into()));
-    cli.run("token revoke ci").ok().says("started again");
+    let late = cli.run("token create late --json").ok().json();
+    assert_eq!(ask(late["token"].as_str().unwrap()), "200");
+    cli.run("token revoke ci").ok().says("from the next request on");
+    assert_eq!(ask(made["token"].as_str().unwrap()), "401");
     assert_eq!(cli.run("token revoke ci --json").exits(3).error()["code"], "token_not_found");
     assert_eq!(daemon.stop().0, 0);
 }

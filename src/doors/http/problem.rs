@@ -103,7 +103,9 @@ impl Problem {
 }
 
 fn is_retryable(code: &str, status: StatusCode) -> bool {
-    let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    use StatusCode as Status;
+    let later =
+        [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAILABLE, Status::INSUFFICIENT_STORAGE];
     later.contains(&status) || matches!(code, "lock_busy" | "head_moved" | "body_timeout")
 }
 
@@ -189,7 +191,7 @@ mod tests {
             (Error::Refused(t("value_too_large")), 413, false),
             (Error::Refused(t("overloaded")), 429, true),
             (storage("overloaded", false), 429, true),
-            (storage("disk_full", false), 507, false),
+            (storage("disk_full", false), 507, true),
             (storage("unknown_outcome", true), 503, true),
             (storage("not_written", false), 503, true),
             (Error::Bug(t("bug")), 500, false),

@@ -331,7 +331,7 @@ impl Log {
             }
             SpareDone::NotRecorded(e) => self.not_recorded(&e),
             SpareDone::NotMade(e) => {
-                self.figures.alarms += 1;
+                self.alarm(format!("no further segment of the log could be made: {e}"));
                 self.duty.spare_failures += 1;
                 let often = self.duty.spare_failures >= ATTEMPTS;
                 self.trouble.spare |= often || e.kind == Kind::NoSpace;
@@ -341,7 +341,7 @@ impl Log {
 
     /// `root.json` could not be replaced: without room another attempt may succeed.
     fn not_recorded(&mut self, error: &crate::ports::disk::Error) {
-        self.figures.alarms += 1;
+        self.alarm(format!("root.json was not replaced: {error}"));
         if error.kind == Kind::NoSpace { self.trouble.root = true } else { self.fail(error) }
     }
 
@@ -381,7 +381,7 @@ impl Log {
 
     /// A directory could not be made or synced.
     fn dir_failed(&mut self, error: &crate::ports::disk::Error, attempts: u32) {
-        self.figures.alarms += 1;
+        self.alarm(format!("a run's directory was not made or synced: {error}"));
         if error.kind == Kind::NoSpace {
             self.trouble.dirs = true;
         } else if attempts >= ATTEMPTS {
@@ -400,14 +400,14 @@ impl Log {
         self.runs.with(&run, |copy| give_back(copy, part));
         match failure {
             Failure::Removed => {
-                self.figures.alarms += 1;
+                self.alarm(format!("the directory of {run} was removed"));
                 self.runs.replace(&run, None);
                 self.event(Committed::Removed { run });
             }
             // A rebuilt journal has what the log holds on top of what stands there. Where that does
             // not fit, the writer fails, and recovery says what is to become of the run.
             Failure::File(first) | Failure::Replaced(first) => {
-                self.figures.alarms += 1;
+                self.alarm(format!("the journal of {run} was not synced"));
                 self.runs.with(&run, |copy| copy.broken = Some(first));
                 self.mend(&run);
                 self.runs.look_at(&run, now_ms);
@@ -453,11 +453,10 @@ impl Log {
         self.figures.released += self.closed.len() as u64;
         self.closed = kept;
         self.event(Committed::Released { segno: done.upto });
-        if done.removed.is_ok() {
-            self.duty.oldest = done.upto + 1;
-        } else {
+        match &done.removed {
+            Ok(()) => self.duty.oldest = done.upto + 1,
             // Their names are tried again with the next release, or by the next opening.
-            self.figures.alarms += 1;
+            Err(e) => self.alarm(format!("old segments of the log were not removed: {e}")),
         }
     }
 

@@ -7,6 +7,7 @@
 use super::copy::{Place, RunCopy};
 use super::figures::Figures;
 use super::job::{SpareDone, SpareJob};
+use super::remark::Remark;
 use super::runs::Runs;
 use super::segment::{self, Active, Extent, Origin, Spare};
 use super::{Committed, Error, Settings, Unit, Why, WriterState, rebuild};
@@ -77,6 +78,7 @@ pub struct Log {
     pub(super) trouble: Trouble,
     failure: Option<String>,
     events: Vec<Committed>,
+    remarks: Vec<Remark>,
     pub(super) duty: super::duty::Duty,
     pub(super) figures: Figures,
 }
@@ -130,6 +132,7 @@ impl Log {
             trouble: Trouble::default(),
             failure: None,
             events: Vec::new(),
+            remarks: Vec::new(),
             duty: super::duty::Duty::starting(now_ms, json.oldest_segment),
             figures,
         })
@@ -154,6 +157,17 @@ impl Log {
 
     pub(super) fn event(&mut self, event: Committed) {
         self.events.push(event);
+    }
+
+    /// What is to be said about the disk since the last call.
+    pub fn remarks(&mut self) -> Vec<Remark> {
+        std::mem::take(&mut self.remarks)
+    }
+
+    /// Notes a failure that costs nobody an answer.
+    pub(super) fn alarm(&mut self, what: String) {
+        self.figures.alarms += 1;
+        self.remarks.push(Remark::Survived(what));
     }
 
     /// Numbers.
@@ -188,19 +202,37 @@ impl Log {
         if self.state != WriterState::Failed {
             self.state = WriterState::Failed;
             self.failure = Some(why.to_string());
+            self.remarks.push(Remark::Failed(why.to_string()));
             self.events.push(Committed::State(WriterState::Failed));
         }
     }
 
     /// Takes the state from what troubles it.
     pub(super) fn refresh(&mut self) {
-        let Trouble { spare, space, root, dirs } = self.trouble;
-        let full = spare || space || root || dirs || self.runs.has_lagging();
-        let state = if full { WriterState::Full } else { WriterState::Healthy };
+        let reasons = self.reasons();
+        let (state, remark) = if reasons.is_empty() {
+            (WriterState::Healthy, Remark::Healthy)
+        } else {
+            (WriterState::Full, Remark::Full(reasons.join("; ")))
+        };
         if self.state != WriterState::Failed && self.state != state {
             self.state = state;
             self.events.push(Committed::State(state));
+            self.remarks.push(remark);
         }
+    }
+
+    /// Why there is no room for new work; nothing if there is.
+    fn reasons(&self) -> Vec<&'static str> {
+        let Trouble { spare, space, root, dirs } = self.trouble;
+        let reasons = [
+            (spare, "no further segment of the log could be made"),
+            (space, "less space is free than disk.free_min asks for"),
+            (root, "root.json could not be replaced for want of room"),
+            (dirs, "a run's directory could not be made or synced for want of room"),
+            (self.runs.has_lagging(), "journals are behind the log for want of room"),
+        ];
+        reasons.into_iter().filter_map(|(so, reason)| so.then_some(reason)).collect()
     }
 
     /// Takes units from the front of the queue and makes them durable as one frame; says in
@@ -391,7 +423,7 @@ impl Log {
 
     /// A copy that failed costs nobody an answer: the file is built again, or the run lags.
     fn copy_failed(&mut self, run: &RunId, error: &disk::Error) {
-        self.figures.alarms += 1;
+        self.alarm(format!("the journal of {run} was not written: {error}"));
         if error.kind != Kind::NoSpace {
             self.mend(run);
         }
@@ -408,6 +440,7 @@ impl Log {
             match rebuild::rebuild(root, log, extents, run, first) {
                 Ok(file) => {
                     self.figures.rebuilds += 1;
+                    self.remarks.push(Remark::Rebuilt { run: run.clone(), first });
                     self.runs.with(run, |copy| copy.rebuilt(first, file.into()));
                 }
                 Err(e) if e.kind == Kind::NoSpace => return,
@@ -437,16 +470,16 @@ fn ends_as_stated(append: &Append) -> bool {
 fn check(settings: &Settings) -> Result<(), Error> {
     let small = settings.segment_bytes < LOG_SEGMENT_BYTES_MIN;
     if small || !settings.segment_bytes.is_multiple_of(LOG_SEGMENT_BYTES_MIN) {
-        return Err(Error::Settings("segments are a multiple of 256 KiB"));
+        return Err(Error::Settings("a segment must be a multiple of 256 KiB"));
     }
     if settings.reserve_bytes >= settings.segment_bytes {
-        return Err(Error::Settings("the reserve is smaller than a segment"));
+        return Err(Error::Settings("the reserve must be smaller than a segment"));
     }
     if settings.batch_bytes_max > LOG_FRAME_BYTES_MAX || settings.batch_records_max == 0 {
-        return Err(Error::Settings("a batch is not empty and fits into a frame"));
+        return Err(Error::Settings("a batch must not be empty and must fit into a frame"));
     }
     if settings.open_files_max == 0 {
-        return Err(Error::Settings("at least one journal file may be open"));
+        return Err(Error::Settings("at least one journal file must be allowed to be open"));
     }
     Ok(())
 }
