@@ -19,6 +19,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
 use crate::daemon::config;
+use crate::daemon::descriptors::Shares;
 use crate::daemon::logging::{self, Format};
 use crate::doors::http::{self, tokens};
 use crate::ports::disk::socket::listen_for_owner;
@@ -156,6 +157,7 @@ fn door(
     socket: std::os::unix::net::UnixListener,
 ) -> Result<http::Options, Failure> {
     let (runs, asked) = (&context.runs, &context.config.http);
+    let shares = Shares::of_process()?;
     let listen = |address| {
         http::listen(address, false).map_err(|e| {
             let what = format!("cannot listen on {address}: {e}");
@@ -168,7 +170,12 @@ fn door(
         tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
-        bounds: http::Bounds { body_bytes_max: asked.body_bytes_max, ..http::Bounds::default() },
+        bounds: http::Bounds {
+            body_bytes_max: asked.body_bytes_max,
+            connections_max: shares.connections,
+            followers_max: shares.followers,
+            ..http::Bounds::default()
+        },
         ..http::Options::new(daemon.handle(), daemon.exposition(), socket)
     })
 }
