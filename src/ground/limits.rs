@@ -67,6 +67,8 @@ pub const RUNS_LOADED_MAX: u64 = 4_096;
 pub const RUN_DESCRIPTORS: u64 = 2;
 /// Open files that are left for everything else: journals, connections, hosts, the index.
 pub const DESCRIPTORS_KEPT: u64 = 2_048;
+/// Open files without which no daemon begins.
+pub const DESCRIPTORS_MIN: u64 = 256;
 /// Runs that may wait for a place in memory before no new ones are taken.
 pub const RUNS_WAITING_MAX: usize = 10_000;
 /// Processes whose verified code a daemon keeps in memory.
@@ -170,6 +172,8 @@ pub const INBOX_CLEAN_EVERY_MS: i64 = 60 * 60 * 1000;
 pub const INBOX_KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// Largest body of a request: a value of `VALUE_BYTES_MAX` and its envelope.
 pub const HTTP_BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Most bytes of a body that are read although no route wants them.
+pub const HTTP_UNREAD_BYTES_MAX: usize = 64 * 1024;
 /// How long a body may take to arrive.
 pub const HTTP_BODY_WAIT_MS: u64 = 60_000;
 /// How long the head of a request may take to arrive.

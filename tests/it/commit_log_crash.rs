@@ -291,3 +291,27 @@ fn g1_a_failed_write_back_anywhere_costs_nothing() {
         }
     }
 }
+
+#[test]
+fn too_many_open_files_pass_by_themselves() {
+    let disk = disk(1, true);
+    let mut known = Known::default();
+    let mut rig = Rig::open(&disk, settings()).unwrap();
+    let mut owner = Owner::new("a");
+    rig.give(&mut known, "w", owner.unit("w", 1, 10));
+    rig.commit(&mut known);
+    for _ in 0..6 {
+        // A second later: the next segment and the run's directory want to be made.
+        rig.now_ms += 1_000;
+        disk.fail_at(1, Fault::TooManyOpen);
+        disk.fail_at(2, Fault::TooManyOpen);
+        rig.jobs(&mut known);
+        assert_eq!(rig.log.state(), WriterState::Full, "{:?}", rig.log.failure());
+        assert!(rig.log.figures().crowded);
+    }
+    rig.pass(&mut known, 7_000);
+    assert_eq!(rig.log.state(), WriterState::Healthy, "{:?}", rig.log.failure());
+    assert!(!rig.log.figures().crowded);
+    rig.stop(&mut known).unwrap();
+    assert!(known.durable.contains_key("w"));
+}

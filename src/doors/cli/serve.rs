@@ -20,6 +20,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
 use crate::daemon::config::{self, Config};
+use crate::daemon::descriptors::Shares;
 use crate::daemon::logging::{self, Format};
 use crate::doors::http::{self, Keyring};
 use crate::ground::limits::{HTTP_DRAIN_MS, HTTP_DRAIN_SHARE};
@@ -158,6 +159,7 @@ fn door(
     socket: std::os::unix::net::UnixListener,
 ) -> Result<http::Options, Failure> {
     let (runs, asked) = (&context.runs, &context.config.http);
+    let shares = Shares::of_process()?;
     let listen = |address| {
         http::listen(address, false).map_err(|e| {
             let what = format!("cannot listen on {address}: {e}");
@@ -170,15 +172,17 @@ fn door(
         tokens: Some(Keyring::open(Arc::clone(&runs.disk), context.tokens_file())?),
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
-        bounds: bounds(&context.config),
+        bounds: bounds(&context.config, &shares),
         ..http::Options::new(daemon.handle(), daemon.exposition(), socket)
     })
 }
 
 /// One slow client may not use up the time that settling needs.
-fn bounds(config: &Config) -> http::Bounds {
+fn bounds(config: &Config, shares: &Shares) -> http::Bounds {
     http::Bounds {
         body_bytes_max: config.http.body_bytes_max,
+        connections_max: shares.connections,
+        followers_max: shares.followers,
         drain_ms: HTTP_DRAIN_MS.min(config.drain_timeout_ms / HTTP_DRAIN_SHARE),
         ..http::Bounds::default()
     }

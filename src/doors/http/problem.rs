@@ -3,11 +3,14 @@
 //! May not know routes. Invariant: every problem names what, why and the next step, under a code
 //! that `dormouse explain` knows; a code has one status.
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::Door;
+use super::body::drain;
 use crate::services::runs::Error;
 
 /// How long to wait before asking again, where asking again helps.
@@ -160,13 +163,15 @@ impl IntoResponse for Problem {
 }
 
 /// The answer to a path that no route has.
-pub(super) async fn no_route() -> Problem {
+pub(super) async fn no_route(State(door): State<Door>, request: Request) -> Problem {
+    drain(request, &door.bounds).await;
     let detail = "no route has this path";
     Problem::new("route_not_found", StatusCode::NOT_FOUND, detail).next("GET /v1/openapi.json")
 }
 
 /// The answer to a method that a route does not take.
-pub(super) async fn no_method() -> Problem {
+pub(super) async fn no_method(State(door): State<Door>, request: Request) -> Problem {
+    drain(request, &door.bounds).await;
     let detail = "this path does not take this method";
     let status = StatusCode::METHOD_NOT_ALLOWED;
     Problem::new("method_not_allowed", status, detail).next("GET /v1/openapi.json")

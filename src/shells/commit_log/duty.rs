@@ -13,7 +13,7 @@ use super::runs::Runs;
 use super::{Committed, Error, WriterState};
 use crate::codecs::format::log_entry::Entry;
 use crate::ground::id::RunId;
-use crate::ports::disk::Kind;
+use crate::ports::disk;
 use crate::shells::run_dir::root_file::RootState;
 use std::sync::Arc;
 
@@ -184,6 +184,8 @@ impl Log {
             let wanted = if self.trouble.space { least + least / 2 } else { least };
             self.trouble.space = free < wanted;
         }
+        // Whatever else needed a file says so again when it still cannot have one.
+        self.trouble.files &= self.trouble.waits() || self.runs.has_lagging();
         let lagging: Vec<RunId> = self.runs.lagging().cloned().collect();
         for run in lagging {
             self.mend(&run);
@@ -334,15 +336,17 @@ impl Log {
                 self.alarm(format!("no further segment of the log could be made: {e}"));
                 self.duty.spare_failures += 1;
                 let often = self.duty.spare_failures >= ATTEMPTS;
-                self.trouble.spare |= often || e.kind == Kind::NoSpace;
+                self.trouble.spare |= often || e.kind.may_pass();
+                self.trouble.note(&e);
             }
         }
     }
 
-    /// `root.json` could not be replaced: without room another attempt may succeed.
-    fn not_recorded(&mut self, error: &crate::ports::disk::Error) {
+    /// `root.json` could not be replaced: for want of room another attempt may succeed.
+    fn not_recorded(&mut self, error: &disk::Error) {
         self.alarm(format!("root.json was not replaced: {error}"));
-        if error.kind == Kind::NoSpace { self.trouble.root = true } else { self.fail(error) }
+        self.trouble.note(error);
+        if error.kind.may_pass() { self.trouble.root = true } else { self.fail(error) }
     }
 
     fn made(&mut self, done: MakeDone, now_ms: u64) {
@@ -380,9 +384,10 @@ impl Log {
     }
 
     /// A directory could not be made or synced.
-    fn dir_failed(&mut self, error: &crate::ports::disk::Error, attempts: u32) {
+    fn dir_failed(&mut self, error: &disk::Error, attempts: u32) {
         self.alarm(format!("a run's directory was not made or synced: {error}"));
-        if error.kind == Kind::NoSpace {
+        self.trouble.note(error);
+        if error.kind.may_pass() {
             self.trouble.dirs = true;
         } else if attempts >= ATTEMPTS {
             self.fail(error);

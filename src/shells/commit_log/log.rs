@@ -61,6 +61,20 @@ pub(super) struct Trouble {
     pub(super) root: bool,
     /// A run's directory could not be made or synced.
     pub(super) dirs: bool,
+    /// Too many files are open.
+    pub(super) files: bool,
+}
+
+impl Trouble {
+    /// Whether something failed that is tried again.
+    pub(super) const fn waits(&self) -> bool {
+        self.spare || self.root || self.dirs
+    }
+
+    /// Remembers what is short.
+    pub(super) fn note(&mut self, error: &disk::Error) {
+        self.files |= error.kind == Kind::TooManyOpen;
+    }
 }
 
 /// The log of a root that was recovered and is open for writing.
@@ -181,6 +195,7 @@ impl Log {
             unsettled_runs: count(self.runs.pinned()),
             lagging: count(self.runs.lagging().count()),
             open_files: count(self.runs.open_files()),
+            crowded: self.trouble.files && !self.trouble.space,
             ..self.figures
         }
     }
@@ -224,10 +239,11 @@ impl Log {
 
     /// Why there is no room for new work; nothing if there is.
     fn reasons(&self) -> Vec<&'static str> {
-        let Trouble { spare, space, root, dirs } = self.trouble;
+        let Trouble { spare, space, root, dirs, files } = self.trouble;
         let reasons = [
             (spare, "no further segment of the log could be made"),
             (space, "less space is free than disk.free_min asks for"),
+            (files, "too many files are open"),
             (root, "root.json could not be replaced for want of room"),
             (dirs, "a run's directory could not be made or synced for want of room"),
             (self.runs.has_lagging(), "journals are behind the log for want of room"),
@@ -255,6 +271,11 @@ impl Log {
 
     fn refuse(&mut self, unit: &Unit, why: Why) {
         self.figures.refused += 1;
+        if why == Why::Unreadable(Kind::TooManyOpen) {
+            // Full for a second: then whoever was refused may come again.
+            self.trouble.files = true;
+            self.refresh();
+        }
         let (run, seq) = (unit.entry.run().clone(), unit.last_seq());
         self.events.push(Committed::NotWritten { run, seq, why });
     }
@@ -424,7 +445,8 @@ impl Log {
     /// A copy that failed costs nobody an answer: the file is built again, or the run lags.
     fn copy_failed(&mut self, run: &RunId, error: &disk::Error) {
         self.alarm(format!("the journal of {run} was not written: {error}"));
-        if error.kind != Kind::NoSpace {
+        self.trouble.note(error);
+        if !error.kind.may_pass() {
             self.mend(run);
         }
     }
@@ -443,13 +465,13 @@ impl Log {
                     self.remarks.push(Remark::Rebuilt { run: run.clone(), first });
                     self.runs.with(run, |copy| copy.rebuilt(first, file.into()));
                 }
-                Err(e) if e.kind == Kind::NoSpace => return,
+                Err(e) if e.kind.may_pass() => return self.trouble.note(&e),
                 Err(e) => return self.fail(&e),
             }
         }
         let root = &**self.home.root.dir();
         if let Some(Err(e)) = self.runs.with(run, |copy| copy.flush(root))
-            && e.kind != Kind::NoSpace
+            && !e.kind.may_pass()
             && self.runs.get(run).is_some_and(|copy| copy.broken.is_some())
         {
             // The new file fails too: this disk is not to be written to.
