@@ -5,6 +5,7 @@
 
 pub mod alone;
 pub mod config;
+pub mod descriptors;
 pub mod logging;
 pub mod metrics;
 pub mod tracing_export;

@@ -8,9 +8,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crate::ground::id::RunId;
-use crate::ground::limits::{DESCRIPTORS_KEPT, FAILURES_MAX, RUN_DESCRIPTORS};
+use crate::ground::limits::FAILURES_MAX;
 use crate::machines::timer::Timers;
-use crate::ports::process;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
 use crate::services::executor::Registry;
@@ -32,6 +31,7 @@ use crate::shells::store::{
 };
 
 use super::config::Config;
+use super::descriptors::Shares;
 use super::executors;
 use super::metrics::Refresh;
 
@@ -53,9 +53,11 @@ pub(super) struct Wired {
 
 /// Puts a daemon together and lets it work.
 pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
+    let shares = Shares::of_process()?;
     let options =
         root::Options { create: true, wait_ms: runs.lock_wait_ms, allow_fs: runs.allow_fs.clone() };
-    let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
+    let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)
+        .map_err(|e| served_already(e.into()))?;
     must_not_be_failing(&owned)?;
     let (mut index, condition) =
         Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
@@ -78,7 +80,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
     let owned = Arc::new(owned);
-    let committer = start_log(&runs, &owned, config, &indexer, &inbox, &frame)?;
+    let committer =
+        start_log(&runs, &owned, settings(config, &shares), config, &indexer, &inbox, &frame)?;
     let pool = pool_options(&runs, config);
     let (mailbox, for_warden) = (inbox.mailbox(), inbox.mailbox());
     let taken = committer.clone();
@@ -96,7 +99,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let options = Options {
         inside,
         runs,
-        loaded_max: loaded_max(config),
+        loaded_max: loaded_max(config, &shares),
         loaded_bytes_max: config.runs.loaded_bytes_max,
         hosts_bytes_max: config.hosts.memory_bytes_max,
         awake,
@@ -126,13 +129,23 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
 }
 
 /// How many runs may be in memory: what is configured, as far as there are descriptors for it.
-fn loaded_max(config: &Config) -> usize {
-    let open = process::descriptors_max().saturating_sub(DESCRIPTORS_KEPT) / RUN_DESCRIPTORS;
-    let fit = usize::try_from(open).unwrap_or(usize::MAX).max(1);
-    if fit < config.runs.loaded_max {
+fn loaded_max(config: &Config, shares: &Shares) -> usize {
+    let (fit, asked) = (shares.runs, config.runs.loaded_max);
+    if fit < asked {
         tracing::warn!("{fit} runs are held in memory at most: raise `ulimit -n` for more");
     }
-    config.runs.loaded_max.min(fit)
+    asked.min(fit)
+}
+
+/// Whoever holds the root is most likely another daemon: it says so itself.
+fn served_already(error: Error) -> Error {
+    match error {
+        Error::Conflict(trouble) if trouble.code == "lock_busy" => {
+            let next = vec!["dormouse status".to_owned()];
+            Error::Conflict(Trouble { next, ..trouble })
+        }
+        other => other,
+    }
 }
 
 /// Refuses a root that one daemon after the other could not write.
@@ -197,6 +210,7 @@ fn say(recovered: &Recovered) {
 fn start_log(
     runs: &Runs,
     owned: &Arc<OwnedRoot>,
+    log: Settings,
     config: &Config,
     indexer: &Indexer,
     inbox: &Inbox,
@@ -209,7 +223,7 @@ fn start_log(
         clock: Arc::clone(&runs.clock),
     };
     let options = commit::Options {
-        log: settings(config),
+        log,
         threads: config.settle.threads,
         queue_records_max: usize_of(config.log.queue_records_max),
         queue_bytes_max: usize_of(config.log.queue_bytes_max),
@@ -271,7 +285,7 @@ impl News {
     }
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, shares: &Shares) -> Settings {
     Settings {
         segment_bytes: config.log.segment_bytes,
         batch_bytes_max: usize_of(config.log.batch_bytes_max),
@@ -283,6 +297,7 @@ fn settings(config: &Config) -> Settings {
         settle_idle_ms: config.settle.idle_ms,
         settle_age_max_ms: config.settle.max_age_ms,
         settle_jobs_max: config.settle.threads.saturating_sub(2).max(1),
+        open_files_max: shares.journals,
         ..Settings::default()
     }
 }

@@ -67,6 +67,8 @@ pub const RUNS_LOADED_MAX: u64 = 4_096;
 pub const RUN_DESCRIPTORS: u64 = 2;
 /// Open files that are left for everything else: journals, connections, hosts, the index.
 pub const DESCRIPTORS_KEPT: u64 = 2_048;
+/// Open files without which no daemon begins.
+pub const DESCRIPTORS_MIN: u64 = 256;
 /// Runs that may wait for a place in memory before no new ones are taken.
 pub const RUNS_WAITING_MAX: usize = 10_000;
 /// Processes whose verified code a daemon keeps in memory.
@@ -209,6 +211,8 @@ pub const INBOX_CLEAN_EVERY_MS: i64 = 60 * 60 * 1000;
 pub const INBOX_KEEP_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// Largest body of a request: a value of `VALUE_BYTES_MAX` and its envelope.
 pub const HTTP_BODY_BYTES_MAX: usize = 17 * 1024 * 1024;
+/// Most bytes of a body that are read although no route wants them.
+pub const HTTP_UNREAD_BYTES_MAX: usize = 64 * 1024;
 /// How long a body may take to arrive.
 pub const HTTP_BODY_WAIT_MS: u64 = 60_000;
 /// How long the head of a request may take to arrive.
@@ -216,7 +220,9 @@ pub const HTTP_HEADERS_WAIT_MS: u64 = 5_000;
 /// How long a peer may read nothing of what is sent to it.
 pub const HTTP_WRITE_WAIT_MS: u64 = 60_000;
 /// How long requests may take to finish once the daemon stops.
-pub const HTTP_DRAIN_MS: u64 = 30_000;
+pub const HTTP_DRAIN_MS: u64 = 5_000;
+/// The part of the time for stopping that requests get at most: settling has the rest.
+pub const HTTP_DRAIN_SHARE: u64 = 3;
 /// Most connections of one listener at a time; more wait to be accepted.
 pub const HTTP_CONNECTIONS_MAX: usize = 512;
 /// Most header fields of a request.
@@ -333,6 +339,7 @@ const _: () = {
     assert!(LOG_SEGMENT_BYTES <= LOG_UNSETTLED_BYTES_MAX);
     assert!(SETTLE_IDLE_MS <= SETTLE_AGE_MAX_MS);
     assert!(HTTP_ANSWER_BYTES_MAX < VALUE_BYTES_MAX);
+    assert!(HTTP_DRAIN_MS <= DRAIN_TIMEOUT_MS / HTTP_DRAIN_SHARE);
     assert!(VALUE_BYTES_MAX < HTTP_BODY_BYTES_MAX);
     assert!(VALUE_BYTES_MAX < MCP_MESSAGE_BYTES_MAX);
     assert!(LEASE_TTL_MS_MIN <= LEASE_TTL_MS_DEFAULT && LEASE_TTL_MS_DEFAULT <= LEASE_TTL_MS_MAX);

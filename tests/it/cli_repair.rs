@@ -142,3 +142,19 @@ fn derived_files_are_made_anew_from_the_journal() {
         before.iter().filter(|(path, what)| cli.tree().get(*path) != Some(*what)).collect();
     assert!(differences.is_empty(), "{differences:#?}");
 }
+
+#[test]
+fn verify_advises_what_mends_the_case() {
+    let cli = Cli::waiting();
+    let dir = cli.root().join("r");
+    let entry = dir.join("process/process.js");
+    let code = fs::read(&entry).unwrap();
+    fs::remove_file(&entry).unwrap();
+    fs::write(&entry, "changed").unwrap();
+    let verified = cli.run("journal verify r").exits(5).says("put process/ back");
+    assert!(!verified.err.contains("repair-journal"), "{verified:?}");
+    fs::write(&entry, code).unwrap();
+    fs::rename(dir.join("journal"), dir.join("elsewhere")).unwrap();
+    let verified = cli.run("journal verify r").exits(5).says("put journal/ back");
+    assert!(!verified.err.contains("repair-journal"), "{verified:?}");
+}

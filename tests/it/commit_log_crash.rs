@@ -2,8 +2,10 @@
 //! written, settled, released and stopped.
 
 use crate::commit_log_support::*;
+use dormouse::ground::id::Seq;
 use dormouse::ports::disk::memory::{Fault, MemoryDisk};
 use dormouse::ports::disk::{self, Atomic, Dir, Disk as _, Open, Rename};
+use dormouse::shells::commit_log::remark::Remark;
 use dormouse::shells::commit_log::{Committed, WriterState};
 use std::path::Path;
 
@@ -152,6 +154,38 @@ fn a_run_that_was_removed_is_told_and_costs_the_others_nothing() {
     rig.stop(&mut known).unwrap();
 }
 
+#[test]
+fn trouble_with_the_disk_is_said_with_its_reason() {
+    let disk = disk(1, true);
+    let mut known = Known::default();
+    let mut rig = Rig::open(&disk, settings()).unwrap();
+    let mut owner = Owner::new("a");
+    for words in ["one", "two"] {
+        rig.give(&mut known, words, owner.unit(words, 1, 10));
+        rig.commit(&mut known);
+        rig.jobs(&mut known);
+    }
+    assert_eq!(rig.log.remarks(), []);
+    disk.fail_write_back();
+    rig.log.settle_all();
+    rig.jobs(&mut known);
+    let said = rig.log.remarks();
+    let rebuilt = Remark::Rebuilt { run: owner.run().clone(), first: Seq(1) };
+    let survived = |remark: &Remark| matches!(remark, Remark::Survived(what) if what.ends_with("of a was not synced"));
+    assert!(said.contains(&rebuilt) && said.iter().any(survived), "{said:?}");
+    disk.set_capacity(0);
+    rig.pass(&mut known, 10_000);
+    let said = rig.log.remarks();
+    let full =
+        |remark: &Remark| matches!(remark, Remark::Full(why) if why.contains("disk.free_min"));
+    assert!(said.iter().any(full), "{said:?}");
+    disk.set_capacity(usize::MAX);
+    rig.pass(&mut known, 10_000);
+    assert_eq!(rig.log.remarks().last(), Some(&Remark::Healthy));
+    rig.log.give_up("the sky fell");
+    assert_eq!(rig.log.remarks(), [Remark::Failed("the sky fell".into())]);
+}
+
 /// Another daemon goes on with what the first has left, and the machine dies under it.
 fn second_life(disk: &MemoryDisk, what: &str) {
     let what = format!("{what}, then a second life");
@@ -256,4 +290,28 @@ fn g1_a_failed_write_back_anywhere_costs_nothing() {
             check(&disk, &known, &format!("direct {direct}, failures from {nth}, power cut"));
         }
     }
+}
+
+#[test]
+fn too_many_open_files_pass_by_themselves() {
+    let disk = disk(1, true);
+    let mut known = Known::default();
+    let mut rig = Rig::open(&disk, settings()).unwrap();
+    let mut owner = Owner::new("a");
+    rig.give(&mut known, "w", owner.unit("w", 1, 10));
+    rig.commit(&mut known);
+    for _ in 0..6 {
+        // A second later: the next segment and the run's directory want to be made.
+        rig.now_ms += 1_000;
+        disk.fail_at(1, Fault::TooManyOpen);
+        disk.fail_at(2, Fault::TooManyOpen);
+        rig.jobs(&mut known);
+        assert_eq!(rig.log.state(), WriterState::Full, "{:?}", rig.log.failure());
+        assert!(rig.log.figures().crowded);
+    }
+    rig.pass(&mut known, 7_000);
+    assert_eq!(rig.log.state(), WriterState::Healthy, "{:?}", rig.log.failure());
+    assert!(!rig.log.figures().crowded);
+    rig.stop(&mut known).unwrap();
+    assert!(known.durable.contains_key("w"));
 }

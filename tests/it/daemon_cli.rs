@@ -4,11 +4,12 @@
 #![allow(clippy::disallowed_methods, reason = "these tests start the program and read its files")]
 
 use crate::cli::{Cli, Ran, code};
-use serde_json::Value;
+use crate::served::{Answer, raw};
+use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::net::UnixListener;
-use std::process::{Child, ChildStderr, Output, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 /// A daemon that is ready.
 pub(crate) struct Daemon {
@@ -19,8 +20,10 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(cli: &Cli, args: &[&str]) -> Self {
-        let args = [&["serve"], args].concat();
-        let mut command = cli.command(&args);
+        Self::of(cli.command(&[&["serve"], args].concat()))
+    }
+
+    fn of(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -206,6 +209,7 @@ fn a_second_daemon_is_refused_and_names_the_first() {
     let line = error.err.lines().find(|line| line.starts_with('{')).unwrap();
     let error: Value = serde_json::from_str(line).unwrap();
     assert_eq!(error["code"], "lock_busy");
+    assert_eq!(error["nextSteps"][0], "dormouse status");
     let text = error["message"].as_str().unwrap();
     assert!(text.contains(&format!("pid {}", daemon.child.id())), "{text}");
     assert!(cli.root().join(".dormouse/socket").exists(), "the first one still serves");
@@ -322,12 +326,30 @@ fn a_drain_that_takes_too_long_is_said() {
 }
 
 #[test]
+fn a_body_that_never_ends_does_not_keep_a_daemon_from_stopping() {
+    let cli = Cli::new();
+    cli.file("c.toml", "drain_timeout = \"6s\"\n");
+    let daemon = Daemon::start(&cli, &["--config", "c.toml"]);
+    let mut slow = UnixStream::connect(cli.root().join(".dormouse/socket")).unwrap();
+    let head = "POST /v1/runs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\
+                Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n";
+    slow.write_all(head.as_bytes()).unwrap();
+    // By these words it waits for the body.
+    let mut waits = [0; 25];
+    slow.read_exact(&mut waits).unwrap();
+    assert_eq!(&waits, b"HTTP/1.1 100 Continue\r\n\r\n");
+    let (exit, said) = daemon.stop();
+    assert_eq!(exit, 0, "{said}");
+}
+
+#[test]
 fn a_bad_configuration_names_where_and_what() {
     let cli = Cli::new();
     for (file, said) in [
         ("[log]\nsegment_byte = 1\n", "c.toml:2: there is no key log.segment_byte"),
         ("[settle]\nthreads = 0\n", "settle.threads = 0 is not allowed; it is a whole number"),
         ("x = [\n", "is not TOML"),
+        ("[log]\nsegment_bytes = \"1MiB\"", "does not go with log.segment_bytes = \"1MiB\""),
     ] {
         cli.file("c.toml", file);
         for line in ["serve --config c.toml --json", "run list --config c.toml --json"] {
@@ -413,7 +435,60 @@ fn a_token_opens_the_tcp_door() {
         answer.split(' ').nth(1).unwrap().to_owned()
     };
     assert_eq!((ask(made["token"].as_str().unwrap()), ask("nobody")), ("200".into(), "401".into()));
-    cli.run("token revoke ci").ok().says("started again");
+    let late = cli.run("token create late --json").ok().json();
+    assert_eq!(ask(late["token"].as_str().unwrap()), "200");
+    cli.run("token revoke ci").ok().says("from the next request on");
+    assert_eq!(ask(made["token"].as_str().unwrap()), "401");
     assert_eq!(cli.run("token revoke ci --json").exits(3).error()["code"], "token_not_found");
     assert_eq!(daemon.stop().0, 0);
+}
+
+/// A daemon that may have so many files open.
+fn with_descriptors(cli: &Cli, count: u32) -> Command {
+    let limited = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+    cli.wrapped(&["sh", "-c", &limited], &["serve"])
+}
+
+#[test]
+fn a_daemon_with_few_descriptors_lives_and_one_with_too_few_does_not_begin() {
+    let cli = Cli::new();
+    let refused = with_descriptors(&cli, 200).stdin(Stdio::null()).output().unwrap();
+    let refused = Ran::of("serve", &refused).exits(2).says("ulimit -n").says("200").says("256");
+    assert!(refused.err.contains("too_few_descriptors"), "{refused:?}");
+    let entry = cli.file("process.js", crate::cli::PROCESS).display().to_string();
+    let daemon = Daemon::of(with_descriptors(&cli, 300));
+    let socket = cli.root().join(".dormouse/socket");
+    let create = |n: usize| {
+        let body = json!({ "runId": format!("r{n}"), "source": { "entry": entry } }).to_string();
+        let head = "Host: localhost\r\nContent-Type: application/json\r\n";
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        stream.write_all(&raw("POST /v1/runs", head, body.as_bytes())).unwrap();
+        Answer::read(&mut stream)
+    };
+    std::thread::scope(|scope| {
+        for first in (0..200).step_by(25) {
+            scope.spawn(move || {
+                for n in first..first + 25 {
+                    let answer = create(n);
+                    assert!(matches!(answer.status, 201 | 429), "{n}: {answer:?}");
+                }
+            });
+        }
+    });
+    cli.run("status").ok();
+    let (exit, said) = daemon.stop();
+    assert_eq!(exit, 0, "{said}");
+}
+
+#[test]
+fn a_variable_that_nothing_reads_is_told() {
+    let cli = Cli::new();
+    let with = |name: &str, value: &str| {
+        let output = cli.command(&["run", "list"]).env(name, value).output().unwrap();
+        Ran::of("run list", &output)
+    };
+    with("DORMOUSE_SETTLE_IDEL", "1s").ok().says("did you mean DORMOUSE_SETTLE_IDLE?");
+    with("DORMOUSE_OFFLINE", "maybe").exits(2);
+    assert_eq!(with("DORMOUSE_OFFLINE", "yes").ok().err, "");
+    assert_eq!(with("DORMOUSE_OFFLINE", "").ok().err, "");
 }

@@ -3,9 +3,9 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests read and write their golden file")]
 
-use crate::served::{Served, raw};
+use crate::served::{Answer, Served, raw};
 use dormouse::doors::http::{Scope, contract};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
@@ -207,4 +207,24 @@ fn what_no_route_has_is_a_problem() {
     answer.is_problem(405, "method_not_allowed");
     let allowed = answer.header("allow").unwrap_or("");
     assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
+}
+
+#[test]
+fn routes_that_want_no_body_read_it_and_refuse_unknown_members() {
+    let served = Served::new();
+    served.create_bare("r");
+    for path in ["/v1/index/rebuild", "/v1/audit", "/v1/runs/r/rebuild-state"] {
+        served.post(path, &json!({ "x": 1 })).is_problem(422, "unknown_field");
+        assert!(served.post(path, &json!({})).status < 300, "{path}");
+    }
+    // A client that still sends finds nobody gone: the answer comes after the body.
+    let whole = served.request("POST /v1/nothing", "", b"{\"a\":1}");
+    let (head, body) = whole.split_at(whole.len() - 7);
+    let mut stream = served.tcp();
+    stream.write_all(head).unwrap();
+    stream.set_read_timeout(Some(std::time::Duration::from_millis(100))).unwrap();
+    assert!(stream.read(&mut [0; 1]).is_err(), "it answered before the body came");
+    stream.set_read_timeout(None).unwrap();
+    stream.write_all(body).unwrap();
+    Answer::read(&mut stream).is_problem(404, "route_not_found");
 }

@@ -354,3 +354,43 @@ fn the_daemon_looks_after_the_inbox() {
     let shown = cli.run("task list r --pending --json").ok().json();
     assert!(shown.to_string().contains("e0002") && !shown.to_string().contains("e0001"), "{shown}");
 }
+
+#[test]
+fn an_inbox_that_was_removed_or_replaced_is_looked_after_again() {
+    let yard = Yard::new();
+    let manager = yard.manager();
+    let handle = manager.handle();
+    let first = yard.run(&handle, "first", ONE_TASK, &json!({}));
+    let second = yard.run(&handle, "second", ONE_TASK, &json!({}));
+    let mut inbox = open(&handle);
+    fs::remove_dir_all(yard.inbox()).unwrap();
+    assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(0, 0, 0, 0));
+    yard.drop_in("a.json", ok(&first, "e0001", &json!(1)));
+    assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(1, 0, 0, 0));
+    fs::rename(yard.inbox(), yard.inbox().with_file_name("old")).unwrap();
+    fs::create_dir(yard.inbox()).unwrap();
+    yard.drop_in("b.json", ok(&second, "e0001", &json!(1)));
+    assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(1, 0, 0, 0));
+    assert_eq!(yard.names("done"), ["b.json"]);
+    manager.stop().unwrap();
+}
+
+#[test]
+fn a_name_that_is_long_or_not_utf8_is_refused_with_a_reason() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let yard = Yard::new();
+    let manager = yard.manager();
+    let mut inbox = open(&manager.handle());
+    let long = "x".repeat(245);
+    yard.drop_in(&format!("{long}.json"), "{");
+    fs::write(yard.inbox().join(std::ffi::OsStr::from_bytes(b"odd\xff.json")), "{}").unwrap();
+    assert_eq!(yard.wait(inbox.pass()).unwrap(), tally(0, 0, 2, 0));
+    assert_eq!(yard.names(""), ["refused"]);
+    let refused = yard.names("refused");
+    assert_eq!(refused.len(), 4, "{refused:?}");
+    let problems: Vec<_> = refused.iter().filter(|name| name.ends_with(".problem.json")).collect();
+    assert_eq!(problems.len(), 2, "{refused:?}");
+    let said = problem(&yard, "odd\u{fffd}");
+    assert!(said["detail"].as_str().unwrap().contains("not UTF-8"), "{said}");
+    manager.stop().unwrap();
+}

@@ -159,6 +159,8 @@ fn every_way_to_be_wrong_is_found_and_mended() {
         let findings = broken(&lives, &sql, false);
         assert!(findings.iter().any(|f| is(&f.what)), "{sql}\n{findings:#?}");
         assert!(findings.iter().all(|f| f.run == *run), "{sql}\n{findings:#?}");
+        let said: Vec<String> = findings.iter().map(|f| f.what.to_string()).collect();
+        assert!(!said.iter().any(|text| text.contains(['(', '{', '['])), "{said:?}");
     }
     // Runs that are over are looked at only when asked for.
     let tagged = format!("UPDATE runs SET native_state = 'parked' WHERE run_id = '{ended}'");

@@ -7,7 +7,7 @@ use crate::cli::{Cli, PROCESS};
 use dormouse::daemon::Daemon;
 use dormouse::daemon::config::Config;
 use dormouse::doors::http::tokens::{self, NewToken};
-use dormouse::doors::http::{self, Options, Scope};
+use dormouse::doors::http::{self, Keyring, Options, Scope};
 use dormouse::ground::clock::{Clock, SystemClock};
 use dormouse::ports::disk::socket::listen_for_owner;
 use dormouse::ports::disk::std::StdDisk;
@@ -65,7 +65,7 @@ fn open(cli: &Cli, clock: &Arc<dyn Clock>, change: impl FnOnce(&mut Options)) ->
     let token = tokens::create(&*runs.disk, &tokens_file(&runs), new, runs.clock.now()).unwrap();
     let mut options = Options::new(daemon.handle(), daemon.exposition(), socket);
     options.tcp = Some(tcp);
-    options.tokens = tokens::load(&*runs.disk, &tokens_file(&runs)).unwrap();
+    options.tokens = Some(keyring(&runs));
     change(&mut options);
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
@@ -82,6 +82,10 @@ fn open(cli: &Cli, clock: &Arc<dyn Clock>, change: impl FnOnce(&mut Options)) ->
 
 fn tokens_file(runs: &Runs) -> PathBuf {
     runs.root.join(".dormouse/tokens.json")
+}
+
+fn keyring(runs: &Runs) -> Keyring {
+    Keyring::open(Arc::clone(&runs.disk), tokens_file(runs)).unwrap()
 }
 
 impl Served {
@@ -114,14 +118,14 @@ impl Served {
         (self.stop, self.thread) = (Some(opened.stop), Some(opened.thread));
     }
 
-    /// Makes one more token; only doors that are opened afterwards know it.
+    /// Makes one more token.
     pub(crate) fn token(options: &mut Options, name: &str, scopes: &[Scope], ends: i64) -> String {
         let runs = options.handle.runs().clone();
         let now = runs.clock.now();
         let expires_at = Some(now.plus_millis(ends));
         let new = NewToken { name: name.into(), scopes: scopes.to_vec(), expires_at };
         let text = tokens::create(&*runs.disk, &tokens_file(&runs), new, now).unwrap();
-        options.tokens = tokens::load(&*runs.disk, &tokens_file(&runs)).unwrap();
+        options.tokens = Some(keyring(&runs));
         text
     }
 

@@ -329,7 +329,8 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
     number.trim().replace('_', "").parse::<u64>().ok()?.checked_mul(unit)
 }
 
-fn size(n: u64) -> String {
+/// A size in the largest unit that has it whole.
+pub(super) fn size(n: u64) -> String {
     let whole = UNITS.iter().find(|(_, unit)| n >= *unit && n.is_multiple_of(*unit));
     whole.map_or_else(|| n.to_string(), |(name, unit)| format!("{}{name}", n / unit))
 }

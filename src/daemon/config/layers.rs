@@ -83,6 +83,16 @@ pub enum Error {
         /// What it may be.
         allowed: String,
     },
+    /// Mend one of two values, which do not go together.
+    #[error("{wrong} does not go with {other}; it is {allowed}")]
+    Together {
+        /// One key, its value and where it comes from.
+        wrong: String,
+        /// The other.
+        other: String,
+        /// What the first may be beside the second.
+        allowed: String,
+    },
 }
 
 /// The value of every key, and where it comes from.
@@ -177,6 +187,17 @@ impl Settings {
     /// The value of a key.
     pub(super) fn get(&self, name: &str) -> &Value {
         self.0.get(name).map_or_else(|| unreachable!("{name} has a default"), |(value, _)| value)
+    }
+
+    /// Whether somebody gave a key its value.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|(_, origin)| *origin != Origin::Default)
+    }
+
+    /// A key for a message: its name, its value and where that comes from.
+    pub(super) fn named(&self, name: &str) -> String {
+        let row = self.rows().into_iter().find(|row| row.0 == name);
+        row.map_or_else(String::new, |(name, value, at)| format!("{name} = {value} ({at})"))
     }
 
     /// Every key as (name, value as one would write it, origin), in the order of the default file.

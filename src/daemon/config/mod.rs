@@ -1,10 +1,12 @@
 //! The configuration: every key with its value, read once, before anything is opened.
 //!
 //! May not know who uses a value. Invariant: a [`Config`] holds values within the bounds of their
-//! keys; whatever is wrong is an error that names where, what, and what is allowed.
+//! keys that go together; whatever is wrong is an error that names where, what, and what is
+//! allowed.
 
 mod keys;
 mod layers;
+mod relations;
 mod servers;
 
 use std::collections::BTreeMap;
@@ -217,6 +219,7 @@ impl Config {
                 settings.take(key, text, Origin::Option(option))?;
             }
         }
+        relations::check(&settings)?;
         Ok((Self::of(&settings, home.as_ref()), settings))
     }
 
@@ -324,11 +327,11 @@ fn numbers(settings: &Settings, name: &str) -> BTreeMap<String, u64> {
 
 fn log(settings: &Settings) -> Log {
     let of = |name: &str| number(settings, name);
-    // A batch must fit into its segment, whatever the two keys say.
+    // The default of a batch is for large segments; what was given has been checked.
     let segment_bytes = of("log.segment_bytes");
     Log {
         segment_bytes,
-        batch_bytes_max: of("log.batch_bytes_max").min(segment_bytes / 2),
+        batch_bytes_max: of("log.batch_bytes_max").min(relations::batch_bytes_max(segment_bytes)),
         batch_records_max: of("log.batch_records_max"),
         queue_records_max: of("log.queue_records_max"),
         queue_bytes_max: of("log.queue_bytes_max"),
@@ -536,6 +539,37 @@ mod tests {
         let printed = rows.iter().map(|(name, value, _)| format!("{name} = {value}\n"));
         let again = load(Some(&printed.collect::<String>()), &[]).unwrap().0;
         assert_eq!(again, config);
+    }
+
+    #[test]
+    fn sizes_that_do_not_go_together_are_both_named() {
+        let segment = ("DORMOUSE_LOG_SEGMENT_BYTES", "1MiB");
+        let reserve = ("DORMOUSE_LOG_RESERVE_BYTES", "512KiB");
+        for (file, variables, said) in [
+            (
+                None,
+                vec![segment],
+                "log.reserve_bytes = \"1MiB\" (default) does not go with log.segment_bytes = \
+                 \"1MiB\" ($DORMOUSE_LOG_SEGMENT_BYTES); it is less than 1MiB",
+            ),
+            (
+                Some("[log]\nbatch_bytes_max = \"1MiB\""),
+                vec![segment, reserve],
+                "log.batch_bytes_max = \"1MiB\" (/c.toml:2) does not go with \
+                 log.segment_bytes = \"1MiB\" ($DORMOUSE_LOG_SEGMENT_BYTES); \
+                 it is at most 512KiB",
+            ),
+            (
+                None,
+                vec![("DORMOUSE_LOG_SEGMENT_BYTES", "2100KiB")],
+                "log.segment_bytes = \"2100KiB\" ($DORMOUSE_LOG_SEGMENT_BYTES) does not go \
+                 with the layout of segments; it is a multiple of 256KiB",
+            ),
+        ] {
+            assert_eq!(load(file, &variables).unwrap_err().to_string(), said);
+        }
+        let (config, _) = load(None, &[segment, reserve]).unwrap();
+        assert_eq!((config.log.reserve_bytes, config.log.batch_bytes_max), (1 << 19, 1 << 19));
     }
 
     #[test]

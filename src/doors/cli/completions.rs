@@ -14,7 +14,7 @@ use super::failure::{Exit, Failure};
 use super::output;
 
 /// Set by the scripts: this process is to complete, not to run.
-const VARIABLE: &str = "DORMOUSE_COMPLETE";
+pub(super) const VARIABLE: &str = "DORMOUSE_COMPLETE";
 /// Most ids that are offered.
 const IDS_MAX: usize = 200;
 

@@ -15,7 +15,7 @@ use crate::services::runs::hosts::ChildHosts;
 use crate::services::telemetry::Telemetry;
 
 use super::failure::Failure;
-use super::input;
+use super::{input, variables};
 
 /// Options of every command.
 #[derive(Debug, Default, clap::Args)]
@@ -48,7 +48,7 @@ pub(crate) struct Global {
     pub(super) config: Option<PathBuf>,
     /// Use no daemon: work on the files, and fail if a daemon owns them
     #[arg(long, global = true, env = "DORMOUSE_OFFLINE")]
-    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(value_parser = variables::switch)]
     pub(super) offline: bool,
 }
 
@@ -80,6 +80,7 @@ impl Context {
         options.extend(extra);
         let given = Given { file, variable: &|name| std::env::var(name).ok(), options };
         let (config, settings) = Config::load(&StdDisk, &given)?;
+        variables::warn();
         Self::wired(global, config, settings)
     }
 

@@ -64,6 +64,7 @@ impl From<Error> for Failure {
             Error::Damaged(_) => Exit::Damaged,
             Error::Refused(t) if t.code == "run_is_bare" => Exit::No,
             Error::Refused(_) => Exit::Refused,
+            Error::Storage { trouble, .. } if trouble.code == "overloaded" => Exit::Refused,
             Error::Storage { .. } => Exit::Storage,
             Error::Bug(_) => Exit::Bug,
         };

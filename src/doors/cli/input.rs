@@ -36,10 +36,13 @@ pub(super) fn bytes(runs: &Runs, flag: &str, path: &Path) -> Result<Vec<u8>, Fai
         let read = runs.disk.read_user_file(path, VALUE_BYTES_MAX as u64);
         return read.map_err(|e| match e.kind {
             crate::ports::disk::Kind::TooLarge => too_large(flag),
-            crate::ports::disk::Kind::NotFound => Error::NotFound(Trouble::new(
-                "file_not_found",
-                format!("{flag}: {} does not exist", path.display()),
-            ))
+            crate::ports::disk::Kind::NotFound => Error::NotFound(
+                Trouble::new(
+                    "file_not_found",
+                    format!("{flag}: {} does not exist", path.display()),
+                )
+                .next("check the path with `ls -l`"),
+            )
             .into(),
             _ => Failure::usage(&format!("{flag}: {e}: {}", e.source), "name a regular file"),
         });

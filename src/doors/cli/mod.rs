@@ -28,6 +28,7 @@ mod status;
 mod task;
 mod token;
 mod top;
+mod variables;
 mod version;
 mod way;
 mod worker;

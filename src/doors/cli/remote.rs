@@ -4,6 +4,7 @@
 //! time; what became of it is then said to be unknown.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -16,17 +17,36 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 
 use super::failure::{Exit, Failure};
+use super::output;
 
-/// A daemon that says nothing for so long is stuck: no turn takes as long.
-const ANSWER_WAIT: Duration = Duration::from_mins(10);
+/// How long a daemon may take to answer.
+#[derive(Debug, Clone, Copy)]
+struct Waits {
+    /// Somebody wants to look.
+    look: Duration,
+    /// A deed: no turn takes as long.
+    deed: Duration,
+    /// After so long, whoever waits for a deed is told.
+    told: Duration,
+}
+
+const WAITS: Waits = Waits {
+    look: Duration::from_secs(10),
+    deed: Duration::from_mins(10),
+    told: Duration::from_secs(5),
+};
 
 /// A daemon that answers.
 pub(super) struct Client {
     runtime: Runtime,
     socket: PathBuf,
     operator: String,
+    waits: Waits,
+    /// The process behind the socket, once it was reached.
+    pid: OnceLock<i32>,
 }
 
 /// Why there is no answer.
@@ -48,7 +68,7 @@ impl Client {
             Failure::usage(&format!("cannot ask the daemon: {e}"), "give --offline to do without")
         })?;
         let (socket, operator) = (socket.to_owned(), operator.to_owned());
-        Ok(Some(Self { runtime, socket, operator }))
+        Ok(Some(Self { runtime, socket, operator, waits: WAITS, pid: OnceLock::new() }))
     }
 
     /// Asks for a deed.
@@ -81,13 +101,24 @@ impl Client {
 
     fn ask(&self, method: &Method, path: &str, body: Vec<u8>) -> Result<Bytes, Failure> {
         let exchange = self.exchange(method, path, body);
+        let looks = *method == Method::GET;
         let answered = self.runtime.block_on(async {
-            tokio::time::timeout(ANSWER_WAIT, exchange).await.unwrap_or_else(|_| {
-                let wait = humantime::format_duration(ANSWER_WAIT);
-                Err(Broken::Silent(format!("no answer within {wait}")))
-            })
+            if looks {
+                return timeout(self.waits.look, exchange).await.ok();
+            }
+            let mut exchange = std::pin::pin!(exchange);
+            if let Ok(answered) = timeout(self.waits.told, exchange.as_mut()).await {
+                return Some(answered);
+            }
+            output::remark(&format!("{} does not answer yet", self.daemon()));
+            timeout(self.waits.deed.saturating_sub(self.waits.told), exchange).await.ok()
         });
-        self::answered(answered)
+        let Some(given) = answered else {
+            let wait = if looks { self.waits.look } else { self.waits.deed };
+            let why = format!("no answer within {}", humantime::format_duration(wait));
+            return Err(if looks { self.silent(&why) } else { unknown(&why) });
+        };
+        self::answered(given)
     }
 
     async fn exchange(
@@ -99,6 +130,10 @@ impl Client {
         let unreachable = |e: &dyn std::fmt::Display| Broken::Unreachable(e.to_string());
         let silent = |e: hyper::Error| Broken::Silent(e.to_string());
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| unreachable(&e))?;
+        if let Some(pid) = stream.peer_cred().ok().and_then(|peer| peer.pid()) {
+            // It is the same one each time.
+            let _ = self.pid.set(pid);
+        }
         let connected = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = connected.map_err(|e| unreachable(&e))?;
         tokio::spawn(connection);
@@ -115,6 +150,21 @@ impl Client {
         let status = answer.status();
         let body = answer.into_body().collect().await.map_err(silent)?;
         Ok((status, body.to_bytes()))
+    }
+
+    fn daemon(&self) -> String {
+        self.pid.get().map_or_else(|| "the daemon".into(), |pid| format!("the daemon, pid {pid},"))
+    }
+
+    /// A daemon that is there and says nothing: nothing was asked of it but to tell.
+    fn silent(&self, why: &str) -> Failure {
+        let what = format!("{} does not answer: {why}", self.daemon());
+        let mut next = Vec::new();
+        if let Some(pid) = self.pid.get() {
+            next.push(format!("see whether it is stopped or stuck: `ps -o stat,wchan -p {pid}`"));
+            next.push(format!("`kill -CONT {pid}` if it is stopped"));
+        }
+        Failure { exit: Exit::Storage, code: "daemon_silent".into(), what, next }
     }
 }
 
@@ -184,6 +234,23 @@ fn exit_of(status: StatusCode, code: &str) -> Exit {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_daemon_that_does_not_answer_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        // Whoever connects waits to be accepted for ever, as beside a process that is stopped.
+        let _listens = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut client = Client::find(&socket, "local").unwrap().unwrap();
+        let brief = Duration::from_millis(1);
+        client.waits = Waits { look: brief, deed: 2 * brief, told: brief };
+        let failure = client.get("/v1/status").unwrap_err();
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::Storage, "daemon_silent"));
+        let named = format!("the daemon, pid {}, does not answer", std::process::id());
+        assert!(failure.what.starts_with(&named), "{}", failure.what);
+        let failure = client.post("/v1/runs", &json!({})).unwrap_err();
+        assert_eq!((failure.exit, failure.code.as_str()), (Exit::Storage, "unknown_outcome"));
+    }
 
     #[test]
     fn a_problem_is_the_failure_it_was_made_of() {

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
@@ -18,9 +19,11 @@ use super::context::{Context, Extra};
 use super::failure::{Exit, Failure};
 use super::output;
 use crate::daemon::Daemon;
-use crate::daemon::config;
+use crate::daemon::config::{self, Config};
+use crate::daemon::descriptors::Shares;
 use crate::daemon::logging::{self, Format};
-use crate::doors::http::{self, tokens};
+use crate::doors::http::{self, Keyring};
+use crate::ground::limits::{HTTP_DRAIN_MS, HTTP_DRAIN_SHARE};
 use crate::ports::disk::socket::listen_for_owner;
 use crate::shells::run_dir::root::SOCKET;
 
@@ -168,6 +171,7 @@ fn door(
     socket: std::os::unix::net::UnixListener,
 ) -> Result<http::Options, Failure> {
     let (runs, asked) = (&context.runs, &context.config.http);
+    let shares = Shares::of_process()?;
     let listen = |address| {
         http::listen(address, false).map_err(|e| {
             let what = format!("cannot listen on {address}: {e}");
@@ -181,12 +185,23 @@ fn door(
     }
     Ok(http::Options {
         tcp,
-        tokens: tokens::load(&*runs.disk, &context.tokens_file())?,
+        tokens: Some(Keyring::open(Arc::clone(&runs.disk), context.tokens_file())?),
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
-        bounds: http::Bounds { body_bytes_max: asked.body_bytes_max, ..http::Bounds::default() },
+        bounds: bounds(&context.config, &shares),
         ..http::Options::new(daemon.handle(), daemon.exposition(), socket)
     })
+}
+
+/// One slow client may not use up the time that settling needs.
+fn bounds(config: &Config, shares: &Shares) -> http::Bounds {
+    http::Bounds {
+        body_bytes_max: config.http.body_bytes_max,
+        connections_max: shares.connections,
+        followers_max: shares.followers,
+        drain_ms: HTTP_DRAIN_MS.min(config.drain_timeout_ms / HTTP_DRAIN_SHARE),
+        ..http::Bounds::default()
+    }
 }
 
 /// Whoever left a socket there is gone: the root is ours. A client that finds none knows that no

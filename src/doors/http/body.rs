@@ -17,7 +17,7 @@ use super::problem::Problem;
 use super::{Bounds, Door};
 use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::id::{self, EffectId, RunId};
-use crate::ground::limits::{INLINE_BYTES_MAX, JSON_DEPTH_MAX};
+use crate::ground::limits::{HTTP_UNREAD_BYTES_MAX, INLINE_BYTES_MAX, JSON_DEPTH_MAX};
 
 /// A body: one JSON object whose members are all known. No body and `null` count as `{}`.
 pub(super) struct Strict<T>(pub(super) T);
@@ -40,6 +40,19 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for Strict<T> {
         let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
         parsed.unwrap_or_else(|_| Err(gave_up())).map(Self)
     }
+}
+
+/// What a route is told that has nothing to be told: it is read all the same, for a client that
+/// still sends must not find the connection closed.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+/// Reads what comes with a request that no route takes, up to a limit. It is of no interest.
+pub(super) async fn drain(request: Request, bounds: &Bounds) {
+    let bounds = Bounds { body_bytes_max: HTTP_UNREAD_BYTES_MAX, ..*bounds };
+    // More than that is cut off.
+    let _ = bytes(request, &bounds).await;
 }
 
 /// A refusal of the form that a body comes in.
@@ -98,7 +111,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 fn misfit(place: &str, why: &str) -> Problem {
     if why.contains("unknown field") {
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return Problem::new("unknown_field", status, format!("{place}: {why}"));
+        return Problem::new("unknown_field", status, format!("{place}: {why}"))
+            .next("correct that name; GET /v1/openapi.json has all names");
     }
     Problem::bad_request(format!("{place}: {why}"))
 }

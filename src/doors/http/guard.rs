@@ -150,14 +150,13 @@ fn caller(door: &Door, headers: &HeaderMap, peer: Peer) -> Result<Caller, Proble
         let (scheme, token) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then_some(token)
     });
-    let known = text.and_then(|text| door.tokens.find(text, door.handle.runs().clock.now()));
-    known.map(|t| Caller { by: format!("client:{}", t.name), scopes: t.scopes.clone() }).ok_or_else(
-        || {
-            let what = "no token, or one that is not known or has expired";
-            Problem::new("unauthenticated", StatusCode::UNAUTHORIZED, what)
-                .next("send `Authorization: Bearer TOKEN`")
-        },
-    )
+    let now = door.handle.runs().clock.now();
+    let known = text.zip(door.tokens.as_ref()).and_then(|(text, tokens)| tokens.find(text, now));
+    known.map(|t| Caller { by: format!("client:{}", t.name), scopes: t.scopes }).ok_or_else(|| {
+        let what = "no token, or one that is not known or has expired";
+        Problem::new("unauthenticated", StatusCode::UNAUTHORIZED, what)
+            .next("send `Authorization: Bearer TOKEN`")
+    })
 }
 
 /// The name that an operator gives themselves on the socket.

@@ -12,7 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Door;
-use super::body::gave_up;
+use super::body::{Nothing, Strict, gave_up};
 use super::problem::{Answer, Problem};
 use crate::doors::answers::AuditDone;
 use crate::services::audit::{self, RootJournals, whole_round};
@@ -39,7 +39,10 @@ struct Rebuilding {
     tag = "daemon", security(("token" = ["run.operate"])),
     responses((status = 202, description = "It is begun", body = Rebuilding)),
 )]
-async fn rebuild(State(door): State<Door>) -> (StatusCode, Json<Rebuilding>) {
+async fn rebuild(
+    State(door): State<Door>,
+    Strict(Nothing {}): Strict<Nothing>,
+) -> (StatusCode, Json<Rebuilding>) {
     door.handle.indexer().renew();
     (StatusCode::ACCEPTED, Json(Rebuilding { rebuilding: true }))
 }
@@ -50,7 +53,10 @@ async fn rebuild(State(door): State<Door>) -> (StatusCode, Json<Rebuilding>) {
     tag = "daemon", security(("token" = ["run.operate"])),
     responses((status = 200, description = "What was found", body = AuditDone)),
 )]
-async fn audit_all(State(door): State<Door>) -> Answer<Json<AuditDone>> {
+async fn audit_all(
+    State(door): State<Door>,
+    Strict(Nothing {}): Strict<Nothing>,
+) -> Answer<Json<AuditDone>> {
     let mut handle = door.handle.clone();
     let round = move || {
         let mut journals = RootJournals::new(handle.runs())?;

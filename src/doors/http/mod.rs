@@ -13,6 +13,7 @@ mod follow;
 mod guard;
 mod health;
 mod index;
+mod keyring;
 mod ledger;
 mod metrics;
 mod openapi;
@@ -42,6 +43,7 @@ use crate::ground::limits;
 use crate::services::manager::Handle;
 
 pub use auth::Scope;
+pub use keyring::Keyring;
 pub use wire::listen;
 
 /// What the door is opened with.
@@ -54,8 +56,8 @@ pub struct Options {
     pub socket: std::os::unix::net::UnixListener,
     /// Where to listen besides.
     pub tcp: Option<std::net::TcpListener>,
-    /// Who may come in over TCP.
-    pub tokens: tokens::Tokens,
+    /// Who may come in over TCP; without it, nobody.
+    pub tokens: Option<Keyring>,
     /// Names of this daemon besides those of the loopback interface, with or without a port.
     pub allowed_hosts: Vec<String>,
     /// Origins of web pages that may ask.
@@ -75,6 +77,8 @@ pub struct Bounds {
     pub headers_wait_ms: u64,
     /// How long a peer may read nothing of what is sent to it.
     pub write_wait_ms: u64,
+    /// How long requests may take to finish once the door closes; then they are cut off.
+    pub drain_ms: u64,
     /// Most connections of one listener at a time.
     pub connections_max: usize,
     /// Most clients that follow runs at a time.
@@ -88,6 +92,7 @@ impl Default for Bounds {
             body_wait_ms: limits::HTTP_BODY_WAIT_MS,
             headers_wait_ms: limits::HTTP_HEADERS_WAIT_MS,
             write_wait_ms: limits::HTTP_WRITE_WAIT_MS,
+            drain_ms: limits::HTTP_DRAIN_MS,
             connections_max: limits::HTTP_CONNECTIONS_MAX,
             followers_max: limits::SSE_FOLLOWERS_MAX,
         }
@@ -107,7 +112,7 @@ impl Options {
             exposition,
             socket,
             tcp: None,
-            tokens: tokens::Tokens::default(),
+            tokens: None,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             bounds: Bounds::default(),
@@ -123,7 +128,7 @@ struct Door(Arc<Inside>);
 struct Inside {
     handle: Handle,
     exposition: Arc<Exposition>,
-    tokens: tokens::Tokens,
+    tokens: Option<Keyring>,
     allowed_hosts: Vec<String>,
     allowed_origins: Vec<String>,
     bounds: Bounds,

@@ -3,12 +3,15 @@
 //! May not know routes. Invariant: every problem names what, why and the next step, under a code
 //! that `dormouse explain` knows; a code has one status.
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::Door;
+use super::body::drain;
 use crate::services::runs::Error;
 
 /// How long to wait before asking again, where asking again helps.
@@ -109,7 +112,9 @@ impl Problem {
 }
 
 fn is_retryable(code: &str, status: StatusCode) -> bool {
-    let later = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE];
+    use StatusCode as Status;
+    let later =
+        [Status::TOO_MANY_REQUESTS, Status::SERVICE_UNAVAILABLE, Status::INSUFFICIENT_STORAGE];
     later.contains(&status) || matches!(code, "lock_busy" | "head_moved" | "body_timeout")
 }
 
@@ -165,13 +170,15 @@ impl IntoResponse for Problem {
 }
 
 /// The answer to a path that no route has.
-pub(super) async fn no_route() -> Problem {
+pub(super) async fn no_route(State(door): State<Door>, request: Request) -> Problem {
+    drain(request, &door.bounds).await;
     let detail = "no route has this path";
     Problem::new("route_not_found", StatusCode::NOT_FOUND, detail).next("GET /v1/openapi.json")
 }
 
 /// The answer to a method that a route does not take.
-pub(super) async fn no_method() -> Problem {
+pub(super) async fn no_method(State(door): State<Door>, request: Request) -> Problem {
+    drain(request, &door.bounds).await;
     let detail = "this path does not take this method";
     let status = StatusCode::METHOD_NOT_ALLOWED;
     Problem::new("method_not_allowed", status, detail).next("GET /v1/openapi.json")
@@ -196,7 +203,7 @@ mod tests {
             (Error::Refused(t("value_too_large")), 413, false),
             (Error::Refused(t("overloaded")), 429, true),
             (storage("overloaded", false), 429, true),
-            (storage("disk_full", false), 507, false),
+            (storage("disk_full", false), 507, true),
             (storage("unknown_outcome", true), 503, true),
             (storage("not_written", false), 503, true),
             (Error::Bug(t("bug")), 500, false),

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::Run;
+use super::body::{Nothing, Run, Strict};
 use super::problem::{Answer, Problem};
 use crate::doors::answers::Rebuilt;
 use crate::services::manager::Flow;
@@ -30,6 +30,7 @@ async fn rebuild_state(
     State(door): State<Door>,
     caller: Caller,
     Run(run): Run,
+    Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<Json<Rebuilt>> {
     let act = |open: &mut OpenRun| {
         open.rebuild()?;

@@ -13,7 +13,7 @@ use super::auth::Scope;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::hex;
 use crate::ground::limits::{TOKEN_NAME_BYTES_MAX, TOKENS_FILE_BYTES_MAX};
-use crate::ports::disk::{self, Atomic, Dir, Disk, Open, write_atomic};
+use crate::ports::disk::{self, Atomic, Dir, Disk, Open, Stat, write_atomic};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result};
 
@@ -98,6 +98,12 @@ impl Tokens {
 pub fn load(disk: &dyn Disk, file: &Path) -> Result<Tokens> {
     let (dir, name) = place(disk, file)?;
     read(&*dir, &name, disk.effective_uid())
+}
+
+/// What stands where `file` is looked for, if anything.
+pub(super) fn stat(disk: &dyn Disk, file: &Path) -> Result<Option<Stat>> {
+    let (dir, name) = place(disk, file)?;
+    Ok(disk::optional(dir.stat(&name))?)
 }
 
 /// Makes a token and gives its text, which nothing can give again.

@@ -22,7 +22,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::Bounds;
 use super::guard::Peer;
-use crate::ground::limits::{HTTP_DRAIN_MS, HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
+use crate::ground::limits::{HTTP_HEAD_BYTES_MAX, HTTP_HEADERS_MAX};
 
 /// How long to wait after accepting failed, as when descriptors ran out.
 const ACCEPT_AGAIN_MS: u64 = 50;
@@ -74,7 +74,7 @@ pub(super) async fn serve(
     }
     let drained = async { while connections.join_next().await.is_some() {} };
     // Who is not done by then is cut off; what was acknowledged is durable.
-    let _ = tokio::time::timeout(Duration::from_millis(HTTP_DRAIN_MS), drained).await;
+    let _ = tokio::time::timeout(Duration::from_millis(bounds.drain_ms), drained).await;
 }
 
 type AcceptDone = (Stream, Peer, tokio::sync::OwnedSemaphorePermit);

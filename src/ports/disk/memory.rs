@@ -27,6 +27,8 @@ pub enum Fault {
     Broken,
     /// It fails because there is no room.
     NoSpace,
+    /// It fails because too many files are open.
+    TooManyOpen,
     /// A write that stores only so many bytes and fails; other operations fail as a whole.
     Short(usize),
     /// The process dies at this operation; how much of it was done is up to the seed.
@@ -192,6 +194,7 @@ impl State {
             None => Extent::Whole,
             Some(Fault::Broken) => Extent::Nothing(Errno::IO),
             Some(Fault::NoSpace) => Extent::Nothing(Errno::NOSPC),
+            Some(Fault::TooManyOpen) => Extent::Nothing(Errno::MFILE),
             Some(Fault::Short(bytes)) => Extent::Bytes(bytes, Errno::NOSPC),
             Some(Fault::Die) => {
                 self.dead = true;
@@ -735,6 +738,11 @@ impl Dir for MemoryDir {
         let gone = NameChange { dir: self.node, name: from.to_owned(), node: None };
         let new = NameChange { dir: other.node, name: to.to_owned(), node: Some(node) };
         self.apply("rename to", &path, vec![gone, new])
+    }
+
+    /// Names here are UTF-8, all of them.
+    fn rename_shown(&self, shown: &str, _: &dyn Dir, _: &str) -> Result<()> {
+        Err(failed("rename", &self.path.join(shown), Errno::NOENT))
     }
 
     fn link(&self, from: &str, target: &dyn Dir, to: &str) -> Result<()> {

@@ -27,6 +27,8 @@ pub enum Kind {
     Exists,
     /// No room, no quota, or a size limit.
     NoSpace,
+    /// This process, or the machine, has as many files open as it may.
+    TooManyOpen,
     /// A symbolic link, or a file of another kind than asked for.
     WrongKind,
     /// More bytes than the caller allowed.
@@ -37,6 +39,31 @@ pub enum Kind {
     Denied,
     /// Anything else: an input/output error.
     Broken,
+}
+
+impl Kind {
+    /// What an error of the system means to a caller.
+    #[must_use]
+    pub fn of(source: &io::Error) -> Self {
+        use rustix::io::Errno;
+        match source.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => Self::NotFound,
+            Some(Errno::EXIST | Errno::NOTEMPTY) => Self::Exists,
+            Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Self::NoSpace,
+            Some(Errno::MFILE | Errno::NFILE) => Self::TooManyOpen,
+            Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO) => Self::WrongKind,
+            Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::OPNOTSUPP | Errno::NOLCK) => {
+                Self::Denied
+            }
+            _ => Self::Broken,
+        }
+    }
+
+    /// Whether the disk is well and something is short that may come back: room, or descriptors.
+    #[must_use]
+    pub const fn may_pass(self) -> bool {
+        matches!(self, Self::NoSpace | Self::TooManyOpen)
+    }
 }
 
 /// A failed operation: what was done, on what, and what the system said.
@@ -61,7 +88,7 @@ impl Error {
     /// Wraps what the system said.
     #[must_use]
     pub fn new(op: &'static str, path: impl Into<PathBuf>, source: io::Error) -> Self {
-        Self { op, path: path.into(), kind: kind_of(&source), source }
+        Self { op, path: path.into(), kind: Kind::of(&source), source }
     }
 
     /// An error found by the port itself.
@@ -80,20 +107,6 @@ impl Error {
     #[must_use]
     pub fn is_exists(&self) -> bool {
         self.kind == Kind::Exists
-    }
-}
-
-fn kind_of(source: &io::Error) -> Kind {
-    use rustix::io::Errno;
-    match source.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOENT) => Kind::NotFound,
-        Some(Errno::EXIST | Errno::NOTEMPTY) => Kind::Exists,
-        Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) => Kind::NoSpace,
-        Some(Errno::LOOP | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO) => Kind::WrongKind,
-        Some(Errno::ACCESS | Errno::PERM | Errno::ROFS | Errno::OPNOTSUPP | Errno::NOLCK) => {
-            Kind::Denied
-        }
-        _ => Kind::Broken,
     }
 }
 
@@ -217,6 +230,8 @@ pub trait Dir: fmt::Debug + Send + Sync {
     fn open_or_create(&self, name: &str) -> Result<Box<dyn FileHandle>>;
     /// Renames `from` to `to` in `target`, which may be this directory.
     fn rename(&self, from: &str, target: &dyn Dir, to: &str, mode: Rename) -> Result<()>;
+    /// Renames a file whose name is not UTF-8 and that [`Dir::list`] shows as `shown`; replaces.
+    fn rename_shown(&self, shown: &str, target: &dyn Dir, to: &str) -> Result<()>;
     /// Gives `from` the further name `to` in `target`.
     fn link(&self, from: &str, target: &dyn Dir, to: &str) -> Result<()>;
     /// Removes a file's name.

@@ -237,6 +237,22 @@ impl Dir for StdDir {
             .map_err(|e| failed("rename to", &other.at(to), e))
     }
 
+    fn rename_shown(&self, shown: &str, target: &dyn Dir, to: &str) -> Result<()> {
+        self.checked("rename to", to)?;
+        let other = Self::target("rename", target)?;
+        let wrap = |e| failed("rename", &self.at(shown), e);
+        for entry in rustix::fs::Dir::read_from(&self.fd).map_err(wrap)? {
+            let entry = entry.map_err(wrap)?;
+            let name = entry.file_name();
+            if name.to_str().is_err() && name.to_string_lossy() == shown {
+                let flags = RenameFlags::empty();
+                return rustix::fs::renameat_with(&self.fd, name, &other.fd, to, flags)
+                    .map_err(wrap);
+            }
+        }
+        Err(wrap(Errno::NOENT))
+    }
+
     fn link(&self, from: &str, target: &dyn Dir, to: &str) -> Result<()> {
         self.checked("link", from)?;
         self.checked("link to", to)?;

@@ -3,6 +3,7 @@
 //! May not know what is committed or who waits for it. Invariant: submitting never waits for the
 //! disk; what became of each unit is told exactly once, in the order in which it came about.
 
+mod herald;
 mod pool;
 mod tally;
 mod writer;

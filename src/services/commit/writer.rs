@@ -3,6 +3,7 @@
 //! May not decide what the log does, only when. Invariant: it waits for exactly four things: a
 //! unit, a request, a finished job, the time that the log asks for.
 
+use super::herald::Herald;
 use super::pool::Pool;
 use super::{Inbox, Request, Shared, tally, weight};
 use crate::ground::clock;
@@ -52,6 +53,7 @@ struct Writer {
     /// Everything is settled, and nothing will be written any more.
     drained: bool,
     finish: bool,
+    herald: Herald,
 }
 
 /// Says that the writer has failed if its thread ends in a panic.
@@ -86,6 +88,7 @@ pub(super) fn run(shared: &Arc<Shared>, log: Log) -> Result<(), Error> {
         drain: None,
         drained: false,
         finish: false,
+        herald: Herald::default(),
     };
     while !writer.finish || writer.running > 0 {
         let taken = writer.wait();
@@ -205,10 +208,7 @@ impl Writer {
             let before = std::mem::replace(&mut inbox.figures, figures);
             tally::count(&self.shared.options.metrics, &before, &figures);
         }
-        if events.iter().any(|e| matches!(e, Committed::State(WriterState::Failed))) {
-            let why = self.log.failure().unwrap_or_default();
-            tracing::error!(code = "storage_failed", "nothing is written any more: {why}");
-        }
+        self.herald.tell(self.log.remarks(), now_ms());
         if !events.is_empty() {
             (self.shared.tell)(events);
         }

@@ -67,21 +67,28 @@ impl Inbox {
         let (watch, every) = (options.watch, Duration::from_millis(options.scan_every_ms));
         let mut inbox = Self::open(handle, options)?;
         let (hint, hints) = mpsc::sync_channel(1);
-        let watcher = watch.then(|| watcher(&inbox, hint.clone())).flatten();
+        let hinter = hint.clone();
+        let watch = move |inbox: &Inbox| watch.then(|| watcher(inbox, hinter.clone())).flatten();
+        let mut watcher = watch(&inbox);
         let stop = inbox.stop_flag();
         let runtime =
             tokio::runtime::Builder::new_current_thread().build().map_err(|e| cannot_start(&e))?;
         let ended = Arc::clone(&stop);
         let work = move || {
-            let _watcher = watcher;
             while !ended.load(Ordering::Relaxed) {
-                let again = match runtime.block_on(inbox.pass()) {
+                let mut again = match runtime.block_on(inbox.pass()) {
                     Ok(tally) => tally.goes_on(),
                     Err(e) => {
                         tracing::warn!(code = e.trouble().code, "the inbox cannot be read");
                         false
                     }
                 };
+                if inbox.was_moved() {
+                    drop(watcher.take());
+                    watcher = watch(&inbox);
+                    // What came between the pass and the watching gave no hint.
+                    again = true;
+                }
                 if !again && !wait(&hints, every) {
                     return;
                 }

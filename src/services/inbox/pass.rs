@@ -14,6 +14,7 @@ use serde_json::json;
 use super::letter::{self, Deed};
 use super::{Options, is_letter};
 use crate::ground::clock::Timestamp;
+use crate::ground::digest::Digest;
 use crate::ground::limits::{INBOX_CLEAN_EVERY_MS, INBOX_CONCURRENT_MAX, INBOX_PASS_FILES_MAX};
 use crate::ports::disk::{
     self, Atomic, Dir, FileHandle, FileKind, Kind, Open, Rename, optional, write_atomic,
@@ -24,10 +25,18 @@ use crate::services::runs::{Error, Result};
 
 /// Who posts, as it stands in records.
 const BY: &str = "client:inbox";
+/// The inbox, below the root's own directory.
+const FOLDER: &str = "inbox";
+/// Longest beginning of a name that stands in the name of another file made from it.
+const STEM_BYTES_MAX: usize = 160;
 
 /// An inbox, and how far its passes have come.
 pub struct Inbox {
+    /// The root's own directory.
+    meta: Arc<dyn Dir>,
     desk: Arc<Desk>,
+    /// Somebody replaced the directory: hints about the old one are of no use.
+    moved: bool,
     /// The last name of the last pass: what cannot be dealt with now must not stand before others.
     after: String,
     clean_at: Timestamp,
@@ -38,6 +47,7 @@ pub struct Inbox {
 struct Desk {
     handle: Handle,
     dir: Arc<dyn Dir>,
+    inode: u64,
     options: Options,
 }
 
@@ -70,11 +80,30 @@ impl Inbox {
     /// The inbox of the root that `handle` works on; makes its directory.
     pub fn open(handle: Handle, options: Options) -> Result<Self> {
         let runs = handle.runs();
-        let own = runs.disk.open_dir(&runs.root)?.open_dir(".dormouse")?;
-        let dir = own.ensure_dir("inbox")?;
-        let desk = Arc::new(Desk { handle, dir, options });
+        let meta = runs.disk.open_dir(&runs.root)?.open_dir(".dormouse")?;
+        let dir = meta.ensure_dir(FOLDER)?;
+        let inode = dir.stat_self()?.inode;
+        let desk = Arc::new(Desk { handle, dir, inode, options });
         let (after, clean_at) = (String::new(), Timestamp::default());
-        Ok(Self { desk, after, clean_at, stop: Arc::default() })
+        Ok(Self { meta, desk, moved: false, after, clean_at, stop: Arc::default() })
+    }
+
+    /// Opens the directory that bears the name now: somebody may have removed or replaced it.
+    fn reopen(&mut self) -> Result<()> {
+        let dir = self.meta.ensure_dir(FOLDER)?;
+        let inode = dir.stat_self()?.inode;
+        // The old one is open, so no other directory has its number.
+        if inode != self.desk.inode {
+            let (handle, options) = (self.desk.handle.clone(), self.desk.options.clone());
+            self.desk = Arc::new(Desk { handle, dir, inode, options });
+            self.moved = true;
+        }
+        Ok(())
+    }
+
+    /// Whether another directory has taken the place of the one before since the last call.
+    pub(super) fn was_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
     }
 
     pub(super) fn dir(&self) -> &std::path::Path {
@@ -89,6 +118,7 @@ impl Inbox {
     /// Deals with what lies there, in the order of names, beginning after the last name of the pass
     /// before.
     pub async fn pass(&mut self) -> Result<Tally> {
+        self.reopen()?;
         self.clean()?;
         let mut names = self.desk.dir.list()?;
         names.retain(|name| is_letter(name));
@@ -220,6 +250,9 @@ impl Desk {
     /// The content of a plain file of ours that is not too long.
     fn read(&self, name: &str) -> std::result::Result<Vec<u8>, Fate> {
         let unreadable = |e: disk::Error| match e.kind {
+            Kind::NotFound if name.contains(char::REPLACEMENT_CHARACTER) => {
+                Fate::Refused(refused("its name is not UTF-8".to_owned()))
+            }
             Kind::NotFound => Fate::Gone,
             Kind::WrongKind | Kind::BadName => Fate::Refused(Error::from(e).trouble().clone()),
             Kind::TooLarge => Fate::Refused(refused(format!(
@@ -243,7 +276,12 @@ impl Desk {
     /// The newest file of a name takes the place of an older one.
     fn file_away(&self, name: &str, folder: &str) -> disk::Result<()> {
         let to = self.dir.ensure_dir(folder)?;
-        self.dir.rename(name, &*to, name, Rename::Replace)
+        match self.dir.rename(name, &*to, name, Rename::Replace) {
+            Err(e) if e.is_not_found() && name.contains(char::REPLACEMENT_CHARACTER) => {
+                self.dir.rename_shown(name, &*to, &format!("{}.json", short_stem(name)))
+            }
+            renamed => renamed,
+        }
     }
 
     /// Says beside a refused file why it is one.
@@ -254,13 +292,9 @@ impl Desk {
         });
         let mut text = format!("{problem:#}").into_bytes();
         text.push(b'\n');
-        let stem = name.strip_suffix(".json").unwrap_or(name);
         let beside = self.dir.ensure_dir("refused")?;
-        match write_atomic(&*beside, &format!("{stem}.problem.json"), &text, Atomic::DERIVED) {
-            // A name that leaves no room for this one: the log says it.
-            Err(e) if matches!(e.kind, Kind::BadName | Kind::Broken) => Ok(()),
-            written => written,
-        }
+        let problem = format!("{}.problem.json", short_stem(name));
+        write_atomic(&*beside, &problem, &text, Atomic::DERIVED)
     }
 
     /// Codes only: a detail may quote what the file says.
@@ -282,12 +316,23 @@ impl Desk {
     }
 }
 
+/// A name without its ending; a long one is cut and told apart from its like by a digest.
+fn short_stem(name: &str) -> String {
+    let stem = name.strip_suffix(".json").unwrap_or(name);
+    if stem.len() <= STEM_BYTES_MAX {
+        return stem.to_owned();
+    }
+    let cut = stem.floor_char_boundary(STEM_BYTES_MAX);
+    let digest = Digest::of(name.as_bytes()).hex();
+    format!("{}~{}", &stem[..cut], &digest[..8])
+}
+
 fn refused(why: String) -> Trouble {
     Trouble::new("inbox_file_refused", why).next("mend the file and move it into the inbox again")
 }
 
 /// Whether the same post may be accepted later, without anybody mending it.
 fn may_pass(error: &Error) -> bool {
-    let waits = ["lock_busy", "root_needs_recovery", "signal_backlog_max"];
+    let waits = ["lock_busy", "overloaded", "root_needs_recovery", "signal_backlog_max"];
     matches!(error, Error::Storage { .. }) || waits.contains(&error.trouble().code)
 }

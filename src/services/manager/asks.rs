@@ -4,8 +4,9 @@
 //! whoever asked is answered exactly once.
 
 use crate::ground::id::RunId;
+use crate::services::commit::Committer;
 use crate::services::runs::Error;
-use crate::services::runs::trouble::Trouble;
+use crate::services::runs::trouble::{Trouble, too_many_open};
 use crate::shells::commit_log::WriterState;
 
 use super::handle::Flow;
@@ -56,7 +57,7 @@ impl Manager {
                 here.answers.push_back((here.run.written().seq, answer));
             }
             Ask::Deed { flow: Flow::Inflow, act, .. } if full => {
-                act(Err(disk_full()))(Ok(()));
+                act(Err(no_room(&self.parts.committer)))(Ok(()));
             }
             Ask::Deed { by, flow, act } => {
                 here.run.act_as(&by);
@@ -100,8 +101,15 @@ impl Manager {
     }
 }
 
-/// The refusal of new work while there is no room.
-pub(super) fn disk_full() -> Error {
+/// The refusal of new work while the log takes none: for want of descriptors, or of room.
+pub(super) fn no_room(committer: &Committer) -> Error {
+    if committer.figures().crowded {
+        return too_many_open("new work waits until the log can open its journals");
+    }
+    disk_full()
+}
+
+fn disk_full() -> Error {
     let what = "there is no room on the disk for new work; outcomes are still taken";
     let trouble = Trouble::new("disk_full", what);
     Error::Refused(trouble.next("free some space; the daemon goes on by itself"))

@@ -6,14 +6,15 @@
 use crate::codecs::format::log_entry::Append;
 use crate::ground::clock::monotonic_micros;
 use crate::ground::id::{RunId, Seq};
+use crate::ports::disk::Kind;
 use crate::services::commit::Rejected;
 use crate::services::runs::Error;
-use crate::services::runs::trouble::Trouble;
+use crate::services::runs::trouble::{Trouble, too_many_open};
 use crate::shells::commit_log::{Committed, Unit, Why, WriterState};
 use crate::shells::journal::shared::Lines;
 use crate::shells::store::{Batch, Change};
 
-use super::asks::disk_full;
+use super::asks::no_room;
 use super::handle::Flow;
 use super::leases::LeaseNews;
 use super::seat::{Answer, Coming, Seat};
@@ -194,10 +195,11 @@ impl Manager {
 
     /// There is no room: nothing goes on until there is, and nobody is kept waiting for that.
     fn refuse_resters(&mut self) {
+        let committer = &self.parts.committer;
         for seat in self.seats.values_mut() {
             if let Seat::Here(here) = seat {
                 for rester in std::mem::take(&mut here.resters) {
-                    rester(Err(disk_full()));
+                    rester(Err(no_room(committer)));
                 }
             }
         }
@@ -207,8 +209,12 @@ impl Manager {
     /// opened anew when there is room.
     fn rejected(&mut self, id: &RunId, why: Why) {
         tracing::error!(run = %id, "the log refused records: {why}");
-        let full = matches!(why, Why::NoRoom);
-        let refusal = || if full { disk_full() } else { not_written() };
+        let full = no_room(&self.parts.committer);
+        let refusal = || match why {
+            Why::NoRoom => full.clone(),
+            Why::Unreadable(Kind::TooManyOpen) => too_many_open("the journal of the run"),
+            _ => not_written(),
+        };
         self.drop_instance(id);
         self.outbox.retain(|unit| unit.entry.run() != id);
         match self.seats.remove(id) {

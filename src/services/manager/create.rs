@@ -22,7 +22,7 @@ use crate::shells::run_dir::root;
 use crate::shells::store::Change;
 
 use super::Manager;
-use super::asks::disk_full;
+use super::asks::no_room;
 use super::commit::unit;
 use super::handle::{self, Flow};
 use super::seat::{Answer, Ask, Coming, Fresh, Seat};
@@ -93,7 +93,7 @@ impl Manager {
         } else if self.outside >= RUNS_WAITING_MAX {
             Some(crowded())
         } else if self.parts.committer.state() == WriterState::Full {
-            Some(disk_full())
+            Some(no_room(&self.parts.committer))
         } else {
             None
         };

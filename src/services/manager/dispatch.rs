@@ -43,7 +43,7 @@ impl Manager {
         }
         let now = self.runs.clock.now();
         let standing = here.run.state().standing(now);
-        if standing.is_paused || standing.is_held {
+        if standing.stopped.is_some() {
             return false;
         }
         let ready: Vec<EffectId> = here

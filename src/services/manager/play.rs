@@ -18,7 +18,7 @@ use crate::services::runs::{Error, Result};
 use crate::shells::commit_log::WriterState;
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, StartError};
 
-use super::asks::disk_full;
+use super::asks::no_room;
 use super::seat::{Awaiting, Here, Seat};
 use super::shelf::Shelf;
 use super::{HOST_RETRY_MS, Manager, OUTBOX_MAX, RETRY_MS};
@@ -46,7 +46,7 @@ impl Manager {
         if full || self.outbox.len() > OUTBOX_MAX {
             // A turn asks for more, and there is no room for more.
             for rester in std::mem::take(&mut here.resters) {
-                rester(Err(disk_full()));
+                rester(Err(no_room(&self.parts.committer)));
             }
             return self.starve(id);
         }

@@ -10,7 +10,7 @@ use crate::codecs::event::{Head, Record};
 use crate::machines::replay::automatic;
 use crate::machines::replay::state::{IllegalEvent, RunState, fold};
 use crate::services::runs::create::load_process;
-use crate::services::runs::trouble::{Trouble, damaged};
+use crate::services::runs::trouble::{Trouble, case_next, damaged};
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::journal::plan::{self, Edit, Plan};
 use crate::shells::journal::scan::{Case, Finding, Scan, Verdict};
@@ -76,6 +76,8 @@ pub struct Verified {
     pub scan: Scan,
     /// The fold of what verified.
     pub state: Option<RunState>,
+    /// What helps; nothing when the journal is clean.
+    pub next: Option<String>,
 }
 
 impl Runs {
@@ -83,6 +85,7 @@ impl Runs {
     pub fn verify(&self, reference: &str) -> Result<Verified> {
         let dir = self.find(reference)?;
         let (mut scan, state) = judge(&dir);
+        let mends = plan::plan(&scan).is_some();
         if let Some(found) = state.as_ref().and_then(|s| beside(&dir, &scan, s)) {
             scan.main = found;
         }
@@ -92,7 +95,12 @@ impl Runs {
             Verdict::Damaged => "damaged",
             Verdict::Refuse => "refused",
         };
-        Ok(Verified { verdict, scan, state })
+        let next = match (verdict, mends) {
+            ("clean", _) => None,
+            (_, true) => Some(format!("dormouse run repair-journal {reference}")),
+            _ => Some(case_next(scan.main.case).replace("RUN", reference)),
+        };
+        Ok(Verified { verdict, scan, state, next })
     }
 
     /// What would mend the journal of a run. Nothing is written.

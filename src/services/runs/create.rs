@@ -17,6 +17,7 @@ use crate::ground::id::RunId;
 use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
 use crate::machines::replay::state::RunState;
+use crate::ports::disk::Kind;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
 use crate::shells::run_dir::code::{self, CodeStore};
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
@@ -455,6 +456,7 @@ pub(in crate::services) fn load_process(dir: &RunDir, process: &ProcessRef) -> R
                     continue;
                 }
             },
+            Err(e) if e.kind == Kind::TooManyOpen => return Err(e.into()),
             Err(e) => {
                 missing = Some(e.to_string());
                 continue;

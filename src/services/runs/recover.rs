@@ -5,6 +5,8 @@
 
 use std::path::Path;
 
+use crate::ports::disk::Kind;
+use crate::shells::commit_log::LOG_DIR;
 use crate::shells::commit_log::overlay::overlay;
 use crate::shells::commit_log::recover::{self, Patience, Recovered};
 use crate::shells::run_dir::dir::RunDir;
@@ -58,7 +60,14 @@ impl Runs {
     /// What to say of a run that was not found if it stands in the commit log alone so far.
     pub(super) fn or_unmade(&self, reference: &str) -> Option<Error> {
         let root = self.view_root().ok()?;
-        let log = overlay(&**root.meta()?);
+        let meta = root.meta()?;
+        if let Err(e) = meta.open_dir(LOG_DIR)
+            && e.kind == Kind::TooManyOpen
+        {
+            // The log cannot be read: whether it has the run is not known.
+            return Some(e.into());
+        }
+        let log = overlay(&**meta);
         let id = log.born().find(|id| id.as_str().starts_with(reference))?;
         let what = format!("run {id} stands in the commit log only: its directory is not made yet");
         Some(Error::Conflict(Trouble::new(UNMADE, what).next("dormouse run list")))

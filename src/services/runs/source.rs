@@ -50,6 +50,8 @@ impl SourceReader for DiskReader {
 }
 
 fn plain(error: disk::Error) -> io::Error {
-    let kind = if error.is_not_found() { io::ErrorKind::NotFound } else { error.source.kind() };
-    io::Error::new(kind, error.source)
+    if error.is_not_found() {
+        return io::Error::new(io::ErrorKind::NotFound, error.source);
+    }
+    error.source
 }

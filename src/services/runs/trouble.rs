@@ -9,9 +9,9 @@ use crate::machines::effect::refusal::{Hold, Refusal};
 use crate::machines::replay::state::IllegalEvent;
 use crate::ports::disk;
 use crate::shells::commit_log::{recover, scan};
-use crate::shells::journal::scan::Scan;
+use crate::shells::journal::scan::{Case, Scan};
 use crate::shells::journal::writer;
-use crate::shells::pin::{PinError, VerifyError};
+use crate::shells::pin::{E_CROWDED, PinError, VerifyError};
 use crate::shells::run_dir::{blob, lock, root};
 
 /// The result of a deed.
@@ -145,8 +145,19 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The refusal of what needs a file while too many are open. It passes.
+#[must_use]
+pub fn too_many_open(what: &str) -> Error {
+    let trouble = Trouble::new("overloaded", format!("too many open files: {what}"));
+    let next = "raise `ulimit -n` for whoever opens them; asking again in a second may do";
+    Error::Storage { trouble: trouble.next(next), unknown: false }
+}
+
 impl From<disk::Error> for Error {
     fn from(error: disk::Error) -> Self {
+        if error.kind == disk::Kind::TooManyOpen {
+            return too_many_open(&error.to_string());
+        }
         let code = match error.kind {
             disk::Kind::NoSpace => "disk_full",
             disk::Kind::NotFound => "file_not_found",
@@ -157,11 +168,19 @@ impl From<disk::Error> for Error {
             trouble = trouble.next("look at its owner and permissions with `ls -ld`");
         }
         match error.kind {
-            disk::Kind::NotFound => Self::NotFound(trouble),
+            disk::Kind::NotFound => Self::NotFound(trouble.next("check the path with `ls -l`")),
             disk::Kind::WrongKind | disk::Kind::BadName => {
-                Self::Refused(Trouble { code: "file_refused", ..trouble })
+                let refused = Trouble { code: "file_refused", ..trouble };
+                Self::Refused(refused.next("give the path of a regular file, not of a link"))
             }
-            _ => Self::Storage { trouble, unknown: false },
+            disk::Kind::NoSpace => Self::Storage {
+                trouble: trouble.next("free some space, then try again"),
+                unknown: false,
+            },
+            _ => Self::Storage {
+                trouble: trouble.next("look at the disk (`df`, `dmesg`), then try again"),
+                unknown: false,
+            },
         }
     }
 }
@@ -188,7 +207,11 @@ impl From<root::Error> for Error {
                 Trouble::new("run_ambiguous", text).next("give more characters of the id"),
             ),
             root::Error::Exists(_) => Self::Conflict(Trouble::new("run_exists", text)),
-            root::Error::Refused { label, .. } => Self::Refused(Trouble::new(label, text)),
+            root::Error::Refused { label, .. } => {
+                let mut trouble = Trouble::new(label, text);
+                trouble.next.extend(rule_next(label).map(str::to_owned));
+                Self::Refused(trouble)
+            }
             root::Error::NeedsRecovery(_) => {
                 Self::Conflict(Trouble::new("root_needs_recovery", text))
             }
@@ -235,6 +258,7 @@ impl From<writer::Error> for Error {
             writer::Error::Conflict { .. } => Self::Conflict(Trouble::new("head_moved", text)),
             writer::Error::TooLong(_) => Self::Refused(Trouble::new("record_too_long", text)),
             writer::Error::SetAside(scan) => damaged(&scan),
+            writer::Error::NotWritten(e) if e.kind == disk::Kind::TooManyOpen => e.into(),
             writer::Error::NotWritten(e) => {
                 let code = if e.kind == disk::Kind::NoSpace { "disk_full" } else { "not_written" };
                 Self::Storage { trouble: Trouble::new(code, text), unknown: false }
@@ -251,17 +275,52 @@ impl From<writer::Error> for Error {
     }
 }
 
+/// What helps in a case that no plan mends.
+#[must_use]
+pub const fn case_next(case: Case) -> &'static str {
+    match case {
+        Case::J01 => "see that this is the directory of a run; there is nothing to mend",
+        Case::J50 | Case::J51 => "put the blob back from a copy of the run",
+        Case::J52 => {
+            "put process/ back from a copy of the run; \
+             to change code on purpose: dormouse run accept RUN --entry FILE"
+        }
+        Case::J60 => "look at the disk first (`dmesg`); nothing is mended over read errors",
+        Case::J61 => "make the run plain files of one owner: `ls -lR`, then `chmod -R go-w`",
+        Case::J62 => "use the version of dormouse that wrote it, or a newer one",
+        _ => "put journal/ back from a copy of the run directory",
+    }
+}
+
+/// What helps where a root or a run is refused by a rule.
+fn rule_next(label: &str) -> Option<&'static str> {
+    Some(match label {
+        "R1" => "put root.json back from a copy, or give another --runs-root",
+        "R4" => "use a local disk, or give --allow-fs with that type",
+        "R5" => "`chmod go-w` the directory, or run as its owner",
+        "J61" => case_next(Case::J61),
+        _ => return None,
+    })
+}
+
 /// The error of a journal that must not be executed as it is.
 #[must_use]
 pub fn damaged(scan: &Scan) -> Error {
     let case = scan.main.case;
+    if scan.may_pass {
+        return too_many_open(&scan.main.why);
+    }
     let place = if scan.main.file.is_empty() {
         String::new()
     } else {
         format!(" ({} at byte {})", scan.main.file, scan.main.offset)
     };
     let what = format!("{}: {}{place} [{}]", case.title(), scan.main.why, case.label());
-    Error::Damaged(Trouble::new(case.label(), what))
+    let mut trouble = Trouble::new(case.label(), what);
+    if case == Case::J61 {
+        trouble.next.push(case_next(case).to_owned());
+    }
+    Error::Damaged(trouble)
 }
 
 impl From<blob::Error> for Error {
@@ -281,6 +340,9 @@ impl From<blob::Error> for Error {
 
 impl From<PinError> for Error {
     fn from(error: PinError) -> Self {
+        if error.code == E_CROWDED {
+            return too_many_open(&error.message);
+        }
         let place = error.site.as_ref().map_or(String::new(), |site| format!("{site}: "));
         let what = format!("{place}{}", error.message);
         let missing = matches!(error.code, "E_MODULE_NOT_FOUND");
@@ -294,6 +356,11 @@ impl From<PinError> for Error {
 
 impl From<VerifyError> for Error {
     fn from(error: VerifyError) -> Self {
+        if let VerifyError::Unreadable { path, source } = &error
+            && disk::Kind::of(source) == disk::Kind::TooManyOpen
+        {
+            return too_many_open(path);
+        }
         let what = format!("{} [J52]", chain(&error));
         let trouble = Trouble::new("J52", what);
         Self::Damaged(trouble.next("put the pinned file back; it is never executed as it is"))

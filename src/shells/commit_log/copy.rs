@@ -9,7 +9,7 @@ use crate::codecs::format::line;
 use crate::codecs::format::log_entry::Append;
 use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
-use crate::ports::disk::{self, Dir, FileHandle, Kind, Open};
+use crate::ports::disk::{self, Dir, FileHandle, Open};
 use crate::shells::run_dir::dir::RunDir;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -200,7 +200,7 @@ impl RunCopy {
         let open = &mut self.files[index];
         open.dirty = true;
         let written = open.file.write_at(append.off, &append.lines);
-        if written.as_ref().is_err_and(|e| e.kind != Kind::NoSpace) {
+        if written.as_ref().is_err_and(|e| !e.kind.may_pass()) {
             self.broken = Some(append.file);
         }
         written

@@ -13,7 +13,7 @@ use super::runs::Runs;
 use super::{Committed, Error, WriterState};
 use crate::codecs::format::log_entry::Entry;
 use crate::ground::id::RunId;
-use crate::ports::disk::Kind;
+use crate::ports::disk;
 use crate::shells::run_dir::root_file::RootState;
 use std::sync::Arc;
 
@@ -184,6 +184,8 @@ impl Log {
             let wanted = if self.trouble.space { least + least / 2 } else { least };
             self.trouble.space = free < wanted;
         }
+        // Whatever else needed a file says so again when it still cannot have one.
+        self.trouble.files &= self.trouble.waits() || self.runs.has_lagging();
         let lagging: Vec<RunId> = self.runs.lagging().cloned().collect();
         for run in lagging {
             self.mend(&run);
@@ -331,18 +333,20 @@ impl Log {
             }
             SpareDone::NotRecorded(e) => self.not_recorded(&e),
             SpareDone::NotMade(e) => {
-                self.figures.alarms += 1;
+                self.alarm(format!("no further segment of the log could be made: {e}"));
                 self.duty.spare_failures += 1;
                 let often = self.duty.spare_failures >= ATTEMPTS;
-                self.trouble.spare |= often || e.kind == Kind::NoSpace;
+                self.trouble.spare |= often || e.kind.may_pass();
+                self.trouble.note(&e);
             }
         }
     }
 
-    /// `root.json` could not be replaced: without room another attempt may succeed.
-    fn not_recorded(&mut self, error: &crate::ports::disk::Error) {
-        self.figures.alarms += 1;
-        if error.kind == Kind::NoSpace { self.trouble.root = true } else { self.fail(error) }
+    /// `root.json` could not be replaced: for want of room another attempt may succeed.
+    fn not_recorded(&mut self, error: &disk::Error) {
+        self.alarm(format!("root.json was not replaced: {error}"));
+        self.trouble.note(error);
+        if error.kind.may_pass() { self.trouble.root = true } else { self.fail(error) }
     }
 
     fn made(&mut self, done: MakeDone, now_ms: u64) {
@@ -380,9 +384,10 @@ impl Log {
     }
 
     /// A directory could not be made or synced.
-    fn dir_failed(&mut self, error: &crate::ports::disk::Error, attempts: u32) {
-        self.figures.alarms += 1;
-        if error.kind == Kind::NoSpace {
+    fn dir_failed(&mut self, error: &disk::Error, attempts: u32) {
+        self.alarm(format!("a run's directory was not made or synced: {error}"));
+        self.trouble.note(error);
+        if error.kind.may_pass() {
             self.trouble.dirs = true;
         } else if attempts >= ATTEMPTS {
             self.fail(error);
@@ -400,14 +405,14 @@ impl Log {
         self.runs.with(&run, |copy| give_back(copy, part));
         match failure {
             Failure::Removed => {
-                self.figures.alarms += 1;
+                self.alarm(format!("the directory of {run} was removed"));
                 self.runs.replace(&run, None);
                 self.event(Committed::Removed { run });
             }
             // A rebuilt journal has what the log holds on top of what stands there. Where that does
             // not fit, the writer fails, and recovery says what is to become of the run.
             Failure::File(first) | Failure::Replaced(first) => {
-                self.figures.alarms += 1;
+                self.alarm(format!("the journal of {run} was not synced"));
                 self.runs.with(&run, |copy| copy.broken = Some(first));
                 self.mend(&run);
                 self.runs.look_at(&run, now_ms);
@@ -453,11 +458,10 @@ impl Log {
         self.figures.released += self.closed.len() as u64;
         self.closed = kept;
         self.event(Committed::Released { segno: done.upto });
-        if done.removed.is_ok() {
-            self.duty.oldest = done.upto + 1;
-        } else {
+        match &done.removed {
+            Ok(()) => self.duty.oldest = done.upto + 1,
             // Their names are tried again with the next release, or by the next opening.
-            self.figures.alarms += 1;
+            Err(e) => self.alarm(format!("old segments of the log were not removed: {e}")),
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Figures {
     pub alarms: u64,
     /// Units that were refused.
     pub refused: u64,
+    /// What is short is not room but descriptors.
+    pub crowded: bool,
     /// It writes through the page cache, because the filesystem cannot do without.
     pub buffered: bool,
 }

@@ -10,7 +10,7 @@ use super::segment_file;
 use crate::codecs::format::line;
 use crate::codecs::format::log_entry::Append;
 use crate::ground::id::{RunId, Seq};
-use crate::ports::disk::{self, Dir, Kind};
+use crate::ports::disk::{self, Dir};
 use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::RootView;
 use crate::shells::run_dir::root_file::RootFile;
@@ -184,7 +184,7 @@ fn again(sync: impl Fn() -> disk::Result<()>) -> disk::Result<()> {
     let mut attempt = 1;
     loop {
         match sync() {
-            Err(e) if attempt < DIR_ATTEMPTS && e.kind != Kind::NoSpace => attempt += 1,
+            Err(e) if attempt < DIR_ATTEMPTS && !e.kind.may_pass() => attempt += 1,
             other => return other,
         }
     }

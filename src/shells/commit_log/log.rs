@@ -7,6 +7,7 @@
 use super::copy::{Place, RunCopy};
 use super::figures::Figures;
 use super::job::{SpareDone, SpareJob};
+use super::remark::Remark;
 use super::runs::Runs;
 use super::segment::{self, Active, Extent, Origin, Spare};
 use super::{Committed, Error, Settings, Unit, Why, WriterState, rebuild};
@@ -60,6 +61,20 @@ pub(super) struct Trouble {
     pub(super) root: bool,
     /// A run's directory could not be made or synced.
     pub(super) dirs: bool,
+    /// Too many files are open.
+    pub(super) files: bool,
+}
+
+impl Trouble {
+    /// Whether something failed that is tried again.
+    pub(super) const fn waits(&self) -> bool {
+        self.spare || self.root || self.dirs
+    }
+
+    /// Remembers what is short.
+    pub(super) fn note(&mut self, error: &disk::Error) {
+        self.files |= error.kind == Kind::TooManyOpen;
+    }
 }
 
 /// The log of a root that was recovered and is open for writing.
@@ -77,6 +92,7 @@ pub struct Log {
     pub(super) trouble: Trouble,
     failure: Option<String>,
     events: Vec<Committed>,
+    remarks: Vec<Remark>,
     pub(super) duty: super::duty::Duty,
     pub(super) figures: Figures,
 }
@@ -130,6 +146,7 @@ impl Log {
             trouble: Trouble::default(),
             failure: None,
             events: Vec::new(),
+            remarks: Vec::new(),
             duty: super::duty::Duty::starting(now_ms, json.oldest_segment),
             figures,
         })
@@ -156,6 +173,17 @@ impl Log {
         self.events.push(event);
     }
 
+    /// What is to be said about the disk since the last call.
+    pub fn remarks(&mut self) -> Vec<Remark> {
+        std::mem::take(&mut self.remarks)
+    }
+
+    /// Notes a failure that costs nobody an answer.
+    pub(super) fn alarm(&mut self, what: String) {
+        self.figures.alarms += 1;
+        self.remarks.push(Remark::Survived(what));
+    }
+
     /// Numbers.
     #[must_use]
     pub fn figures(&self) -> Figures {
@@ -167,6 +195,7 @@ impl Log {
             unsettled_runs: count(self.runs.pinned()),
             lagging: count(self.runs.lagging().count()),
             open_files: count(self.runs.open_files()),
+            crowded: self.trouble.files && !self.trouble.space,
             ..self.figures
         }
     }
@@ -188,19 +217,38 @@ impl Log {
         if self.state != WriterState::Failed {
             self.state = WriterState::Failed;
             self.failure = Some(why.to_string());
+            self.remarks.push(Remark::Failed(why.to_string()));
             self.events.push(Committed::State(WriterState::Failed));
         }
     }
 
     /// Takes the state from what troubles it.
     pub(super) fn refresh(&mut self) {
-        let Trouble { spare, space, root, dirs } = self.trouble;
-        let full = spare || space || root || dirs || self.runs.has_lagging();
-        let state = if full { WriterState::Full } else { WriterState::Healthy };
+        let reasons = self.reasons();
+        let (state, remark) = if reasons.is_empty() {
+            (WriterState::Healthy, Remark::Healthy)
+        } else {
+            (WriterState::Full, Remark::Full(reasons.join("; ")))
+        };
         if self.state != WriterState::Failed && self.state != state {
             self.state = state;
             self.events.push(Committed::State(state));
+            self.remarks.push(remark);
         }
+    }
+
+    /// Why there is no room for new work; nothing if there is.
+    fn reasons(&self) -> Vec<&'static str> {
+        let Trouble { spare, space, root, dirs, files } = self.trouble;
+        let reasons = [
+            (spare, "no further segment of the log could be made"),
+            (space, "less space is free than disk.free_min asks for"),
+            (files, "too many files are open"),
+            (root, "root.json could not be replaced for want of room"),
+            (dirs, "a run's directory could not be made or synced for want of room"),
+            (self.runs.has_lagging(), "journals are behind the log for want of room"),
+        ];
+        reasons.into_iter().filter_map(|(so, reason)| so.then_some(reason)).collect()
     }
 
     /// Takes units from the front of the queue and makes them durable as one frame; says in
@@ -223,6 +271,11 @@ impl Log {
 
     fn refuse(&mut self, unit: &Unit, why: Why) {
         self.figures.refused += 1;
+        if why == Why::Unreadable(Kind::TooManyOpen) {
+            // Full for a second: then whoever was refused may come again.
+            self.trouble.files = true;
+            self.refresh();
+        }
         let (run, seq) = (unit.entry.run().clone(), unit.last_seq());
         self.events.push(Committed::NotWritten { run, seq, why });
     }
@@ -391,8 +444,9 @@ impl Log {
 
     /// A copy that failed costs nobody an answer: the file is built again, or the run lags.
     fn copy_failed(&mut self, run: &RunId, error: &disk::Error) {
-        self.figures.alarms += 1;
-        if error.kind != Kind::NoSpace {
+        self.alarm(format!("the journal of {run} was not written: {error}"));
+        self.trouble.note(error);
+        if !error.kind.may_pass() {
             self.mend(run);
         }
     }
@@ -408,15 +462,16 @@ impl Log {
             match rebuild::rebuild(root, log, extents, run, first) {
                 Ok(file) => {
                     self.figures.rebuilds += 1;
+                    self.remarks.push(Remark::Rebuilt { run: run.clone(), first });
                     self.runs.with(run, |copy| copy.rebuilt(first, file.into()));
                 }
-                Err(e) if e.kind == Kind::NoSpace => return,
+                Err(e) if e.kind.may_pass() => return self.trouble.note(&e),
                 Err(e) => return self.fail(&e),
             }
         }
         let root = &**self.home.root.dir();
         if let Some(Err(e)) = self.runs.with(run, |copy| copy.flush(root))
-            && e.kind != Kind::NoSpace
+            && !e.kind.may_pass()
             && self.runs.get(run).is_some_and(|copy| copy.broken.is_some())
         {
             // The new file fails too: this disk is not to be written to.
@@ -437,16 +492,16 @@ fn ends_as_stated(append: &Append) -> bool {
 fn check(settings: &Settings) -> Result<(), Error> {
     let small = settings.segment_bytes < LOG_SEGMENT_BYTES_MIN;
     if small || !settings.segment_bytes.is_multiple_of(LOG_SEGMENT_BYTES_MIN) {
-        return Err(Error::Settings("segments are a multiple of 256 KiB"));
+        return Err(Error::Settings("a segment must be a multiple of 256 KiB"));
     }
     if settings.reserve_bytes >= settings.segment_bytes {
-        return Err(Error::Settings("the reserve is smaller than a segment"));
+        return Err(Error::Settings("the reserve must be smaller than a segment"));
     }
     if settings.batch_bytes_max > LOG_FRAME_BYTES_MAX || settings.batch_records_max == 0 {
-        return Err(Error::Settings("a batch is not empty and fits into a frame"));
+        return Err(Error::Settings("a batch must not be empty and must fit into a frame"));
     }
     if settings.open_files_max == 0 {
-        return Err(Error::Settings("at least one journal file may be open"));
+        return Err(Error::Settings("at least one journal file must be allowed to be open"));
     }
     Ok(())
 }

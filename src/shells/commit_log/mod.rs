@@ -18,6 +18,7 @@ pub mod overlay;
 mod rebuild;
 mod reconcile;
 pub mod recover;
+pub mod remark;
 mod runs;
 pub mod scan;
 mod segment;

@@ -101,7 +101,7 @@ pub(super) fn rebuild<'a>(
     let mut attempt = 1;
     loop {
         match disk::write_atomic(&*journal, &name, &content, Atomic::DURABLE) {
-            Err(e) if attempt < ATTEMPTS && e.kind != Kind::NoSpace => attempt += 1,
+            Err(e) if attempt < ATTEMPTS && !e.kind.may_pass() => attempt += 1,
             Err(e) => return Err(e),
             Ok(()) => return journal.open(&name, Open::Write),
         }

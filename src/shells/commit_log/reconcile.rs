@@ -134,6 +134,7 @@ impl Reconcile<'_> {
         for piece in pieces {
             let found = match read(&*journal, piece.file) {
                 Ok(found) => found,
+                Err(e) if e.kind.may_pass() => return Err(e),
                 Err(e) => {
                     let why = format!("{e}: {}", e.source);
                     return self.set_aside(run, (RunCase::J60, why));
@@ -324,7 +325,7 @@ fn rebuild(journal: &dyn Dir, piece: &Piece, there: &[u8]) -> disk::Result<()> {
     loop {
         left -= 1;
         match disk::write_atomic(journal, &name, &bytes, Atomic::DURABLE) {
-            Err(e) if left == 0 || e.kind == Kind::NoSpace => return Err(e),
+            Err(e) if left == 0 || e.kind.may_pass() => return Err(e),
             Err(_) => {}
             Ok(()) => return Ok(()),
         }

@@ -7,7 +7,7 @@ use super::scan::{self, Around, Case, File, Scan, Verdict};
 use crate::codecs::format::line;
 use crate::ground::id::Seq;
 use crate::ground::limits::{JOURNAL_SEGMENT_BYTES, RUN_JOURNAL_BYTES_MAX};
-use crate::ports::disk::{self, Dir, Open};
+use crate::ports::disk::{self, Dir, Kind, Open};
 use crate::shells::commit_log::overlay::{Overlay, overlay};
 use crate::shells::commit_log::tail::Piece;
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir};
@@ -48,7 +48,10 @@ fn read_once(run: &RunDir, witness: Option<Seq>, last: Open, log: &Overlay) -> S
         Ok(Err((case, file, why))) => Scan::unreadable(run.id(), case, &file, why),
         Err(e) => {
             let why = format!("{e}: {}", e.source);
-            Scan::unreadable(run.id(), Case::J60, &e.path.display().to_string(), why)
+            let file = e.path.display().to_string();
+            let mut scan = Scan::unreadable(run.id(), Case::J60, &file, why);
+            scan.may_pass = e.kind == Kind::TooManyOpen;
+            scan
         }
     }
 }

@@ -169,6 +169,8 @@ pub struct Scan {
     pub witness: Seq,
     /// Highest place that any line behind the damage claims.
     pub claimed: Option<Seq>,
+    /// Nothing was read for want of descriptors: another look may find more.
+    pub may_pass: bool,
     genesis: Sum,
 }
 
@@ -342,6 +344,7 @@ impl<'a> Walk<'a> {
             segments: self.segments,
             witness: self.witness,
             claimed: self.claimed,
+            may_pass: false,
             genesis: line::genesis(self.run),
         }
     }

@@ -3,7 +3,9 @@
 //! May not know modules. Invariant: a walk looks at no more than [`WALK_ENTRIES_MAX`] names and
 //! reports matches in order of their paths.
 
+use super::graph::crowded;
 use super::{E_PIN_GLOB, FileKind, PinError, SourceReader, resolve};
+use crate::ports::disk::Kind;
 use std::path::Path;
 
 /// Names that one pattern may make us look at: a pattern at the top of a large tree must not hang.
@@ -49,6 +51,9 @@ impl Walk<'_> {
     fn directory(&mut self, at: &str, parts: &[&str]) -> Result<bool, PinError> {
         let Some((&part, rest)) = parts.split_first() else { return Ok(true) };
         let failed = |e: std::io::Error| {
+            if Kind::of(&e) == Kind::TooManyOpen {
+                return crowded(at);
+            }
             let message = format!("{at:?} cannot be listed: {e}");
             PinError::new(E_PIN_GLOB, message, "check the directory's permissions")
         };

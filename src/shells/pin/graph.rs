@@ -6,7 +6,7 @@
 use super::resolve::{below, candidates, is_pinnable, join, means_directory};
 use super::specifier::{LIBRARY, Specifier, sort};
 use super::{
-    E_ENTRY, E_IMPORT_ATTRIBUTE, E_IMPORT_ESCAPE, E_IMPORT_LIBRARY, E_MODULE_DIRECTORY,
+    E_CROWDED, E_ENTRY, E_IMPORT_ATTRIBUTE, E_IMPORT_ESCAPE, E_IMPORT_LIBRARY, E_MODULE_DIRECTORY,
     E_MODULE_LIMIT, E_MODULE_NOT_FOUND, E_MODULE_READ, E_MODULE_UTF8, FileKind, PinError,
     PinRequest, Site, SourceReader, globs,
 };
@@ -14,6 +14,7 @@ use crate::codecs::event::{ProcessRef, Profile};
 use crate::codecs::source::{self, Analysis, Import, ImportKind, ModuleKind, SourceError};
 use crate::ground::digest::Digest;
 use crate::ground::limits::{MODULE_BYTES_MAX, MODULE_FILES_MAX};
+use crate::ports::disk::Kind;
 use crate::shells::host::protocol::Module;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -266,6 +267,9 @@ pub fn pin(reader: &dyn SourceReader, request: &PinRequest) -> Result<PinnedGrap
     let entry = entry_file(reader, &request.entry.path)?;
     if let Some(root) = &request.root {
         let root = reader.canonicalize(root).map_err(|e| {
+            if Kind::of(&e) == Kind::TooManyOpen {
+                return crowded(&root.display().to_string());
+            }
             let message = format!("the process root {} cannot be used: {e}", root.display());
             PinError::new(E_ENTRY, message, "name an existing directory")
         })?;
@@ -300,6 +304,9 @@ fn pin_below(
 ) -> Result<PinnedGraph, PinError> {
     let library = request.library_root.as_deref().map(|path| {
         reader.canonicalize(path).map_err(|e| {
+            if Kind::of(&e) == Kind::TooManyOpen {
+                return crowded(&path.display().to_string());
+            }
             let message = format!("the library root {} cannot be used: {e}", path.display());
             PinError::new(E_IMPORT_LIBRARY, message, "correct the setting `library_root`")
         })
@@ -377,8 +384,16 @@ fn marked_root(reader: &dyn SourceReader, entry: &Path) -> Result<Option<PathBuf
 }
 
 fn unreadable(path: &str, error: &io::Error) -> PinError {
+    if Kind::of(error) == Kind::TooManyOpen {
+        return crowded(path);
+    }
     let message = format!("{path} cannot be read: {error}");
     PinError::new(E_MODULE_READ, message, "check the file and its permissions")
+}
+
+/// Nobody can say what is there while too many files are open.
+pub(super) fn crowded(path: &str) -> PinError {
+    PinError::new(E_CROWDED, format!("{path} cannot be opened"), "raise `ulimit -n`")
 }
 
 /// The sibling of a missing file whose name is closest.

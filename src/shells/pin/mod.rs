@@ -122,6 +122,8 @@ pub const E_MODULE_DIRECTORY: &str = "E_MODULE_DIRECTORY";
 pub const E_MODULE_UTF8: &str = "E_MODULE_UTF8";
 /// A module that cannot be read.
 pub const E_MODULE_READ: &str = "E_MODULE_READ";
+/// Too many files are open: the source says nothing about the module.
+pub const E_CROWDED: &str = "overloaded";
 /// More modules, or more bytes, than may be pinned.
 pub const E_MODULE_LIMIT: &str = "E_MODULE_LIMIT";
 /// A module outside the process root.

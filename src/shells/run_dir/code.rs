@@ -163,7 +163,7 @@ pub(super) fn link_or_copy(
 ) -> disk::Result<()> {
     match from.link(name, to, new_name) {
         Ok(()) => return Ok(()),
-        Err(e) if e.kind == Kind::NoSpace || e.is_not_found() => return Err(e),
+        Err(e) if e.kind.may_pass() || e.is_not_found() => return Err(e),
         Err(e) if e.is_exists() => {
             let (stands, wanted) = (to.stat(new_name)?, from.stat(name)?);
             if stands.inode == wanted.inode {

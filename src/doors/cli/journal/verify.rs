@@ -45,7 +45,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         if !clean {
             let (file, offset, why) = (&scan.main.file, scan.main.offset, &scan.main.why);
             output::line(&format!("  {file} at byte {offset}: {why}"));
-            output::remark(&format!("next: dormouse run repair-journal {}", args.run));
+            if let Some(next) = &verified.next {
+                output::remark(&format!("next: {next}"));
+            }
         }
         output::line(&format!("  {} records, head {}", scan.head.seq, scan.head.sum));
     }

@@ -30,10 +30,10 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// A daemon reads tokens when it starts.
+/// A daemon looks at the file for every request.
 fn remark_about_daemon(context: &Context) -> Result<(), Failure> {
     if context.daemon_now()?.is_some() {
-        super::output::remark("the daemon that runs takes this over when it is started again");
+        super::output::remark("the daemon that runs goes by it from the next request on");
     }
     Ok(())
 }

@@ -226,8 +226,8 @@ async fn exchange(stream: Counted, hop: Hop) -> Result<Begun, String> {
         .await
         .map_err(|e| said(&e))?;
     // What becomes of the connection is told to the side that waits for the answer, too.
-    let driven = async move { drop(connection.await) };
-    let mut driver = Driver(Some(Box::pin(driven)));
+    let whole = async move { drop(connection.await) };
+    let mut driver = Driver(Some(Box::pin(whole)));
     let request = request(hop).map_err(|e| e.to_string())?;
     let response = driver.alongside(sender.send_request(request)).await.map_err(|e| said(&e))?;
     Ok(Begun { response, driver })

@@ -4,6 +4,8 @@
 //! found was wrong while nobody was changing it; a run that moves while it is looked at is left for
 //! the next round.
 
+mod words;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -14,6 +16,8 @@ use crate::services::indexer::rebuild::{Journaled, read, read_with_log};
 use crate::services::runs::{self, Runs};
 use crate::shells::run_dir::root::RootView;
 use crate::shells::store::{self, Change, Index};
+
+use words::Words as _;
 
 /// Runs that are looked at in one step of a whole round.
 const RUNS_AT_ONCE: usize = 256;
@@ -319,8 +323,8 @@ pub fn compare(row: &Update, journal: &Journaled) -> Vec<What> {
             if index.$field != right.$field {
                 found.push(What::Differs {
                     field: stringify!($field),
-                    index: format!("{:?}", index.$field),
-                    journal: format!("{:?}", right.$field),
+                    index: index.$field.words(),
+                    journal: right.$field.words(),
                 });
             }
         )*};
@@ -353,8 +357,8 @@ pub fn compare(row: &Update, journal: &Journaled) -> Vec<What> {
     if row.keys != journal.update.keys {
         found.push(What::Differs {
             field: "keys",
-            index: format!("{:?}", row.keys),
-            journal: format!("{:?}", journal.update.keys),
+            index: row.keys.words(),
+            journal: journal.update.keys.words(),
         });
     }
     found
@@ -370,11 +374,10 @@ fn compare_effects(index: &[EffectFacts], journal: &[EffectFacts]) -> Vec<What> 
         (None, _) => Some(What::LostEffect(id)),
         (_, None) => Some(What::ExtraEffect(id)),
         (Some(row), Some(right)) if row.signal != right.signal => Some(What::LostEffect(id)),
-        (Some(row), Some(right)) if row != right => Some(What::Differs {
-            field: "effect",
-            index: format!("{row:?}"),
-            journal: format!("{right:?}"),
-        }),
+        (Some(row), Some(right)) if row != right => {
+            let (index, journal) = words::apart(&row, &right);
+            Some(What::Differs { field: "effect", index, journal })
+        }
         _ => None,
     });
     judged.collect()
