@@ -257,6 +257,9 @@ impl From<writer::Error> for Error {
     }
 }
 
+/// What helps where nothing else does.
+const PUT_BACK: &str = "put journal/ back from a copy of the run directory";
+
 /// What helps in a case that no plan mends.
 #[must_use]
 pub const fn case_next(case: Case) -> &'static str {
@@ -270,7 +273,7 @@ pub const fn case_next(case: Case) -> &'static str {
         Case::J60 => "look at the disk first (`dmesg`); nothing is mended over read errors",
         Case::J61 => "make the run plain files of one owner: `ls -lR`, then `chmod -R go-w`",
         Case::J62 => "use the version of dormouse that wrote it, or a newer one",
-        _ => "put journal/ back from a copy of the run directory",
+        _ => PUT_BACK,
     }
 }
 
@@ -383,6 +386,58 @@ impl From<Refusal> for Error {
             Refusal::UnknownEffect(_) => Self::NotFound(trouble),
             Refusal::ValueInvalid { .. } | Refusal::NotPostable { .. } => Self::Refused(trouble),
             _ => Self::Conflict(trouble),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shells::pin::{EntrySpec, FileKind, PinRequest, SourceReader, pin};
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    fn emfile() -> io::Error {
+        rustix::io::Errno::MFILE.into()
+    }
+
+    /// Nothing can be opened.
+    struct Crowded;
+
+    impl SourceReader for Crowded {
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Err(emfile())
+        }
+
+        fn kind(&self, _: &Path) -> io::Result<FileKind> {
+            Err(emfile())
+        }
+
+        fn canonicalize(&self, _: &Path) -> io::Result<PathBuf> {
+            Err(emfile())
+        }
+
+        fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+            Err(emfile())
+        }
+    }
+
+    #[test]
+    fn too_many_open_files_are_no_damage_and_no_absence() {
+        let disk = || disk::Error::new("open", "/x", emfile());
+        let unread = VerifyError::Unreadable { path: "x.js".into(), source: emfile() };
+        let request = PinRequest::of(EntrySpec { path: "/x.js".into(), export_name: None });
+        for error in [
+            Error::from(disk()),
+            root::Error::Disk(disk()).into(),
+            writer::Error::NotWritten(disk()).into(),
+            unread.into(),
+            pin(&Crowded, &request).unwrap_err().into(),
+        ] {
+            let trouble = error.trouble();
+            assert_eq!(trouble.code, "overloaded", "{trouble:?}");
+            assert!(matches!(error, Error::Storage { unknown: false, .. }), "{trouble:?}");
+            assert!(trouble.next[0].contains("ulimit -n"), "{trouble:?}");
         }
     }
 }
