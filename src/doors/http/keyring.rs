@@ -21,9 +21,9 @@ pub struct Keyring {
 /// What was read last.
 struct Held {
     tokens: Tokens,
-    /// What stood there then; nothing before a file that could not be read since.
-    seen: Option<Option<Stat>>,
-    /// Why it could not be read, as it was logged.
+    /// What stood there then, if anything.
+    seen: Option<Stat>,
+    /// Why it could not be read since, as it was logged.
     trouble: Option<String>,
 }
 
@@ -32,7 +32,7 @@ impl Keyring {
     pub fn open(disk: Arc<dyn Disk>, file: PathBuf) -> Result<Self> {
         let seen = tokens::stat(&*disk, &file)?;
         let tokens = tokens::load(&*disk, &file)?;
-        let held = Mutex::new(Held { tokens, seen: Some(seen), trouble: None });
+        let held = Mutex::new(Held { tokens, seen, trouble: None });
         Ok(Self { disk, file, held })
     }
 
@@ -49,7 +49,7 @@ impl Keyring {
     fn look(&self, held: &mut Held) {
         // Before the content: what changes in between is seen the next time.
         let read = tokens::stat(&*self.disk, &self.file).and_then(|stat| {
-            if held.seen == Some(stat) {
+            if held.trouble.is_none() && held.seen == stat {
                 return Ok(None);
             }
             Ok(Some((stat, tokens::load(&*self.disk, &self.file)?)))
@@ -59,7 +59,7 @@ impl Keyring {
             Ok(Some((stat, tokens))) => {
                 let count = tokens.all().len();
                 tracing::info!(code = "tokens_read", "tokens were read again: {count}");
-                *held = Held { tokens, seen: Some(stat), trouble: None };
+                *held = Held { tokens, seen: stat, trouble: None };
             }
             Err(e) => {
                 let why = e.trouble().what.clone();
@@ -67,7 +67,7 @@ impl Keyring {
                     let code = e.trouble().code;
                     tracing::error!(code, "tokens stay as they were: {why}");
                 }
-                (held.seen, held.trouble) = (None, Some(why));
+                held.trouble = Some(why);
             }
         }
     }
