@@ -298,7 +298,6 @@ fn settings(config: &Config, shares: &Shares) -> Settings {
         settle_age_max_ms: config.settle.max_age_ms,
         settle_jobs_max: config.settle.threads.saturating_sub(2).max(1),
         open_files_max: shares.journals,
-        ..Settings::default()
     }
 }
 

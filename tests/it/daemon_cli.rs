@@ -489,6 +489,8 @@ fn a_variable_that_nothing_reads_is_told() {
     };
     with("DORMOUSE_SETTLE_IDEL", "1s").ok().says("did you mean DORMOUSE_SETTLE_IDLE?");
     with("DORMOUSE_OFFLINE", "maybe").exits(2);
-    assert_eq!(with("DORMOUSE_OFFLINE", "yes").ok().err, "");
-    assert_eq!(with("DORMOUSE_OFFLINE", "").ok().err, "");
+    for value in ["yes", ""] {
+        let ran = with("DORMOUSE_OFFLINE", value).ok();
+        assert!(!ran.err.contains("warning"), "{ran:?}");
+    }
 }

@@ -174,3 +174,14 @@ fn in_parts(text: &str) -> (String, Vec<String>) {
     next.push("dormouse --help".to_owned());
     (what, next)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::services::runs::trouble::too_many_open;
+
+    #[test]
+    fn what_passes_by_itself_is_a_refusal() {
+        assert_eq!(Failure::from(too_many_open("x")).exit, Exit::Refused);
+    }
+}

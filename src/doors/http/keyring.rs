@@ -21,18 +21,33 @@ pub struct Keyring {
 /// What was read last.
 struct Held {
     tokens: Tokens,
-    /// What stood there then; nothing before a file that could not be read since.
-    seen: Option<Option<Stat>>,
+    /// What stood there then.
+    seen: Seen,
     /// Why it could not be read, as it was logged.
     trouble: Option<String>,
+}
+
+/// What stood where the file is looked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Seen {
+    Nothing,
+    File(Stat),
+    /// A file that could not be read: it is read again.
+    Trouble,
+}
+
+impl Seen {
+    fn of(stat: Option<Stat>) -> Self {
+        stat.map_or(Self::Nothing, Self::File)
+    }
 }
 
 impl Keyring {
     /// Reads the tokens of `file`; none if there is no such file.
     pub fn open(disk: Arc<dyn Disk>, file: PathBuf) -> Result<Self> {
-        let seen = tokens::stat(&*disk, &file)?;
+        let seen = Seen::of(tokens::stat(&*disk, &file)?);
         let tokens = tokens::load(&*disk, &file)?;
-        let held = Mutex::new(Held { tokens, seen: Some(seen), trouble: None });
+        let held = Mutex::new(Held { tokens, seen, trouble: None });
         Ok(Self { disk, file, held })
     }
 
@@ -49,17 +64,18 @@ impl Keyring {
     fn look(&self, held: &mut Held) {
         // Before the content: what changes in between is seen the next time.
         let read = tokens::stat(&*self.disk, &self.file).and_then(|stat| {
-            if held.seen == Some(stat) {
+            let seen = Seen::of(stat);
+            if held.seen == seen {
                 return Ok(None);
             }
-            Ok(Some((stat, tokens::load(&*self.disk, &self.file)?)))
+            Ok(Some((seen, tokens::load(&*self.disk, &self.file)?)))
         });
         match read {
             Ok(None) => {}
-            Ok(Some((stat, tokens))) => {
+            Ok(Some((seen, tokens))) => {
                 let count = tokens.all().len();
                 tracing::info!(code = "tokens_read", "tokens were read again: {count}");
-                *held = Held { tokens, seen: Some(stat), trouble: None };
+                *held = Held { tokens, seen, trouble: None };
             }
             Err(e) => {
                 let why = e.trouble().what.clone();
@@ -67,7 +83,7 @@ impl Keyring {
                     let code = e.trouble().code;
                     tracing::error!(code, "tokens stay as they were: {why}");
                 }
-                (held.seen, held.trouble) = (None, Some(why));
+                (held.seen, held.trouble) = (Seen::Trouble, Some(why));
             }
         }
     }

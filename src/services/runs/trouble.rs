@@ -275,6 +275,9 @@ impl From<writer::Error> for Error {
     }
 }
 
+/// What helps where nothing else does.
+const PUT_BACK: &str = "put journal/ back from a copy of the run directory";
+
 /// What helps in a case that no plan mends.
 #[must_use]
 pub const fn case_next(case: Case) -> &'static str {
@@ -288,7 +291,7 @@ pub const fn case_next(case: Case) -> &'static str {
         Case::J60 => "look at the disk first (`dmesg`); nothing is mended over read errors",
         Case::J61 => "make the run plain files of one owner: `ls -lR`, then `chmod -R go-w`",
         Case::J62 => "use the version of dormouse that wrote it, or a newer one",
-        _ => "put journal/ back from a copy of the run directory",
+        _ => PUT_BACK,
     }
 }
 
@@ -413,33 +416,54 @@ impl From<Refusal> for Error {
     }
 }
 
-/// What a program does about a refusal depends on more than its code.
-fn with_facts(trouble: Trouble, refusal: &Refusal) -> Trouble {
-    match refusal {
-        Refusal::StaleLease { given, current, .. }
-        | Refusal::UnknownEpoch { given, current, .. } => {
-            let trouble = trouble.fact("yourEpoch", given.0).fact("currentEpoch", current.0);
-            trouble.fact("directive", "stop")
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shells::pin::{EntrySpec, FileKind, PinRequest, SourceReader, pin};
+    use std::io;
+    use std::path::{Path, PathBuf};
+
+    fn emfile() -> io::Error {
+        rustix::io::Errno::MFILE.into()
+    }
+
+    /// Nothing can be opened.
+    struct Crowded;
+
+    impl SourceReader for Crowded {
+        fn read(&self, _: &Path) -> io::Result<Vec<u8>> {
+            Err(emfile())
         }
-        Refusal::Leased { worker, epoch, .. } => {
-            trouble.fact("worker", worker.clone()).fact("epoch", epoch.0)
+
+        fn kind(&self, _: &Path) -> io::Result<FileKind> {
+            Err(emfile())
         }
-        Refusal::Ended { status, seq, .. } => {
-            let trouble = trouble.fact("outcome", *status).fact("seq", seq.0);
-            trouble.fact("directive", "stop")
+
+        fn canonicalize(&self, _: &Path) -> io::Result<PathBuf> {
+            Err(emfile())
         }
-        Refusal::AlreadyPosted { seq, .. } => trouble.fact("seq", seq.0),
-        Refusal::Uncertain { epoch, .. } => trouble.fact("epoch", epoch.0),
-        Refusal::AttemptClosed { epoch, .. } => {
-            trouble.fact("epoch", epoch.0).fact("directive", "stop")
+
+        fn list(&self, _: &Path) -> io::Result<Vec<String>> {
+            Err(emfile())
         }
-        Refusal::Held { by, until, .. } => {
-            let trouble = trouble.fact("by", by.name());
-            match until {
-                Some(until) => trouble.fact("until", until.to_string()),
-                None => trouble,
-            }
+    }
+
+    #[test]
+    fn too_many_open_files_are_no_damage_and_no_absence() {
+        let disk = || disk::Error::new("open", "/x", emfile());
+        let unread = VerifyError::Unreadable { path: "x.js".into(), source: emfile() };
+        let request = PinRequest::of(EntrySpec { path: "/x.js".into(), export_name: None });
+        for error in [
+            Error::from(disk()),
+            root::Error::Disk(disk()).into(),
+            writer::Error::NotWritten(disk()).into(),
+            unread.into(),
+            pin(&Crowded, &request).unwrap_err().into(),
+        ] {
+            let trouble = error.trouble();
+            assert_eq!(trouble.code, "overloaded", "{trouble:?}");
+            assert!(matches!(error, Error::Storage { unknown: false, .. }), "{trouble:?}");
+            assert!(trouble.next[0].contains("ulimit -n"), "{trouble:?}");
         }
-        _ => trouble,
     }
 }
