@@ -29,12 +29,8 @@ impl Alone {
         let root = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)?;
         let (index, condition) =
             Index::open(&*runs.disk, root.meta().path()).map_err(|e| unusable(&e))?;
-        let applied = match condition {
-            Condition::Usable { applied } => Some(applied),
-            _ => None,
-        };
         let patience = Patience { lock_wait_ms: wait_ms, ..Patience::default() };
-        let recovered = recover::recover(&root, applied, &patience, &*runs.clock)?;
+        let recovered = recover::recover(&root, condition.applied(), &patience, &*runs.clock)?;
         Ok(Self { runs: runs.clone(), root, index, condition, recovered })
     }
 

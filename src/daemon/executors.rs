@@ -41,7 +41,7 @@ pub(super) fn registry(runs: &Runs, config: &Config, ours: &Listeners) -> Result
     if asked.http.is_some() {
         on.push(Arc::new(Http::new(client.clone())));
     }
-    let book = Book::new(Arc::clone(&runs.disk), agents_file(runs, config));
+    let book = Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config)));
     on.push(Arc::new(AgentsOverHttp::new(client, book)));
     Ok(Registry::of(on).and_off(off))
 }
@@ -71,16 +71,16 @@ fn client(runs: &Runs, config: &Config, ours: &Listeners) -> Result<Client> {
 
 /// The file of agents: the one that is named, else the root's, else the user's. A root's file that
 /// is not there yet may come.
-fn agents_file(runs: &Runs, config: &Config) -> Option<PathBuf> {
+fn agents_file(runs: &Runs, config: &Config) -> PathBuf {
     if let Some(named) = &config.executors.agents_file {
-        return Some(named.clone());
+        return named.clone();
     }
     let of_root = runs.root.join(".dormouse").join(AGENTS_FILE);
     let above = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let above = above("XDG_CONFIG_HOME").or_else(|| Some(above("HOME")?.join(".config")));
     let of_user = above.map(|above| above.join("dormouse").join(AGENTS_FILE));
     let is_there = |path: &PathBuf| runs.disk.canonicalize(path).is_ok();
-    Some(of_user.filter(|of_user| !is_there(&of_root) && is_there(of_user)).unwrap_or(of_root))
+    of_user.filter(|of_user| !is_there(&of_root) && is_there(of_user)).unwrap_or(of_root)
 }
 
 fn shell(runs: &Runs, rules: Rules) -> Arc<dyn Executor> {

@@ -61,10 +61,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     must_not_be_failing(&owned)?;
     let (mut index, condition) =
         Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
-    let applied = match condition {
-        Condition::Usable { applied } => Some(applied),
-        _ => None,
-    };
+    let applied = condition.applied();
     let patience = Patience { threads: config.settle.threads, ..Patience::default() };
     let recovered = recover::recover(&owned, applied, &patience, &*runs.clock)?;
     say(&recovered);
@@ -107,11 +104,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         indexer: indexer.clone(),
         known: KnownCode::default(),
         started,
-        set_aside: recovered
-            .set_aside
-            .into_iter()
-            .map(|(run, case, _)| (run, case.to_string()))
-            .collect(),
+        set_aside: aside(recovered),
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
@@ -126,6 +119,11 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         mailbox: for_warden,
         executors,
     })
+}
+
+/// The runs that recovery set aside, each with its case.
+fn aside(recovered: Recovered) -> Vec<(RunId, String)> {
+    recovered.set_aside.into_iter().map(|(run, case, _)| (run, case.to_string())).collect()
 }
 
 /// How many runs may be in memory: what is configured, as far as there are descriptors for it.

@@ -549,9 +549,9 @@ fn a_signal_finds_the_run_that_waits_for_its_key() {
             json!({ "correlationKey": key, "signalId": "s", "deliver": deliver, "payload": 1 });
         site.served.post("/v1/signals", &body)
     };
-    let sent = send("o1", "one").ok();
+    let done = send("o1", "one").ok();
     assert_eq!(
-        (&sent["delivered"][0]["runId"], &sent["delivered"][0]["repeat"]),
+        (&done["delivered"][0]["runId"], &done["delivered"][0]["repeat"]),
         (&json!("a"), &json!(false))
     );
     site.served.rests("a");

@@ -200,6 +200,7 @@ impl Bench {
         runtime.block_on(executor.run(self.attempt(executor.kind(), definition), stop))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is made by `json!`")]
     fn http(&self, http: Value) -> Outcome {
         let (_stopper, stop) = Stopper::new();
         self.run(&Http::new(self.client()), json!({ "kind": "http", "http": http }), stop)
@@ -305,7 +306,8 @@ fn h2_nothing_was_written_when_no_connection_came_about() {
 
     let server = Server::doing(vec![Does::Closes]);
     let tls = format!("https://127.0.0.1:{}", server.port);
-    let outcome = Bench::new(&[tls.clone()]).http(json!({ "url": tls, "method": "POST" }));
+    let outcome =
+        Bench::new(std::slice::from_ref(&tls)).http(json!({ "url": tls, "method": "POST" }));
     assert_eq!(class(&outcome), "not_begun HttpUnreachable", "TLS failed");
 
     let mut nameless = Bench::new(&[]);
@@ -424,7 +426,7 @@ fn h8_whoever_is_stopped_says_whether_anything_was_sent() {
     // Nobody accepts: the connection stands in the kernel's queue, TLS never begins to answer.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
-    let bench = Bench::new(&[url.clone()]);
+    let bench = Bench::new(std::slice::from_ref(&url));
     let (stopper, stop) = Stopper::new();
     stopper.stop(StopWhy::TimedOut);
     let definition = json!({ "http": { "url": url, "method": "POST" } });
@@ -454,7 +456,7 @@ fn h9_what_cannot_be_read_was_done_all_the_same() {
 fn a_name_is_resolved_once_and_all_its_addresses_are_checked() {
     let server = Server::doing(vec![json_answer(200, "{}")]);
     let url = format!("http://name.example:{}", server.port);
-    let mut bench = Bench::new(&[url.clone()]);
+    let mut bench = Bench::new(std::slice::from_ref(&url));
     bench.addresses = vec![SocketAddr::from(([127, 0, 0, 1], server.port))];
     assert_eq!(class(&bench.http(json!({ "url": url }))), "ok");
     assert_eq!(bench.asked.load(Ordering::SeqCst), 1);

@@ -101,6 +101,7 @@ impl Tools {
         Self { mcp: Mcp::new(sections, &means), dir, metrics }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "it is made by `json!`")]
     fn attempt(&self, server: &str, tool: &str, arguments: Value) -> Attempt {
         Attempt {
             run_id: "r1".parse().unwrap(),
@@ -285,7 +286,7 @@ async fn what_is_stopped_before_it_was_sent_did_not_begin() {
     stopper.stop(StopWhy::Cancelled);
     match tools.call_until("mute", "echo", Value::Null, stop).await {
         Said::Failed(FailureClass::NotBegun, _, why, false) => {
-            assert!(why.contains("stop"), "{why}")
+            assert!(why.contains("stop"), "{why}");
         }
         other => panic!("{other:?}"),
     }
@@ -412,16 +413,16 @@ impl Web {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = BufReader::new(stream.unwrap());
-                let Some((head, asked)) = request(&mut stream) else { continue };
+                let Some((lines, asked)) = request(&mut stream) else { continue };
                 // The test may have ended.
-                let _ = say.send((head, asked.clone()));
+                let _ = say.send((lines, asked.clone()));
                 let Some((status, kind, body)) = reply(&asked) else { continue };
                 let length = body.len();
-                let head = format!(
+                let begin = format!(
                     "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\
                      Connection: close\r\n\r\n"
                 );
-                let _ = stream.get_mut().write_all(format!("{head}{body}").as_bytes());
+                let _ = stream.get_mut().write_all(format!("{begin}{body}").as_bytes());
             }
         });
         Self { address, heard }
@@ -444,9 +445,9 @@ async fn over_http_an_answer_comes_at_once_or_as_a_stream() {
     assert_eq!(tools.call("web", "echo").await, Said::Ok(value.clone()));
     assert_eq!(tools.call("web", "stream").await, Said::Ok(value));
     let heard: Vec<(String, Value)> = web.heard.try_iter().collect();
-    assert!(heard.iter().all(|(head, _)| head.contains("authorization: bearer s3cret-value")));
-    let (head, asked) = heard.iter().find(|(_, asked)| asked["method"] == "tools/call").unwrap();
-    assert!(head.contains("mcp-session-id: s1"), "{head}");
+    assert!(heard.iter().all(|(lines, _)| lines.contains("authorization: bearer s3cret-value")));
+    let (lines, asked) = heard.iter().find(|(_, asked)| asked["method"] == "tools/call").unwrap();
+    assert!(lines.contains("mcp-session-id: s1"), "{lines}");
     assert_eq!(asked["params"]["_meta"]["idempotencyKey"], "r1/e0001");
 }
 

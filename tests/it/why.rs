@@ -201,6 +201,7 @@ fn signal() -> Event {
     .into()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it is made by `json!`")]
 fn ask(kind: &str, def: Value) -> Vec<Event> {
     vec![begun(false), asked(kind, &def).into()]
 }

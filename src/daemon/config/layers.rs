@@ -254,8 +254,15 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             };
             table.iter().map(one).collect::<Option<_>>().map(Value::Secrets)
         }
-        (Kind::Count(..) | Kind::Switch | Kind::Programs, _) => None,
-        (Kind::Rlimits | Kind::Slots | Kind::Servers, _) => None,
+        (
+            Kind::Count(..)
+            | Kind::Switch
+            | Kind::Programs
+            | Kind::Rlimits
+            | Kind::Slots
+            | Kind::Servers,
+            _,
+        ) => None,
         (kind, DeValue::String(text)) => kind.read(text),
         _ => None,
     }

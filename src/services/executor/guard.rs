@@ -195,9 +195,8 @@ fn class_v4(ip: Ipv4Addr) -> Option<&'static str> {
         (169, 254, _) => "a link-local address",
         (100, 64..=127, _) => "an address of a provider's network",
         (192, 0, 2) | (198, 51, 100) | (203, 0, 113) => "a documentation address",
-        (192, 0, 0) | (192, 88, 99) | (198, 18..=19, _) => "a reserved address",
         (224..=239, ..) => "a multicast address",
-        (240..=255, ..) => "a reserved address",
+        (192, 0, 0) | (192, 88, 99) | (198, 18..=19, _) | (240..=255, ..) => "a reserved address",
         // Answers with the secrets of the machine, on the public side of the plan.
         (168, 63, 129) if ip == Ipv4Addr::new(168, 63, 129, 16) => "a metadata address",
         _ => return None,
@@ -212,9 +211,8 @@ fn class_v6(ip: Ipv6Addr) -> Option<&'static str> {
     Some(match (a, b) {
         _ if ip.is_unspecified() => "an unspecified address",
         _ if ip.is_loopback() => "a loopback address",
-        (0xfc00..=0xfdff, _) => "a private address",
+        (0xfc00..=0xfdff | 0xfec0..=0xfeff, _) => "a private address",
         (0xfe80..=0xfebf, _) => "a link-local address",
-        (0xfec0..=0xfeff, _) => "a private address",
         (0xff00..=0xffff, _) => "a multicast address",
         (0x2001, 0x0db8) | (0x3fff, 0..=0x0fff) => "a documentation address",
         // Teredo hides an IPv4 address; the rest of the block is for protocols, not for servers.

@@ -40,7 +40,9 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.from {
             Origin::Variable(name) => write!(f, "{{ from = \"env\", variable = {name:?}")?,
-            Origin::File(path) => write!(f, "{{ from = \"file\", path = {path:?}")?,
+            Origin::File(path) => {
+                write!(f, "{{ from = \"file\", path = {:?}", path.display().to_string())?;
+            }
             // What it is given may be half of a secret.
             Origin::Command(argv) => {
                 let program = argv.first().map(String::as_str).unwrap_or_default();

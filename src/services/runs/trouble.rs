@@ -416,6 +416,37 @@ impl From<Refusal> for Error {
     }
 }
 
+/// What a program does about a refusal depends on more than its code.
+fn with_facts(trouble: Trouble, refusal: &Refusal) -> Trouble {
+    match refusal {
+        Refusal::StaleLease { given, current, .. }
+        | Refusal::UnknownEpoch { given, current, .. } => {
+            let trouble = trouble.fact("yourEpoch", given.0).fact("currentEpoch", current.0);
+            trouble.fact("directive", "stop")
+        }
+        Refusal::Leased { worker, epoch, .. } => {
+            trouble.fact("worker", worker.clone()).fact("epoch", epoch.0)
+        }
+        Refusal::Ended { status, seq, .. } => {
+            let trouble = trouble.fact("outcome", *status).fact("seq", seq.0);
+            trouble.fact("directive", "stop")
+        }
+        Refusal::AlreadyPosted { seq, .. } => trouble.fact("seq", seq.0),
+        Refusal::Uncertain { epoch, .. } => trouble.fact("epoch", epoch.0),
+        Refusal::AttemptClosed { epoch, .. } => {
+            trouble.fact("epoch", epoch.0).fact("directive", "stop")
+        }
+        Refusal::Held { by, until, .. } => {
+            let trouble = trouble.fact("by", by.name());
+            match until {
+                Some(until) => trouble.fact("until", until.to_string()),
+                None => trouble,
+            }
+        }
+        _ => trouble,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,17 @@ pub enum Condition {
     Rebuild(Why),
 }
 
+impl Condition {
+    /// The last frame that a usable index contains.
+    #[must_use]
+    pub const fn applied(&self) -> Option<u64> {
+        match self {
+            Self::Usable { applied } => Some(*applied),
+            _ => None,
+        }
+    }
+}
+
 /// Why an index was of no use (X4, or it was never complete).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {

@@ -87,11 +87,11 @@ impl Executor for AgentsOverHttp {
                 }
                 Some((_, Agent { how: How::Echo, .. })) => echo(&attempt),
                 Some((id, Agent { how: How::Unsupported(instead), .. })) => {
-                    refused(unsupported(&id, &instead))
+                    refused(&unsupported(&id, &instead))
                 }
                 // It was listed when the effect was given to us.
                 Some((_, Agent { how: How::External, .. })) | None => {
-                    refused(failure("AgentUnknown", "the agent is not listed any more".to_owned()))
+                    refused(&failure("AgentUnknown", "the agent is not listed any more".to_owned()))
                 }
             }
         })
@@ -130,7 +130,7 @@ async fn ask(
 ) -> Outcome {
     let prepared = match contract::prepare(client, id, endpoint, attempt).await {
         Ok(prepared) => prepared,
-        Err(error) => return refused(*error),
+        Err(error) => return refused(&error),
     };
     let Asked { guard, order, redactor } = prepared;
     let (head, rest) = match exchange(&client.wire, &guard, order, traffic).await {
@@ -199,13 +199,11 @@ impl Hearing<'_> {
             says_error: error.is_some(),
         };
         let class = classify(seen, &[Statuses::Hundred(2)], &[]);
-        match error {
-            Some(why) => self.end(class, "AgentError", &why, status),
-            None => {
-                let why = format!("the agent's server answered {status}");
-                self.end(class, "HttpStatus", &why, status)
-            }
+        if let Some(why) = error {
+            return self.end(class, "AgentError", &why, status);
         }
+        let why = format!("the agent's server answered {status}");
+        self.end(class, "HttpStatus", &why, status)
     }
 
     fn seen(&self, seen: Seen, name: &str, why: &str, status: u16) -> Outcome {
@@ -215,6 +213,6 @@ impl Hearing<'_> {
     fn end(&self, class: Class, name: &str, why: &str, status: u16) -> Outcome {
         let message = self.redactor.text(why).into_owned();
         let data = Some(Json::of(&json!({ "status": status })));
-        ended(class, ErrorInfo { data, ..failure(name, message) }, self.traffic)
+        ended(class, &ErrorInfo { data, ..failure(name, message) }, self.traffic)
     }
 }

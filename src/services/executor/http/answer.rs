@@ -81,15 +81,15 @@ impl Reading<'_> {
         }
         let bytes = match rest.whole(self.definition.answer_bytes_max).await {
             Ok(bytes) => bytes,
-            Err(Unread::Broken(why)) => return self.end(Seen::Broken, "HttpBroken", why, head),
-            Err(e) => return self.unreadable(e.to_string(), 0, head),
+            Err(Unread::Broken(why)) => return self.end(Seen::Broken, "HttpBroken", &why, head),
+            Err(e) => return self.unreadable(&e.to_string(), 0, head),
         };
         let empty = bytes.is_empty() && matches!(status, 204 | 205 | 304);
         let (shape, size) =
             (if empty { Shape::Auto } else { self.definition.response }, bytes.len());
         match decode(shape, &head.headers, bytes, self.redactor) {
             Ok(kept) => self.keep(kept, head, dir.clone()).await,
-            Err(why) => self.unreadable(why, size, head),
+            Err(why) => self.unreadable(&why, size, head),
         }
     }
 
@@ -101,8 +101,10 @@ impl Reading<'_> {
                 let put = tokio::task::spawn_blocking(move || dir.put_blob(&bytes));
                 match put.await {
                     Ok(Ok(blob)) => (None, Some(blob)),
-                    Ok(Err(e)) => return self.end(Seen::Broken, "HttpAnswer", e.to_string(), head),
-                    Err(e) => return self.end(Seen::Broken, "HttpAnswer", e.to_string(), head),
+                    Ok(Err(e)) => {
+                        return self.end(Seen::Broken, "HttpAnswer", &e.to_string(), head);
+                    }
+                    Err(e) => return self.end(Seen::Broken, "HttpAnswer", &e.to_string(), head),
                 }
             }
         };
@@ -116,7 +118,7 @@ impl Reading<'_> {
         });
         if value.as_str().len() > VALUE_BYTES_MAX {
             let why = format!("the value has more than {VALUE_BYTES_MAX} bytes");
-            return self.unreadable(why, value.as_str().len(), head);
+            return self.unreadable(&why, value.as_str().len(), head);
         }
         Outcome::ok(value)
     }
@@ -144,18 +146,18 @@ impl Reading<'_> {
         };
         let shown = self.redactor.bytes(&begun).into_owned();
         let data = json!({ "body": String::from_utf8_lossy(&shown) });
-        self.fail(seen, "HttpStatus", format!("the server answered {status}"), data, head)
+        self.fail(seen, "HttpStatus", &format!("the server answered {status}"), data, head)
     }
 
-    fn unreadable(&self, why: String, size: usize, head: &Head) -> Outcome {
+    fn unreadable(&self, why: &str, size: usize, head: &Head) -> Outcome {
         self.fail(Seen::Unreadable, "HttpAnswer", why, json!({ "bytes": size }), head)
     }
 
-    fn end(&self, seen: Seen, name: &str, why: String, head: &Head) -> Outcome {
+    fn end(&self, seen: Seen, name: &str, why: &str, head: &Head) -> Outcome {
         self.fail(seen, name, why, json!({}), head)
     }
 
-    fn fail(&self, seen: Seen, name: &str, why: String, data: Value, head: &Head) -> Outcome {
+    fn fail(&self, seen: Seen, name: &str, why: &str, data: Value, head: &Head) -> Outcome {
         let mut data = data;
         data["status"] = head.status.as_u16().into();
         data["url"] = self.redactor.text(head.url.as_str()).into();
@@ -164,9 +166,9 @@ impl Reading<'_> {
         if head.acted && matches!(class, Class::NotBegun { .. }) {
             class = Class::Unknown;
         }
-        let message = self.redactor.text(&why).into_owned();
+        let message = self.redactor.text(why).into_owned();
         let error = ErrorInfo { data: Some(Json::of(&data)), ..failure(name, message) };
-        ended(class, error, self.traffic)
+        ended(class, &error, self.traffic)
     }
 }
 
@@ -244,8 +246,8 @@ mod tests {
         decode(shape, &headers, bytes.to_vec(), &redactor)
     }
 
-    fn value(value: Value) -> Kept {
-        Kept::Value(Json::of(&value))
+    fn value(value: &Value) -> Kept {
+        Kept::Value(Json::of(value))
     }
 
     #[test]
@@ -253,18 +255,18 @@ mod tests {
         let json_type = "Application/JSON; charset=utf-8";
         for (shape, content_type, bytes, is) in [
             (Shape::Auto, json_type, &b"{\"a\":1.10}"[..], None),
-            (Shape::Auto, "application/problem+json", b"[1]", Some(value(json!([1])))),
-            (Shape::Auto, json_type, b"{broken", Some(value(json!("{broken")))),
-            (Shape::Auto, "text/plain", b"[1]", Some(value(json!("[1]")))),
-            (Shape::Auto, "text/plain", b"", Some(value(json!(null)))),
+            (Shape::Auto, "application/problem+json", b"[1]", Some(value(&json!([1])))),
+            (Shape::Auto, json_type, b"{broken", Some(value(&json!("{broken")))),
+            (Shape::Auto, "text/plain", b"[1]", Some(value(&json!("[1]")))),
+            (Shape::Auto, "text/plain", b"", Some(value(&json!(null)))),
             (Shape::Auto, "image/png", b"\xff", Some(Kept::Blob(b"\xff".to_vec()))),
-            (Shape::Json, "text/plain", b" [1] ", Some(value(json!([1])))),
-            (Shape::Text, json_type, b"[1]", Some(value(json!("[1]")))),
+            (Shape::Json, "text/plain", b" [1] ", Some(value(&json!([1])))),
+            (Shape::Text, json_type, b"[1]", Some(value(&json!("[1]")))),
             (Shape::Blob, json_type, b"[1]", Some(Kept::Blob(b"[1]".to_vec()))),
-            (Shape::Json, json_type, b"[\"canary-value\"]", Some(value(json!(["«secret:K»"])))),
-            (Shape::Text, "", b"canary-value", Some(value(json!("«secret:K»")))),
+            (Shape::Json, json_type, b"[\"canary-value\"]", Some(value(&json!(["«secret:K»"])))),
+            (Shape::Text, "", b"canary-value", Some(value(&json!("«secret:K»")))),
             (Shape::Blob, "", b"canary-value\xff", {
-                Some(Kept::Blob([&"«secret:K»".as_bytes()[..], b"\xff"].concat()))
+                Some(Kept::Blob(["«secret:K»".as_bytes(), b"\xff"].concat()))
             }),
         ] {
             let got = kept(shape, content_type, bytes).unwrap();

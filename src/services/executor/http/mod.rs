@@ -84,7 +84,7 @@ impl Executor for Http {
         Box::pin(async move {
             let definition = match Definition::read(&attempt.definition) {
                 Ok(definition) => definition,
-                Err(why) => return refused(failure("HttpDefinition", why)),
+                Err(why) => return refused(&failure("HttpDefinition", why)),
             };
             let limit_ms = attempt.timeout_ms.unwrap_or_else(|| definition.limit_ms());
             let traffic = Arc::default();
@@ -110,7 +110,7 @@ async fn work(
             if error.name == "HttpRefused" {
                 metrics.ssrf_refusals.one();
             }
-            return refused(*error);
+            return refused(&error);
         }
     };
     let (redactor, watch) = (prepared.redactor, Stopwatch::start());
@@ -146,7 +146,7 @@ pub(crate) async fn within<T>(
 pub(crate) fn interrupted(why: String, traffic: &Traffic) -> Outcome {
     let seen = if traffic.sent() == 0 { Seen::Unsent } else { Seen::Broken };
     let class = outcome::classify(seen, &[], &[]);
-    ended(class, failure("HttpUnreachable", why), traffic)
+    ended(class, &failure("HttpUnreachable", why), traffic)
 }
 
 /// What came of a request without an answer.
@@ -165,16 +165,16 @@ pub(crate) fn troubled(
         client.metrics.ssrf_refusals.one();
     }
     let error = failure(name, redactor.text(&trouble.to_string()).into_owned());
-    ended(outcome::classify(seen, &[], &[]), error, traffic)
+    ended(outcome::classify(seen, &[], &[]), &error, traffic)
 }
 
 /// H1: nothing was sent, and nothing would be another time.
-pub(crate) fn refused(error: ErrorInfo) -> Outcome {
+pub(crate) fn refused(error: &ErrorInfo) -> Outcome {
     ended(outcome::classify(Seen::Refused, &[], &[]), error, &Traffic::default())
 }
 
 /// An outcome without a value. What it says must have passed redaction.
-pub(crate) fn ended(class: Class, error: ErrorInfo, traffic: &Traffic) -> Outcome {
+pub(crate) fn ended(class: Class, error: &ErrorInfo, traffic: &Traffic) -> Outcome {
     let failed = |class, is_final, retry_after_ms| Outcome::Failed {
         class,
         error: error.clone(),

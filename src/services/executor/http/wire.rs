@@ -60,7 +60,7 @@ impl Names for SystemNames {
     fn addresses(&self, host: &str, port: u16) -> Found {
         let host = host.to_owned();
         Box::pin(async move {
-            tokio::net::lookup_host((host, port)).await.map(|found| found.collect::<Vec<_>>())
+            tokio::net::lookup_host((host, port)).await.map(Iterator::collect::<Vec<_>>)
         })
     }
 }
@@ -188,12 +188,11 @@ impl Wire {
 
     /// The addresses of an origin, resolved once, each let through by the guard.
     async fn checked(&self, guard: &Guard, origin: &Origin) -> Result<Vec<SocketAddr>, Trouble> {
-        let mut addresses = match origin.host.parse::<IpAddr>() {
-            Ok(ip) => vec![SocketAddr::new(ip, origin.port)],
-            Err(_) => {
-                let found = self.names.addresses(&origin.host, origin.port).await;
-                found.map_err(|e| Trouble::Unreachable(format!("{}: {e}", origin.host)))?
-            }
+        let mut addresses = if let Ok(ip) = origin.host.parse::<IpAddr>() {
+            vec![SocketAddr::new(ip, origin.port)]
+        } else {
+            let found = self.names.addresses(&origin.host, origin.port).await;
+            found.map_err(|e| Trouble::Unreachable(format!("{}: {e}", origin.host)))?
         };
         addresses.truncate(HTTP_ADDRESSES_MAX);
         for address in &addresses {
