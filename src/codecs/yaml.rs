@@ -1,7 +1,7 @@
 //! YAML text as a tree in which every value knows its line.
 //!
-//! May not know what a document means. Invariant: a [`Node`] has no aliases, no member twice, and is
-//! bounded in depth and size.
+//! May not know what a document means. Invariant: a [`Node`] has no aliases, no member twice, and
+//! is bounded in depth and size.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::Value;

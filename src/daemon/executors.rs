@@ -2,10 +2,11 @@
 //!
 //! May not know effects. Invariant: what is not turned on starts nothing.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::services::executor::agents::AgentsOverHttp;
 use crate::services::executor::agents::book::Book;
@@ -13,6 +14,7 @@ use crate::services::executor::echo::Echo;
 use crate::services::executor::guard::{Guard, Listeners};
 use crate::services::executor::http::wire::{SystemNames, Wire};
 use crate::services::executor::http::{Client, Http};
+use crate::services::executor::mcp::{Mcp, Means};
 use crate::services::executor::secrets::Secrets;
 use crate::services::executor::shell::{Rules, Shell};
 use crate::services::executor::{Executor, Registry};
@@ -41,9 +43,20 @@ pub(super) fn registry(runs: &Runs, config: &Config, ours: &Listeners) -> Result
     if asked.http.is_some() {
         on.push(Arc::new(Http::new(client.clone())));
     }
+    if !config.mcp_servers.is_empty() {
+        let means = Means { client: client.clone(), passed: passed() };
+        on.push(Arc::new(Mcp::new(config.mcp_servers.clone(), &means)));
+    }
     let book = Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config)));
     on.push(Arc::new(AgentsOverHttp::new(client, book)));
     Ok(Registry::of(on).and_off(off))
+}
+
+/// What servers of tools get of the daemon's environment.
+fn passed() -> BTreeMap<String, String> {
+    let here = |name: &str| Some((name.to_owned(), std::env::var(name).ok()?));
+    let language = ("LANG".to_owned(), "C.UTF-8".to_owned());
+    ["PATH", "HOME"].into_iter().filter_map(here).chain([language]).collect()
 }
 
 /// What requests need to leave.
@@ -88,11 +101,28 @@ fn shell(runs: &Runs, rules: Rules) -> Arc<dyn Executor> {
     Arc::new(Shell::new(rules, Arc::clone(&runs.disk), runs.hosts.program(), variable))
 }
 
-/// Where executors work.
-pub(super) fn runtime() -> Result<Runtime> {
-    let mut builder = Builder::new_multi_thread();
-    let built = builder.worker_threads(THREADS).thread_name("executor").enable_all().build();
-    built.map_err(|e| {
-        Error::Bug(Trouble::new("bug", format!("the executors' threads could not be started: {e}")))
-    })
+/// Where executors work. Dropped, it waits for nobody: a daemon whose storage failed ends inside
+/// of another runtime, where nobody may wait.
+pub(super) struct Threads(Option<Runtime>);
+
+impl Threads {
+    /// Starts them.
+    pub(super) fn start() -> Result<(Self, Handle)> {
+        let mut builder = Builder::new_multi_thread();
+        let built = builder.worker_threads(THREADS).thread_name("executor").enable_all().build();
+        let runtime = built.map_err(|e| {
+            let what = format!("the executors' threads could not be started: {e}");
+            Error::Bug(Trouble::new("bug", what))
+        })?;
+        let handle = runtime.handle().clone();
+        Ok((Self(Some(runtime)), handle))
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }

@@ -48,7 +48,7 @@ pub struct Daemon {
     warden: Warden,
     inbox: Option<inbox::Running>,
     /// Where effects are executed.
-    executors: tokio::runtime::Runtime,
+    executors: executors::Threads,
     listeners: Listeners,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
@@ -125,7 +125,7 @@ impl Daemon {
         self.warden.stop();
         let stopped = self.manager.stop();
         // What is still at work there goes on without this daemon, or has been given up.
-        self.executors.shutdown_background();
+        drop(self.executors);
         let stopped = stopped.and_then(|()| rest(self.committer, &self.indexer));
         self.indexer.stop();
         // A panic of the index thread costs the index, which is made anew.

@@ -47,7 +47,7 @@ pub(super) struct Wired {
     pub(super) index: JoinHandle<()>,
     pub(super) refresh: Vec<Refresh>,
     pub(super) mailbox: Mailbox,
-    pub(super) executors: tokio::runtime::Runtime,
+    pub(super) executors: executors::Threads,
     pub(super) listeners: Listeners,
 }
 
@@ -86,11 +86,11 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         let pool = Pool::new(pool, Box::new(move |event| mailbox.host(event)));
         Ok(Parts { committer: taken, pool })
     };
-    let executors = executors::runtime()?;
+    let (executors, runtime) = executors::Threads::start()?;
     let inside = InsideOptions {
         registry,
         slots: config.slots.clone(),
-        runtime: executors.handle().clone(),
+        runtime,
         drain_ms: config.drain_timeout_ms / 2,
     };
     let options = Options {

@@ -15,7 +15,7 @@ const TASK: &str = "effectId taskId stepId invocationKey status kind label label
                     inputsRef resultRef stdoutRef stderrRef requestedAt resolvedAt attempts epoch \
                     leasedBy title";
 const POSTED: &str = "status normalizedShellFailure committed stdoutRef stderrRef resultRef \
-                      effectId repeat seq warnings";
+                      effectId repeat seq state runState warnings";
 const STATUS: &str = "state reason payload lastEvent pendingByKind pendingEffectsSummary \
                       needsMoreIterations metadata completionProof runId runDir processId \
                       nativeState reasons wakeAt overdue leases generation createdAt parent tags";
@@ -103,7 +103,7 @@ fn what_can_be_seen_of_a_run() {
     let show = cli.run("run show r --json").ok().json();
     assert_eq!(show["tasks"][0]["effectId"], "e0001");
     let task = cli.run("task show r e0001 --json").ok().json();
-    assert_eq!(keys_of(&task), "effect task args policy result largeResult");
+    assert_eq!(keys_of(&task), "effect task args policy result largeResult attempts lease");
     let listed = cli.run("run list --json").ok().json();
     assert_eq!(listed["runs"][0]["runId"], "r");
     assert_eq!(cli.run("run list --state completed --json").ok().json()["runs"], json!([]));

@@ -188,11 +188,10 @@ metrics! {
     http_rejected: Counts<1> = Family::new(["why"], Counter::default), "dormouse_http_rejected";
     /// Files of the inbox by result: posted, repeat, refused, later.
     inbox_files: Counts<1> = Family::new(["result"], Counter::default), "dormouse_inbox_files";
-    /// Attempts over HTTP, by agent (`none` for kind `http`) and class: ok, `not_begun`, reported,
-    /// unknown.
+    /// HTTP attempts, by agent (`none` for `http` itself) and class.
     http_executor: Counts<2> =
         Family::new(["agent", "class"], Counter::default), "dormouse_http_executor";
-    /// Calls of tools, by server and class: ok, `not_begun`, reported, unknown.
+    /// Calls of tools, by server and class.
     mcp_calls: Counts<2> = Family::new(["server", "class"], Counter::default), "dormouse_mcp_calls";
     /// Requests that were not sent because of where they would have gone.
     ssrf_refusals: Count = Counter::default(), "dormouse_ssrf_refusals";

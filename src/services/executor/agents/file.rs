@@ -439,8 +439,8 @@ agents:
     #[test]
     fn one_remark_for_each_member_that_means_nothing() {
         let set = agents(
-            "version: 1\nagents:\n  a:\n    url: http://far.example\n    colour: red\n    rate: 5\n    \
-             async: false\n    token_env: SET\n",
+            "version: 1\nagents:\n  a:\n    url: http://far.example\n    colour: red\n    \
+             rate: 5\n    async: false\n    token_env: SET\n",
         );
         assert_eq!(
             remarks(&set),
