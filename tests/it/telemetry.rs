@@ -33,7 +33,8 @@ use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 /// What only requests to the outside write: the tests of executors look at it.
-const OUTSIDE: &[&str] = &["http_executor", "ssrf_refusals", "secret_resolutions", "redactions"];
+const OUTSIDE: &[&str] =
+    &["http_executor", "mcp_calls", "ssrf_refusals", "secret_resolutions", "redactions"];
 
 /// What nothing writes while all is well: replay that fails, hosts that must be killed, an index
 /// that is wrong, journals that are damaged.
