@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use dormouse::codecs::event::{
     CancelOutcome, EffectCancelled, EffectRequested, EffectUncertain, ErrorInfo, Event,
-    FailureClass, Policy, ProcessRef, Profile, Record, Retry, RunCancelRequested, RunCreated,
-    RunPaused, RunResumed, Status,
+    FailureClass, Policy, Record, Retry, RunCancelRequested, RunPaused, RunResumed, Status,
 };
 use dormouse::codecs::json::Json;
 use dormouse::ground::clock::Timestamp;
@@ -27,7 +26,7 @@ use dormouse::machines::replay::engine::{Action, Engine, Input};
 use dormouse::machines::replay::state::RunState;
 use dormouse::services::runs::Error;
 
-use crate::support::{at, run_id};
+use crate::support::{at, created_with, process, run_id};
 
 /// A run with one effect.
 pub(crate) struct Story {
@@ -79,27 +78,7 @@ fn id() -> EffectId {
 }
 
 pub(crate) fn created() -> Event {
-    let process = ProcessRef {
-        process_id: "p".into(),
-        entry: "main.js".into(),
-        export_name: None,
-        api: Profile::Dormouse,
-        digest: Digest::of(b"code"),
-    };
-    RunCreated {
-        run_id: run_id(),
-        process: Some(process),
-        inputs: None,
-        inputs_blob: None,
-        parent: None,
-        idempotency: None,
-        generation: 1,
-        tags: Vec::new(),
-        cwd: None,
-        non_interactive: false,
-        by: "operator:test".into(),
-    }
-    .into()
+    created_with(&run_id(), Some(process()))
 }
 
 /// The request of the effect, asked for by the run's first turn.

@@ -4,9 +4,9 @@
 use dormouse::codecs::event::{
     CancelOutcome, EffectAttemptFailed, EffectCancelled, EffectRequested, EffectResolved,
     EffectStarted, EffectUncertain, Event, FailureClass, ObservedOp, Patch, Policy,
-    ProcessAssigned, ProcessRef, Profile, Record, RunCancelRequested, RunCancelled, RunCompleted,
-    RunContinued, RunCreated, RunFailed, RunHalted, RunHeld, RunPaused, RunResumed, Seal,
-    SignalReceived, Status, ValueObserved,
+    ProcessAssigned, Record, RunCancelRequested, RunCancelled, RunCompleted, RunContinued,
+    RunFailed, RunHalted, RunHeld, RunPaused, RunResumed, Seal, SignalReceived, Status,
+    ValueObserved,
 };
 use dormouse::codecs::json::Json;
 use dormouse::ground::digest::Digest;
@@ -15,33 +15,10 @@ use dormouse::machines::effect::plain_error;
 use dormouse::machines::replay::state::{RunState, fold};
 use serde_json::json;
 
-use crate::support::{at, note, run_id};
-
-fn process() -> ProcessRef {
-    ProcessRef {
-        process_id: "p".into(),
-        entry: "main.js".into(),
-        export_name: None,
-        api: Profile::Dormouse,
-        digest: Digest::of(b"code"),
-    }
-}
+use crate::support::{at, created_with, note, process, run_id};
 
 fn created(bare: bool) -> Event {
-    RunCreated {
-        run_id: run_id(),
-        process: (!bare).then(process),
-        inputs: None,
-        inputs_blob: None,
-        parent: None,
-        idempotency: None,
-        generation: 1,
-        tags: Vec::new(),
-        cwd: None,
-        non_interactive: false,
-        by: "operator:test".into(),
-    }
-    .into()
+    created_with(&run_id(), (!bare).then(process))
 }
 
 fn requested(n: u32, kind: &str, cause: u64) -> Event {

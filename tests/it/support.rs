@@ -1,9 +1,10 @@
 //! Builders that several tests share: a root on a memory disk and a run with a few records.
 
-use dormouse::codecs::event::{Event, OperatorNote, Record, RunCreated};
+use dormouse::codecs::event::{Event, OperatorNote, ProcessRef, Profile, Record, RunCreated};
 use dormouse::codecs::format::line;
 use dormouse::codecs::format::line::segment_name;
 use dormouse::ground::clock::{ManualClock, Timestamp};
+use dormouse::ground::digest::Digest;
 use dormouse::ground::id::{RunId, Seq};
 use dormouse::ports::disk::Disk;
 use dormouse::ports::disk::memory::MemoryDisk;
@@ -26,9 +27,14 @@ pub(crate) fn run_id() -> RunId {
 }
 
 pub(crate) fn created(id: &RunId) -> Event {
+    created_with(id, None)
+}
+
+/// The first record of a run with a process, or of a bare one.
+pub(crate) fn created_with(id: &RunId, process: Option<ProcessRef>) -> Event {
     RunCreated {
         run_id: id.clone(),
-        process: None,
+        process,
         inputs: None,
         inputs_blob: None,
         parent: None,
@@ -40,6 +46,17 @@ pub(crate) fn created(id: &RunId) -> Event {
         by: "operator:test".into(),
     }
     .into()
+}
+
+/// A process that nobody loads.
+pub(crate) fn process() -> ProcessRef {
+    ProcessRef {
+        process_id: "p".into(),
+        entry: "main.js".into(),
+        export_name: None,
+        api: Profile::Dormouse,
+        digest: Digest::of(b"code"),
+    }
 }
 
 pub(crate) fn note(n: u64) -> Event {

@@ -5,8 +5,8 @@
 
 use dormouse::codecs::event::{
     EffectAttemptFailed, EffectRequested, EffectResolved, EffectStarted, EffectUncertain,
-    ErrorInfo, Event, FailureClass, Policy, ProcessRef, Profile, Record, RunCancelRequested,
-    RunCreated, RunHeld, RunPaused, SignalReceived, Status,
+    ErrorInfo, Event, FailureClass, Policy, Record, RunCancelRequested, RunHeld, RunPaused,
+    SignalReceived, Status,
 };
 use dormouse::codecs::format::line::decode;
 use dormouse::codecs::json::Json;
@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use crate::cli::{Cli, Ran};
 use crate::daemon_cli::Daemon;
-use crate::support::{at, run_id};
+use crate::support::{at, created_with, process, run_id};
 
 /// A run made by hand: its records are a second apart.
 struct Made {
@@ -57,27 +57,7 @@ impl Made {
 }
 
 fn begun(bare: bool) -> Event {
-    let process = ProcessRef {
-        process_id: "p".into(),
-        entry: "main.js".into(),
-        export_name: None,
-        api: Profile::Dormouse,
-        digest: Digest::of(b"code"),
-    };
-    RunCreated {
-        run_id: run_id(),
-        process: (!bare).then_some(process),
-        inputs: None,
-        inputs_blob: None,
-        parent: None,
-        idempotency: None,
-        generation: 1,
-        tags: Vec::new(),
-        cwd: None,
-        non_interactive: false,
-        by: "operator:test".into(),
-    }
-    .into()
+    created_with(&run_id(), (!bare).then(process))
 }
 
 fn asked(kind: &str, def: &Value) -> EffectRequested {
