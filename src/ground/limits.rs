@@ -55,6 +55,10 @@ pub const FD_CACHE_MAX: usize = 512;
 pub const FAILURES_MAX: u32 = 3;
 /// Longest time between the start of a daemon and the failure of the next one for both to count.
 pub const FAILURES_WITHIN_MS: i64 = 10 * 60 * 1000;
+/// What a run may have set aside before a check says so: evidence is never removed by itself.
+pub const QUARANTINE_BYTES_WARN: u64 = 1024 * 1024 * 1024;
+/// Defects that one check lists; more are counted.
+pub const DEFECTS_LISTED_MAX: usize = 10_000;
 /// How long a daemon that stops may take to finish and settle.
 pub const DRAIN_TIMEOUT_MS: u64 = 30_000;
 /// Child processes that run processes.

@@ -111,6 +111,7 @@ fn used() -> BTreeSet<String> {
     codes.extend(dormouse::shells::journal::scan::CASES.iter().map(|c| c.label().to_owned()));
     codes.extend(LABELS.iter().map(|label| label.as_str().to_owned()));
     codes.extend(RUN_CASES.iter().map(|case| case.as_str().to_owned()));
+    codes.extend(dormouse::services::fsck::defect::FLAWS.iter().map(|f| f.label().to_owned()));
     codes.extend(HELD.iter().map(|reason| (*reason).to_owned()));
     codes
 }

@@ -34,6 +34,7 @@ mod executor_http;
 mod executor_mcp;
 mod executor_shell;
 mod fold_table;
+mod fsck;
 mod golden_runs;
 mod host;
 mod host_ctx;

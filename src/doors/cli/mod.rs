@@ -12,6 +12,7 @@ mod deeds;
 mod demo;
 mod explain;
 mod failure;
+mod fsck;
 mod index;
 mod input;
 mod journal;
@@ -94,6 +95,8 @@ enum Noun {
     Top(top::Args),
     #[command(about = "Compare the index with the journals of all runs")]
     Audit(audit::Args),
+    #[command(about = "Check every byte of a runs root or of single runs")]
+    Fsck(fsck::Args),
     #[command(about = "Look after the index of a runs root")]
     #[command(subcommand)]
     Index(index::Verb),
@@ -196,6 +199,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),
         Noun::Audit(args) => audit::run(&args, context),
+        Noun::Fsck(args) => fsck::run(&args, context),
         Noun::Index(verb) => index::dispatch(&verb, context),
         Noun::Root(verb) => root::dispatch(&verb, context),
         Noun::Token(verb) => token::dispatch(verb, context),

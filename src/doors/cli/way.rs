@@ -156,7 +156,7 @@ impl Context {
     }
 
     /// Whether somebody has the root for themselves.
-    fn is_held(&self, meta: &Path) -> bool {
+    pub(super) fn is_held(&self, meta: &Path) -> bool {
         use crate::ports::disk::{Lock, Open};
         let lock = self.runs.disk.open_dir(meta).and_then(|meta| meta.open(ROOT_LOCK, Open::Read));
         lock.and_then(|lock| lock.try_lock(Lock::Shared)).is_ok_and(|free| !free)

@@ -10,7 +10,8 @@ use crate::codecs::event::{Event, Payload, Record};
 use crate::codecs::json::Json;
 use crate::codecs::turn::{LogLine, TurnInput};
 use crate::ground::clock::Timestamp;
-use crate::ground::id::Seq;
+use crate::ground::id::{EffectId, Seq};
+use crate::machines::replay::state::RunState;
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 
 use super::open::{OpenRun, SeenRun, value_of};
@@ -75,42 +76,86 @@ impl Files {
     }
 
     fn write_one(&self, record: &Record) -> super::Result<()> {
-        let dir = &self.dir;
-        let load = |p: Option<Payload>| p.map(|p| value_of(dir, &p)).transpose();
-        match &record.event {
-            Event::EffectRequested(asked) => {
-                // A value that cannot be had is not written as if it were null.
-                let args = load(Payload::join(asked.args.as_ref(), asked.args_blob.as_ref()))?;
-                let def = load(Payload::join(asked.def.as_ref(), asked.def_blob.as_ref()))?;
-                let task = json!({
-                    "effectId": asked.effect_id, "invocationKey": asked.key, "kind": asked.kind,
-                    "taskId": asked.task_id, "title": asked.title, "label": asked.label,
-                    "labels": asked.labels, "requestedAt": record.at, "definition": def,
-                    "args": args,
-                });
-                let inputs = args.unwrap_or_else(Json::null);
-                let (id, inputs) = (asked.effect_id, line(&inputs));
-                dir.write_task_file(id, "inputs.json", inputs.as_bytes())?;
-                dir.write_task_file(id, "task.json", &pretty(&task))?;
-            }
-            Event::EffectResolved(done) => {
-                let value = load(Payload::join(done.value.as_ref(), done.value_blob.as_ref()))?;
-                let result = json!({
-                    "effectId": done.effect_id, "status": done.status, "value": value,
-                    "error": done.error, "recordedAt": record.at, "by": done.by,
-                });
-                dir.write_task_file(done.effect_id, "result.json", &pretty(&result))?;
-            }
-            Event::ProcessAssigned(assigned) => {
-                if let Some(json) = dir.run_json() {
-                    let process = Some(assigned.process.clone());
-                    dir.write_run_json(&RunJson { process, ..json })?;
-                }
-            }
-            _ => {}
+        for file in task_files(&self.dir, record)? {
+            self.dir.write_task_file(file.effect, file.name, &file.bytes)?;
+        }
+        if let Event::ProcessAssigned(assigned) = &record.event
+            && let Some(json) = self.dir.run_json()
+        {
+            let process = Some(assigned.process.clone());
+            self.dir.write_run_json(&RunJson { process, ..json })?;
         }
         Ok(())
     }
+}
+
+/// A file in the folder of a task.
+pub struct TaskFile {
+    /// The task.
+    pub effect: EffectId,
+    /// Its name.
+    pub name: &'static str,
+    /// What it has to say.
+    pub bytes: Vec<u8>,
+}
+
+/// The files that follow from a record. A value that cannot be had is not written as if it were
+/// null: then there are none.
+pub fn task_files(dir: &RunDir, record: &Record) -> super::Result<Vec<TaskFile>> {
+    let load = |p: Option<Payload>| p.map(|p| value_of(dir, &p)).transpose();
+    match &record.event {
+        Event::EffectRequested(asked) => {
+            let args = load(Payload::join(asked.args.as_ref(), asked.args_blob.as_ref()))?;
+            let def = load(Payload::join(asked.def.as_ref(), asked.def_blob.as_ref()))?;
+            let task = json!({
+                "effectId": asked.effect_id, "invocationKey": asked.key, "kind": asked.kind,
+                "taskId": asked.task_id, "title": asked.title, "label": asked.label,
+                "labels": asked.labels, "requestedAt": record.at, "definition": def,
+                "args": args,
+            });
+            let inputs = line(&args.unwrap_or_else(Json::null)).into_bytes();
+            let effect = asked.effect_id;
+            Ok(vec![
+                TaskFile { effect, name: "inputs.json", bytes: inputs },
+                TaskFile { effect, name: "task.json", bytes: pretty(&task) },
+            ])
+        }
+        Event::EffectResolved(done) => {
+            let value = load(Payload::join(done.value.as_ref(), done.value_blob.as_ref()))?;
+            let result = json!({
+                "effectId": done.effect_id, "status": done.status, "value": value,
+                "error": done.error, "recordedAt": record.at, "by": done.by,
+            });
+            let (effect, bytes) = (done.effect_id, pretty(&result));
+            Ok(vec![TaskFile { effect, name: "result.json", bytes }])
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What `run.json` has to say of a run.
+#[must_use]
+pub fn run_json(state: &RunState) -> RunJson {
+    RunJson {
+        run_id: state.run_id.clone(),
+        format_version: FORMAT_VERSION,
+        created_at: state.created_at,
+        process: state.process.clone(),
+        parent: state.parent.clone(),
+        cwd: state.cwd.clone(),
+        tags: state.tags.clone(),
+        non_interactive: state.non_interactive,
+    }
+}
+
+/// The inputs that a run has by now; nothing for one that was never given any.
+#[must_use]
+pub fn inputs(records: &[Arc<Record>]) -> Option<Payload> {
+    records.iter().rev().find_map(|record| match &record.event {
+        Event::RunCreated(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
+        Event::ProcessAssigned(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
+        _ => None,
+    })
 }
 
 fn line(json: &Json) -> String {
@@ -140,23 +185,8 @@ impl OpenRun {
         for record in self.records() {
             after_append(self, record);
         }
-        let state = self.state();
-        self.dir.write_run_json(&RunJson {
-            run_id: state.run_id.clone(),
-            format_version: FORMAT_VERSION,
-            created_at: state.created_at,
-            process: state.process.clone(),
-            parent: state.parent.clone(),
-            cwd: state.cwd.clone(),
-            tags: state.tags.clone(),
-            non_interactive: state.non_interactive,
-        })?;
-        let inputs = self.records().iter().rev().find_map(|r| match &r.event {
-            Event::RunCreated(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
-            Event::ProcessAssigned(e) => Payload::join(e.inputs.as_ref(), e.inputs_blob.as_ref()),
-            _ => None,
-        });
-        if let Some(inputs) = inputs {
+        self.dir.write_run_json(&run_json(self.state()))?;
+        if let Some(inputs) = inputs(self.records()) {
             self.dir.write_inputs(&self.value(&inputs)?)?;
         }
         write_state(self)

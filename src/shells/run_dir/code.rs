@@ -9,7 +9,7 @@ use super::root::{remove_tree, staging_name};
 use crate::ground::digest::Digest;
 use crate::ground::limits::{MODULE_BYTES_MAX, MODULE_FILES_MAX};
 use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Open, Rename};
-use crate::shells::pin::LOCK_FILE;
+use crate::shells::pin::{LOCK_FILE, PinLock};
 use std::sync::Arc;
 
 const CODE: &str = "code";
@@ -75,6 +75,20 @@ impl CodeStore {
         code.sync()
     }
 
+    /// What is stored and is not the process of its name, with the reason: names below `code/`.
+    #[must_use]
+    pub fn unsound(&self) -> Vec<(String, String)> {
+        let code = disk::optional(self.meta.open_dir(CODE)).ok().flatten();
+        let Some(code) = code else { return Vec::new() };
+        let names = code.list().unwrap_or_default().into_iter();
+        let judged = names.filter(|name| !disk::is_temporary(name)).map(|name| {
+            let why = code.open_dir(&name).map_err(|e| e.to_string());
+            let why = why.and_then(|dir| is_whole(&dir, &name)).err();
+            (name, why)
+        });
+        judged.filter_map(|(name, why)| Some((name, why?))).collect()
+    }
+
     /// Puts the process into a run's directory unless it is there: its files by their names where
     /// that is possible, copied otherwise. False if the store has it not. Names are not synced.
     pub fn link_into(&self, run: &RunDir, process: &Digest) -> disk::Result<bool> {
@@ -123,6 +137,26 @@ fn mend(dir: &Arc<dyn Dir>, path: &str, bytes: &[u8]) -> disk::Result<()> {
         Ok(Some(there)) if there == bytes => Ok(()),
         _ => disk::write_atomic(&*dir, &name, bytes, Atomic::DURABLE),
     }
+}
+
+/// Compares a stored process with its lock file, and that with its name.
+fn is_whole(dir: &Arc<dyn Dir>, name: &str) -> Result<(), String> {
+    let read = |path: &str| {
+        let (dir, name) = descend(dir, path, false)?;
+        dir.read_file(&name, Open::Read, MODULE_BYTES_MAX)
+    };
+    let lock = read(LOCK_FILE).map_err(|e| e.to_string())?;
+    let lock = PinLock::read(&lock).map_err(|e| e.to_string())?;
+    if lock.digest.hex() != name {
+        return Err(format!("its lock file is of {}", lock.digest));
+    }
+    for file in &lock.files {
+        let found = read(&file.path).map_err(|e| e.to_string())?;
+        if Digest::of(&found) != file.digest {
+            return Err(format!("{} was stored as {}", file.path, file.digest));
+        }
+    }
+    Ok(())
 }
 
 /// Gives every file below `from` a name below `to` as well; the lock file last, for it says that

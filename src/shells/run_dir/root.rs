@@ -386,7 +386,7 @@ impl RootView {
     }
 
     /// R4, R5: whether this is a place to keep runs in.
-    pub(super) fn check_place(&self, options: &Options) -> Result<(), Error> {
+    pub fn check_place(&self, options: &Options) -> Result<(), Error> {
         let refused =
             |label, why: String| Error::Refused { label, path: self.dir.path().to_owned(), why };
         if let FsClass::Unfit(name) = self.dir.fs_class()?

@@ -138,6 +138,30 @@ fn open_judged(path: &Path) -> std::result::Result<(Connection, Meta), Why> {
     Ok((db, meta))
 }
 
+/// Opens the file for looking: nothing is written, locked or mended. Only for a file that nobody
+/// has open and that was closed cleanly.
+pub(super) fn look(path: &Path) -> std::result::Result<(Connection, Meta), Why> {
+    let unreadable = |_| Why::Unreadable;
+    let mut uri = url::Url::from_file_path(path).map_err(|()| Why::Unreadable)?;
+    uri.set_query(Some("immutable=1"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    let db = Connection::open_with_flags(uri.as_str(), flags).map_err(unreadable)?;
+    match (pragma(&db, "application_id"), pragma(&db, "user_version")) {
+        (Ok(APPLICATION_ID), Ok(VERSION)) => {}
+        (Ok(APPLICATION_ID), Ok(_)) => return Err(Why::OtherVersion),
+        (Ok(_), Ok(_)) => return Err(Why::Foreign),
+        _ => return Err(Why::Unreadable),
+    }
+    db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    let meta = meta(&db).map_err(unreadable)?;
+    if !is_sound(&db).map_err(unreadable)? {
+        return Err(Why::Unreadable);
+    }
+    if meta.complete { Ok((db, meta)) } else { Err(Why::Incomplete) }
+}
+
 /// Deletes what is there and makes an empty index.
 pub(super) fn make_anew(dir: &dyn Dir, path: &Path) -> Result<Connection> {
     for suffix in ["", "-wal", "-shm", "-journal"] {

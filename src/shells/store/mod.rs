@@ -117,6 +117,28 @@ impl Index {
         Ok((index, Condition::Rebuild(Why::Unreadable)))
     }
 
+    /// Opens the index in directory `path` for looking alone: nothing is written or mended. Nothing
+    /// if there is none.
+    pub fn look(
+        disk: &dyn Disk,
+        path: &std::path::Path,
+    ) -> Result<Option<std::result::Result<Self, Why>>> {
+        let dir = disk.open_dir(path)?;
+        if disk::optional(dir.stat(INDEX_FILE))?.is_none_or(|stat| stat.bytes == 0) {
+            return Ok(None);
+        }
+        let path = disk.canonicalize(path)?.join(INDEX_FILE);
+        Ok(Some(file::look(&path).map(|(db, meta)| Self {
+            dir,
+            path,
+            db: Some(db),
+            counts: Counts::default(),
+            applied: meta.applied,
+            complete: meta.complete,
+            missed: false,
+        })))
+    }
+
     /// Deletes the file and makes an empty one: everything must be told anew.
     pub fn reset(&mut self) -> Result<()> {
         self.db = None;
