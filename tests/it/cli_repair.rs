@@ -33,7 +33,8 @@ fn harm(cli: &Cli, vouched: bool, change: impl FnOnce(&mut Vec<u8>)) {
 
 fn quarantined(cli: &Cli) -> Vec<String> {
     let Ok(entries) = fs::read_dir(cli.root().join("r/quarantine")) else { return Vec::new() };
-    entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.ends_with("-before")).collect()
 }
 
 #[test]
@@ -157,4 +158,61 @@ fn verify_advises_what_mends_the_case() {
     fs::rename(dir.join("journal"), dir.join("elsewhere")).unwrap();
     let verified = cli.run("journal verify r").exits(5).says("put journal/ back");
     assert!(!verified.err.contains("repair-journal"), "{verified:?}");
+}
+
+#[test]
+fn a_repair_is_taken_back_until_the_run_goes_on() {
+    let cli = under_way();
+    harm(&cli, true, |bytes| bytes.truncate(bytes.len() - 30));
+    cli.run("repair undo r").exits(3).says("no repair");
+    cli.run("run repair-journal r --yes --accept-loss unknown").ok();
+    let listed = cli.run("repair list r --json").json();
+    assert_eq!(
+        (&listed["repairs"][0]["case"], &listed["repairs"][0]["isUndone"]),
+        (&"J15".into(), &false.into())
+    );
+
+    // A copy that rotted is not put back.
+    let kept = cli.root().join("r").join(listed["repairs"][0]["folder"].as_str().unwrap());
+    let copy = kept.join("journal/0000000001.jsonl");
+    let whole = fs::read(&copy).unwrap();
+    fs::write(&copy, b"rot").unwrap();
+    let before = cli.tree();
+    cli.run("repair undo r").exits(5).says("other bytes");
+    assert_eq!(cli.tree(), before);
+    fs::write(&copy, whole).unwrap();
+
+    cli.run("repair undo r").ok();
+    assert_eq!(cli.run("journal verify r --json").exits(5).json()["case"], "J15");
+    cli.run("repair undo r").exits(3).says("no repair");
+
+    cli.run("run repair-journal r --yes --accept-loss unknown").ok();
+    cli.run("run iterate r").ok();
+    let before = cli.tree();
+    cli.run("repair undo r").exits(4).says("would be lost");
+    assert_eq!(cli.tree(), before);
+}
+
+#[test]
+fn taking_a_repair_back_survives_its_own_death() {
+    let cli = under_way();
+    harm(&cli, true, |bytes| bytes.truncate(bytes.len() - 30));
+    let damaged = journal_and_witnesses(&cli);
+    cli.run("run repair-journal r --yes --accept-loss unknown").ok();
+    let folder = cli.run("repair list r --json").json()["repairs"][0]["folder"].clone();
+    let kept = cli.root().join("r").join(folder.as_str().unwrap());
+    // As if it had died after the first file.
+    fs::rename(kept.join("before.json"), kept.join("undoing.json")).unwrap();
+    fs::remove_file(cli.root().join("r/journal/0000000004.jsonl")).unwrap();
+    cli.run("repair undo r").ok();
+    assert_eq!(journal_and_witnesses(&cli), damaged);
+}
+
+fn journal_and_witnesses(cli: &Cli) -> Vec<(String, String)> {
+    let files = cli.tree().into_iter().filter_map(|(path, what)| {
+        let (mode, bytes) = what.split_once(' ')?;
+        let is_kept = path.contains("r/journal") || path.contains("r/state");
+        (is_kept && mode != "directory").then(|| (path, bytes.to_owned()))
+    });
+    files.collect()
 }

@@ -20,6 +20,7 @@ mod labour;
 mod ledger;
 mod output;
 mod remote;
+mod repair;
 mod requests;
 mod root;
 mod run;
@@ -100,6 +101,9 @@ enum Noun {
     #[command(about = "Look after the index of a runs root")]
     #[command(subcommand)]
     Index(index::Verb),
+    #[command(about = "List repairs of a run, and take one back")]
+    #[command(subcommand)]
+    Repair(repair::Verb),
     #[command(about = "Look after a whole runs root")]
     #[command(subcommand)]
     Root(root::Verb),
@@ -200,6 +204,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Top(args) => top::run(&args, context),
         Noun::Audit(args) => audit::run(&args, context),
         Noun::Fsck(args) => fsck::run(&args, context),
+        Noun::Repair(verb) => repair::dispatch(&verb, context),
         Noun::Index(verb) => index::dispatch(&verb, context),
         Noun::Root(verb) => root::dispatch(&verb, context),
         Noun::Token(verb) => token::dispatch(verb, context),

@@ -4,6 +4,8 @@
 //! operator says so. Invariant: nothing changes before the plan was shown; what is taken out is
 //! kept.
 
+pub mod undo;
+
 use serde_json::{Value, json};
 
 use crate::codecs::event::{Head, Record};
@@ -126,13 +128,15 @@ impl Runs {
         let before = outlook(&dir, &scan, Some(&plan));
         permit(&before, loss)?;
         let kept = dir.list_relative("quarantine").unwrap_or_default();
+        let copy = undo::keep(&dir, scan.main.case.label(), self.clock.now())?;
         let head = if plan.lost.is_none() && scan.verdict() < Verdict::Damaged {
             self.mend_tail(&dir, lock)?
         } else {
             self.mend_loss(&dir, lock, &scan, &plan, why)?
         };
+        copy.describe(&dir, head)?;
         let mut quarantined = dir.list_relative("quarantine").unwrap_or_default();
-        quarantined.retain(|name| !kept.contains(name));
+        quarantined.retain(|name| !kept.contains(name) && !name.ends_with("-before"));
         let kept_in = dir.path().join("quarantine").display().to_string();
         Ok(Mended { outlook: before, head, kept_in, quarantined })
     }
