@@ -6,6 +6,7 @@
 pub mod alone;
 pub mod config;
 pub mod descriptors;
+pub mod doctor;
 pub mod logging;
 pub mod metrics;
 pub mod tracing_export;

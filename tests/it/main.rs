@@ -24,6 +24,7 @@ mod demo;
 mod dispatch;
 mod divergence;
 mod docs;
+mod doctor;
 mod effect_direct;
 mod effect_model;
 mod effect_rows;

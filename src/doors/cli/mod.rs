@@ -10,6 +10,7 @@ mod config;
 mod context;
 mod deeds;
 mod demo;
+mod doctor;
 mod explain;
 mod failure;
 mod fsck;
@@ -96,6 +97,8 @@ enum Noun {
     Top(top::Args),
     #[command(about = "Compare the index with the journals of all runs")]
     Audit(audit::Args),
+    #[command(about = "Look whether machine, disk and root can keep the promises")]
+    Doctor(doctor::Args),
     #[command(about = "Check every byte of a runs root or of single runs")]
     Fsck(fsck::Args),
     #[command(about = "Look after the index of a runs root")]
@@ -203,6 +206,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),
         Noun::Audit(args) => audit::run(&args, context),
+        Noun::Doctor(args) => doctor::run(&args, context),
         Noun::Fsck(args) => fsck::run(&args, context),
         Noun::Repair(verb) => repair::dispatch(&verb, context),
         Noun::Index(verb) => index::dispatch(&verb, context),
