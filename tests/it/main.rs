@@ -67,6 +67,7 @@ mod storm;
 mod support;
 mod telemetry;
 mod tidy;
+mod usage;
 mod why;
 mod workers;
 mod yard;

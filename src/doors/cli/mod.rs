@@ -11,6 +11,7 @@ mod context;
 mod deeds;
 mod demo;
 mod doctor;
+mod du;
 mod explain;
 mod failure;
 mod fsck;
@@ -97,6 +98,8 @@ enum Noun {
     Top(top::Args),
     #[command(about = "Compare the index with the journals of all runs")]
     Audit(audit::Args),
+    #[command(about = "Show what a root takes on disk, by run and by what it is for")]
+    Du(du::Args),
     #[command(about = "Look whether machine, disk and root can keep the promises")]
     Doctor(doctor::Args),
     #[command(about = "Check every byte of a runs root or of single runs")]
@@ -206,6 +209,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),
         Noun::Audit(args) => audit::run(&args, context),
+        Noun::Du(args) => du::run(&args, context),
         Noun::Doctor(args) => doctor::run(&args, context),
         Noun::Fsck(args) => fsck::run(&args, context),
         Noun::Repair(verb) => repair::dispatch(&verb, context),
