@@ -17,7 +17,9 @@ mod create;
 mod crew;
 mod desk;
 mod dispatch;
+mod gate;
 mod handle;
+mod keys;
 mod leases;
 mod leave;
 mod play;
@@ -38,6 +40,7 @@ use tokio::sync::{oneshot, watch};
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::lease::Leases;
+use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit, WriterState};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
@@ -64,6 +67,7 @@ use claims::Claims;
 use create::Prepared;
 use crew::Crew;
 use desk::Desk;
+use gate::Gate;
 use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
@@ -126,6 +130,10 @@ pub struct Options {
     pub started: Vec<EffectRow>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
+    /// What the index knows of explicit idempotency keys.
+    pub keys: Vec<(RunId, KeyFacts)>,
+    /// How long a key is kept after the end of whoever held it.
+    pub keys_kept_ms: u64,
     /// Effects that are executed in this daemon.
     pub inside: InsideOptions,
 }
@@ -208,6 +216,8 @@ struct Manager {
     hosts: PoolFigures,
     /// Effects that are executed here.
     desk: Desk,
+    /// Lets effects start.
+    gate: Gate,
     runtime: tokio::runtime::Handle,
     /// How long attempts may go on, and when they are told to end.
     drain_ms: u64,
@@ -401,6 +411,7 @@ impl Manager {
         let inside = options.inside;
         let mut manager = Self {
             desk: Desk::new(inside.registry, &inside.slots, worker),
+            gate: Gate::new(options.keys_kept_ms, options.keys),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,
@@ -555,6 +566,7 @@ impl Manager {
             self.desk.drain();
         }
         self.wake_called();
+        self.wake_for_keys();
         self.make_room();
         self.feed_starved();
         self.seat_queued();

@@ -9,6 +9,7 @@ use super::{Batch, Change, Counts, Index, Result, file, read, rows};
 use crate::codecs::event::Head;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
+use crate::machines::ledger::State;
 use crate::machines::ready::rank;
 use crate::machines::replay::facts::{EffectFacts, KeyFacts, Reason, RunFacts, Update};
 
@@ -352,18 +353,38 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
 
 fn put_key(db: &Connection, run: &str, key: &KeyFacts) -> rusqlite::Result<()> {
     let mut put = db.prepare_cached(
-        "INSERT OR REPLACE INTO effect_keys (key, run_id, effect, status, args_digest, ended_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO effect_keys (key, run_id, effect, kind, status, digest, \
+         standing, outcome_seq, value_digest, decided, until) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
+    let row = key.row.as_ref();
+    let (seq, value) = match row.map(|row| &row.state) {
+        Some(State::Ok { seq, value_digest }) => (Some(whole(seq.0)), *value_digest),
+        _ => (None, None),
+    };
     put.execute(params![
         key.key,
         run,
         key.effect_id.ordinal(),
+        key.kind,
         key.status.name(),
-        key.args_digest.to_string(),
-        key.ended_at.map(Timestamp::micros),
+        key.digest.to_string(),
+        row.map(|row| row.state.name()),
+        seq,
+        value.map(|digest| digest.to_string()),
+        row.is_some_and(|row| row.is_decided),
+        until(key),
     ])?;
     Ok(())
+}
+
+/// When what an effect says about its key ended, at the end of time while it may change; nothing if
+/// it says nothing and wants nothing.
+fn until(key: &KeyFacts) -> Option<i64> {
+    match &key.row {
+        Some(row) => Some(row.ended_at.map_or(i64::MAX, Timestamp::micros)),
+        None => key.status.is_open().then_some(i64::MAX),
+    }
 }
 
 fn as_json<T: serde::Serialize>(value: &T) -> String {
