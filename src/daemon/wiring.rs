@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
-use crate::ground::limits::{FAILURES_MAX, LEDGER_KEY_KEEP_MS};
+use crate::ground::limits::FAILURES_MAX;
 use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
@@ -75,7 +75,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
-    let keys = keys_of(&index, runs.clock.now()).map_err(|e| unusable(&e))?;
+    let oldest = runs.clock.now().earlier_by(config.ledger_key_ttl_ms);
+    let keys = keys_of(&index, oldest).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
@@ -109,7 +110,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         started,
         set_aside: aside(recovered),
         keys,
-        keys_kept_ms: LEDGER_KEY_KEEP_MS,
+        keys_kept_ms: config.ledger_key_ttl_ms,
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
@@ -376,8 +377,7 @@ fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
 }
 
 /// What effects with explicit idempotency keys say about these, far enough back.
-fn keys_of(index: &Index, now: Timestamp) -> store::Result<Vec<(RunId, KeyFacts)>> {
-    let since = now.plus_millis(-i64::try_from(LEDGER_KEY_KEEP_MS).unwrap_or(i64::MAX));
+fn keys_of(index: &Index, since: Timestamp) -> store::Result<Vec<(RunId, KeyFacts)>> {
     let mut all: Vec<(RunId, KeyFacts)> = Vec::new();
     loop {
         let page = index.live_keys(since, all.last(), ROWS_AT_ONCE)?;

@@ -3,16 +3,17 @@
 //! May not know who asks. Invariant: nothing is done to a run while a host works for it, and
 //! whoever asked is answered exactly once.
 
-use crate::ground::id::RunId;
+use crate::ground::clock::Timestamp;
+use crate::ground::id::{EffectId, RunId};
 use crate::machines::effect::life::EffectStatus;
 use crate::services::commit::Committer;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::{Trouble, too_many_open};
 use crate::shells::commit_log::WriterState;
 
-use super::gate::Admission;
+use super::gate::{Admission, Gate};
 use super::handle::Flow;
-use super::seat::{Ask, Coming, LookAct, Seat};
+use super::seat::{Act, Ask, Coming, Here, LookAct, Seat};
 use super::{Manager, handle, keys};
 
 impl Manager {
@@ -67,21 +68,7 @@ impl Manager {
                 self.play(run);
             }
             Ask::Start { by, effect, act } => {
-                let admission = match here.run.state().effect(effect) {
-                    Some(its) if its.status == EffectStatus::Requested => {
-                        self.gate.admit(run, its, self.runs.clock.now())
-                    }
-                    // The run itself says why not.
-                    _ => Admission::Free,
-                };
-                match keys::refused(run, effect, &admission) {
-                    Some(refusal) => act(Err(refusal))(Ok(())),
-                    None => here.act(&by, act),
-                }
-                let status = here.run.state().effect(effect).map(|effect| effect.status);
-                if status == Some(EffectStatus::Requested) {
-                    self.gate.withdraw(run, effect);
-                }
+                start(here, &mut self.gate, effect, &by, act, self.runs.clock.now());
                 self.count_wake("inflow");
                 self.play(run);
             }
@@ -113,6 +100,23 @@ impl Manager {
             Ok(seen) => act(Ok(seen.look()))(Ok(())),
             Err(e) => act(Err(e))(Ok(())),
         });
+    }
+}
+
+/// Starts an effect that the gate lets in; whatever else stands against it, its run says.
+fn start(here: &mut Here, gate: &mut Gate, effect: EffectId, by: &str, act: Act, now: Timestamp) {
+    let run = here.run.dir.id().clone();
+    let requested = |here: &Here| match here.run.state().effect(effect) {
+        Some(its) if its.status == EffectStatus::Requested => Some(its.clone()),
+        _ => None,
+    };
+    let admission = requested(here).map_or(Admission::Free, |its| gate.admit(&run, &its, now));
+    match keys::refused(&run, effect, &admission) {
+        Some(refusal) => act(Err(refusal))(Ok(())),
+        None => here.act(by, act),
+    }
+    if requested(here).is_some() {
+        gate.withdraw(&run, effect);
     }
 }
 

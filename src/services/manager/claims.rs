@@ -408,10 +408,12 @@ impl Manager {
         }
         self.claims.is_asking = true;
         let (inbox, kinds) = (self.inbox.clone(), self.claims.book.kinds());
+        // What is held must not hide what is not.
+        let most = CLAIM_CANDIDATES_MAX + self.gate.held();
         let ask = move |index: &Index| {
             let mut found = Found::default();
             for filter in questions {
-                let ready = index.ready(&filter, now, CLAIM_CANDIDATES_MAX)?;
+                let ready = index.ready(&filter, now, most)?;
                 found.ready.insert(filter, ready);
             }
             for kind in kinds {

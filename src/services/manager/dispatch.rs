@@ -157,21 +157,16 @@ impl Manager {
             target: executor.target(&definition),
             slots: limited.then(|| format!("kind:{}", task.kind)).into_iter().collect(),
         };
+        match here.run.judge_claim(effect, &claim) {
+            // The run has other plans for it.
+            Err(Error::Conflict(_) | Error::Refused(_)) => return Ok(false),
+            judged => judged?,
+        };
         let Some(its) = here.run.state().effect(effect) else { return Ok(false) };
         if self.gate.admit(id, its, now) != Admission::Free {
             return Ok(false);
         }
-        let task = match here.run.claim(effect, &claim) {
-            Ok(task) => task,
-            Err(e) => {
-                self.gate.withdraw(id, effect);
-                return match e {
-                    // The run has other plans for it.
-                    Error::Conflict(_) | Error::Refused(_) => Ok(false),
-                    e => Err(e),
-                };
-            }
-        };
+        let task = here.run.claim(effect, &claim)?;
         let mut attended = attended(&here.run, executor, &task, definition, now);
         attended.read_inline_args(&here.run, task.args.clone())?;
         let (epoch, work) = (task.epoch, work(&task.kind, &attended));

@@ -28,6 +28,8 @@ pub(super) struct Gate {
     called: VecDeque<Called>,
     /// Those whose outcome is being copied.
     copying: HashSet<Holder>,
+    /// How many of those that ask are held.
+    held: usize,
 }
 
 /// Whether an effect may be started.
@@ -78,6 +80,7 @@ impl Gate {
             by_key: HashMap::new(),
             called: VecDeque::new(),
             copying: HashSet::new(),
+            held: 0,
         };
         // As time brought them: what took a key over comes after what it took it from.
         keys.sort_by_key(|(_, key)| {
@@ -90,7 +93,7 @@ impl Gate {
                 gate.ask_for(of(&run, facts.effect_id), Asking { key, kind, digest });
             }
             if let Some(row) = facts.row {
-                gate.ledger.put(&facts.key, row);
+                gate.change(&facts.key, |gate| gate.ledger.put(&facts.key, row));
             }
         }
         let settled = |(asker, asking): (&Holder, &Asking)| {
@@ -108,7 +111,7 @@ impl Gate {
         let admission = self.look(run, effect, now);
         if admission == Admission::Free {
             let (asker, before) = (of(run, effect.id), self.ledger.get(key).cloned());
-            self.ledger.reserve(key, effect.def_digest, &asker);
+            self.change(key, |gate| gate.ledger.reserve(key, effect.def_digest, &asker));
             self.given(run, effect.id, key, before);
         }
         admission
@@ -121,12 +124,12 @@ impl Gate {
         if let Some(row) = Row::of(run, effect).filter(|row| row.is_decided) {
             // Somebody decided that it stands in for who held the key before.
             let before = self.ledger.get(key).cloned();
-            self.ledger.put(key, row);
+            self.change(key, |gate| gate.ledger.put(key, row));
             self.given(run, effect.id, key, before);
         }
         match self.ledger.ask(key, effect.def_digest, &of(run, effect.id)) {
             Answer::Free => Admission::Free,
-            Answer::Held(holder) => Admission::Held(held_by(key, holder)),
+            Answer::Held(holder) => Admission::Held(key_hold(key, holder)),
             Answer::Settled(settled) => Admission::Ends(settled),
         }
     }
@@ -159,9 +162,10 @@ impl Gate {
 
     fn take_back(&mut self, run: &RunId, back: Vec<Given>) {
         for Given { key, effect, before } in back.into_iter().rev() {
-            if self.ledger.get(&key).is_some_and(|row| row.holder == of(run, effect)) {
-                self.ledger.restore(&key, before);
-                self.call(&key);
+            let asker = of(run, effect);
+            if self.ledger.get(&key).is_some_and(|row| row.holder == asker) {
+                self.change(&key, |gate| gate.ledger.restore(&key, before));
+                self.call(&key, &asker);
             }
         }
     }
@@ -175,19 +179,44 @@ impl Gate {
     }
 
     fn ask_for(&mut self, asker: Holder, asking: Asking) {
-        self.by_key.entry(asking.key.clone()).or_default().insert(asker.clone());
-        self.asking.insert(asker, asking);
+        self.change(&asking.key.clone(), |gate| {
+            gate.by_key.entry(asking.key.clone()).or_default().insert(asker.clone());
+            gate.asking.insert(asker, asking);
+        });
     }
 
     fn ask_no_more(&mut self, asker: &Holder) {
-        if let Some(asking) = self.asking.remove(asker)
-            && let Some(of_key) = self.by_key.get_mut(&asking.key)
-        {
-            of_key.remove(asker);
-            if of_key.is_empty() {
-                self.by_key.remove(&asking.key);
+        let Some(asking) = self.asking.remove(asker) else { return };
+        self.change(&asking.key, |gate| {
+            if let Some(of_key) = gate.by_key.get_mut(&asking.key) {
+                of_key.remove(asker);
+                if of_key.is_empty() {
+                    gate.by_key.remove(&asking.key);
+                }
             }
-        }
+        });
+    }
+
+    /// Changes who has a key or asks for it, and counts who is held by that.
+    fn change<T>(&mut self, key: &str, change: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.count_held(key);
+        let changed = change(self);
+        self.held = self.held + self.count_held(key) - before;
+        changed
+    }
+
+    /// How many are held by who has a key.
+    fn count_held(&self, key: &str) -> usize {
+        let Some(row) = self.ledger.get(key).filter(|row| row.state == State::Open) else {
+            return 0;
+        };
+        let asking = self.by_key.get(key);
+        asking.map_or(0, |asking| asking.len() - usize::from(asking.contains(&row.holder)))
+    }
+
+    /// How many requested effects are held, at most.
+    pub(super) const fn held(&self) -> usize {
+        self.held
     }
 
     /// A record of a run is durable, and folded already.
@@ -220,20 +249,21 @@ impl Gate {
             self.ask_no_more(&of(run, effect.id));
         }
         let before = self.ledger.get(key).cloned();
-        self.ledger.note(run, effect);
+        self.change(key, |gate| gate.ledger.note(run, effect));
         if self.ledger.get(key) != before.as_ref() {
-            self.call(key);
+            self.call(key, &of(run, effect.id));
         }
     }
 
-    /// Calls whoever asks for a key, unless its holder is still at it.
-    fn call(&mut self, key: &str) {
+    /// Calls whoever else asks for a key that `but` had, unless somebody has it still.
+    fn call(&mut self, key: &str, but: &Holder) {
         let row = self.ledger.get(key);
         if row.is_some_and(|row| row.state == State::Open) {
             return;
         }
         let is_free = row.is_none_or(|row| row.state == State::Failed);
-        for asker in self.by_key.get(key).into_iter().flatten() {
+        let others = self.by_key.get(key).into_iter().flatten().filter(|asker| *asker != but);
+        for asker in others {
             if let Some(asking) = self.asking.get(asker) {
                 self.called.push_back(asking.call(asker, is_free));
             }
@@ -248,19 +278,19 @@ impl Gate {
     /// What keeps a requested effect from being started.
     pub(super) fn hold(&self, run: &RunId, effect: EffectId) -> Option<Hold> {
         let asker = of(run, effect);
-        self.asking.get(&asker).and_then(|asking| self.held(&asker, asking))
+        self.asking.get(&asker).and_then(|asking| self.hold_of(&asker, asking))
     }
 
     /// The same for all effects of a run.
     pub(super) fn holds_of(&self, run: &RunId) -> BTreeMap<EffectId, Hold> {
         let of_run = self.asking.range(of(run, EffectId::new(0))..);
         let of_run = of_run.take_while(|(asker, _)| asker.run == *run);
-        of_run.filter_map(|(asker, its)| Some((asker.effect, self.held(asker, its)?))).collect()
+        of_run.filter_map(|(asker, its)| Some((asker.effect, self.hold_of(asker, its)?))).collect()
     }
 
-    fn held(&self, asker: &Holder, asking: &Asking) -> Option<Hold> {
+    fn hold_of(&self, asker: &Holder, asking: &Asking) -> Option<Hold> {
         match self.ledger.ask(&asking.key, asking.digest, asker) {
-            Answer::Held(holder) => Some(held_by(&asking.key, holder)),
+            Answer::Held(holder) => Some(key_hold(&asking.key, holder)),
             Answer::Free | Answer::Settled(_) => None,
         }
     }
@@ -287,7 +317,7 @@ impl Asking {
     }
 }
 
-fn held_by(key: &str, holder: Holder) -> Hold {
+fn key_hold(key: &str, holder: Holder) -> Hold {
     let holder = memory::Holder { run: holder.run, effect: holder.effect };
     Hold::Key { key: key.to_owned(), holder }
 }

@@ -1,7 +1,7 @@
 //! Keys at work: effects that end because of who holds their key, and those that may go on.
 //!
-//! May not judge: that is the ledger's. Invariant: an outcome is taken over only after the record of
-//! it was read where it stands.
+//! May not judge: that is the ledger's. Invariant: an outcome is taken over only after the record
+//! of it was read where it stands.
 
 use crate::codecs::event::ReusedFrom;
 use crate::codecs::json::Json;

@@ -44,8 +44,8 @@ fn other(from: &ReusedFrom, why: &str) -> Error {
 }
 
 impl OpenRun {
-    /// T09: records that an effect has the outcome of another one. If that could not be read, nobody
-    /// knows the outcome: T10. False when somebody else ended or started it meanwhile.
+    /// T09: records that an effect has the outcome of another one. If that could not be read,
+    /// nobody knows the outcome: T10. False when somebody else ended or started it meanwhile.
     pub fn take_over(
         &mut self,
         id: EffectId,

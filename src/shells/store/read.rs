@@ -106,7 +106,9 @@ impl Index {
         let keys =
             format!("SELECT {} FROM effect_keys WHERE run_id = ?1 ORDER BY effect", rows::KEY);
         let keys = self.all(&keys, [run.as_str()], rows::key)?;
-        let keys = keys.into_iter().map(|(_, key)| key).collect();
+        // What a run said that cannot be read any more is kept, and not compared.
+        let keys = keys.into_iter().filter(|_| facts.problem.is_none());
+        let keys = keys.map(|(_, key)| key).collect();
         let open = open.into_iter().map(|row| row.facts).collect();
         Ok(Some(Update { run: facts, base: None, open, ended: Vec::new(), keys }))
     }

@@ -79,6 +79,9 @@ fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Resul
                 return Ok(Outcome::Done);
             }
             remove(db, counts, run, old.as_ref())?;
+            if right.as_ref().is_none_or(|right| right.run.problem.is_none()) {
+                forget_keys(db, run)?;
+            }
             match right {
                 Some(update) => replace(db, counts, None, update)?,
                 None => forget_reread(db, run)?,
@@ -87,6 +90,7 @@ fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Resul
         }
         Change::Gone(run) => {
             remove(db, counts, run, Old::of(db, run)?.as_ref())?;
+            forget_keys(db, run)?;
             forget_reread(db, run)?;
         }
     }
@@ -140,6 +144,13 @@ fn forget_reread(db: &Connection, run: &RunId) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The run says nothing about keys any more. One that cannot be read has said what it said: nobody
+/// else may take its work for undone.
+fn forget_keys(db: &Connection, run: &RunId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM effect_keys WHERE run_id = ?1")?.execute([run.as_str()])?;
+    Ok(())
+}
+
 fn replace(
     db: &Connection,
     counts: &mut Counts,
@@ -151,6 +162,9 @@ fn replace(
         // What never changes in a run's life may change when another copy of it is read.
         Some(old) if old.problem || run.problem.is_some() => {
             remove(db, counts, &run.run_id, Some(old))?;
+            if run.problem.is_none() {
+                forget_keys(db, &run.run_id)?;
+            }
             insert(db, run)?;
         }
         None => insert(db, run)?,
@@ -214,7 +228,7 @@ fn remove(
         db.prepare_cached("DELETE FROM tags WHERE tag = ?1 AND created_at = ?2 AND run_id = ?3")?
             .execute(params![tag, created_at, id])?;
     }
-    for table in ["effects", "claims", "effect_keys", "runs"] {
+    for table in ["effects", "claims", "runs"] {
         db.prepare_cached(&format!("DELETE FROM {table} WHERE run_id = ?1"))?.execute([id])?;
     }
     if let Some(old) = old {
