@@ -93,7 +93,7 @@ fn t09_an_outcome_is_taken_over_in_the_moment_that_it_is_there() {
     site.begin("a/e0001");
     assert_eq!(site.holder("b/e0001"), "a/e0001");
     site.post("a/e0001", &json!({ "n": 1.50 }));
-    site.until("b/e0001", "ok");
+    site.until("b/e0001", "resolved_ok");
     let (theirs, ours) =
         (&site.events("a", "EFFECT_RESOLVED")[0], site.only("b", "EFFECT_RESOLVED"));
     assert_eq!(
@@ -113,7 +113,7 @@ fn t09_an_outcome_is_taken_over_in_the_moment_that_it_is_there() {
     assert_eq!(site.served.get("/v1/runs/b").ok()["state"], "completed");
     // Also at once, and with no claim at all.
     site.task("c", &keyed());
-    site.until("c/e0001", "ok");
+    site.until("c/e0001", "resolved_ok");
     assert_eq!(site.only("c", "EFFECT_RESOLVED")["reusedFrom"]["runId"], "a");
     assert_eq!(site.metric("dormouse_key_reuses_total").as_deref(), Some("2"));
     let ledger = site.served.get(&format!("/v1/ledger/{KEY}")).ok();
@@ -127,7 +127,7 @@ fn t09_a_large_value_is_copied_into_the_run_that_takes_it_over() {
     let site = Site::sharing(&["a", "b"]);
     site.begin("a/e0001");
     site.post("a/e0001", &json!("x".repeat(100_000)));
-    site.until("b/e0001", "ok");
+    site.until("b/e0001", "resolved_ok");
     let blob = site.only("b", "EFFECT_RESOLVED")["valueBlob"].clone();
     assert_eq!(blob, site.only("a", "EFFECT_RESOLVED")["valueBlob"]);
     let name = blob["digest"].as_str().unwrap().trim_start_matches("b3:");
@@ -188,7 +188,7 @@ fn t10_an_outcome_that_nobody_knows_is_nobodys_to_repeat() {
     assert_eq!(site.holder("c/e0001"), "b/e0001");
     site.begin("b/e0001");
     site.post("b/e0001", &json!(2));
-    site.until("c/e0001", "ok");
+    site.until("c/e0001", "resolved_ok");
     assert_eq!(site.only("c", "EFFECT_RESOLVED")["reusedFrom"]["runId"], "b");
     assert_eq!(site.events("b", "EFFECT_UNCERTAIN").len(), 1);
 }
@@ -208,7 +208,7 @@ fn t10_a_decision_about_the_outcome_settles_it_for_everybody_after() {
         site.served.restart();
         site.task("c", &keyed());
         if state == "ok" {
-            site.until("c/e0001", "ok");
+            site.until("c/e0001", "resolved_ok");
             assert_eq!(site.only("c", "EFFECT_RESOLVED")["reusedFrom"]["runId"], "b");
         } else {
             site.begin("c/e0001");
@@ -221,8 +221,8 @@ fn a_key_is_free_again_once_it_is_known_that_nothing_was_done() {
     let site = Site::sharing(&["a", "b", "c"]);
     site.begin("a/e0001");
     assert_eq!(site.holder("b/e0001"), "a/e0001");
+    let waits = json!({ "waitMs": 60_000, "runs": ["b"] });
     std::thread::scope(|scope| {
-        let waits = json!({ "waitMs": 60_000, "runs": ["b"] });
         let waiting = scope.spawn(|| site.claim("patient", &waits));
         let failed = json!({ "status": "error", "epoch": 1, "error": { "message": "no" } });
         assert_eq!(site.deed("a/e0001", "result", &failed).ok()["state"], "error");
@@ -307,7 +307,7 @@ fn a_holder_holds_its_key_after_the_daemon_was_killed() {
         let daemon = place.serve("");
         let refused = place.cli.run("task claim b e0001 --worker v --json");
         assert_eq!(refused.code, 4, "{refused:?}");
-        assert!(refused.err.contains("\"a/e0001\""), "{refused:?}");
+        assert!(refused.err.contains("task show a e0001"), "{refused:?}");
         place.cli.run("task post a e0001 --epoch 1 --status ok --value-inline 5").ok();
         let events = place.ended("b");
         assert_eq!(only(&events, "EFFECT_RESOLVED")["reusedFrom"]["runId"], "a");

@@ -126,15 +126,15 @@ impl Manager {
 pub(super) fn refused(run: &RunId, effect: EffectId, admission: &Admission) -> Option<Error> {
     let holder = match admission {
         Admission::Free => return None,
-        Admission::Held(memory::Hold::Key { holder, .. }) => {
-            Some(format!("{}/{}", holder.run, holder.effect))
-        }
+        Admission::Held(memory::Hold::Key { holder, .. }) => Some(holder),
         Admission::Held(_) | Admission::Ends(_) => None,
     };
     let refusal = Error::from(Refusal::Held { id: effect, by: Hold::Key, until: None });
     let refusal = refusal.named(run.as_str(), &effect.to_string());
     Some(match holder {
-        Some(holder) => refusal.and_fact("holder", holder),
+        Some(memory::Holder { run, effect }) => refusal
+            .and_fact("holder", format!("{run}/{effect}"))
+            .and_next(format!("dormouse task show {run} {effect}")),
         None => refusal,
     })
 }
