@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
-use crate::ground::limits::FAILURES_MAX;
+use crate::ground::limits::{FAILURES_MAX, INDEX_SCAN_ROWS_MAX};
 use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
@@ -197,7 +197,18 @@ pub(super) fn freshen(
     let changes = reread(runs, seen)?;
     index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(|e| unusable(&e))?;
     take_touched(runs, index).map_err(not_rebuilt)?;
+    read_missed(runs, index)?;
     Ok(written)
+}
+
+/// Reads runs of which the index has missed something: who holds a key is known before anybody is
+/// started.
+fn read_missed(runs: &Runs, index: &mut Index) -> Result<()> {
+    let missed = index.rereads(INDEX_SCAN_ROWS_MAX).map_err(|e| unusable(&e))?;
+    let heads = missed.into_iter().map(|(run, _)| Ok((run.clone(), index.head(&run)?)));
+    let seen = heads.collect::<store::Result<_>>().map_err(|e| unusable(&e))?;
+    let changes = reread(runs, seen)?;
+    index.apply(&Batch { frame: 0, changes }).map_err(|e| unusable(&e))
 }
 
 /// Says what recovery found.

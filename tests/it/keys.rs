@@ -194,6 +194,23 @@ fn t10_an_outcome_that_nobody_knows_is_nobodys_to_repeat() {
 }
 
 #[test]
+fn t33_who_does_not_want_to_wait_for_a_person_fails_in_the_same_breath() {
+    let site = Site::lost(&["a"]);
+    site.task("b", &json!({ "idempotencyKey": KEY, "onUncertain": "error" }));
+    let seq = |kind: &str| site.events("b", kind)[0]["seq"].as_u64().unwrap();
+    assert_eq!(seq("EFFECT_RESOLVED"), seq("EFFECT_UNCERTAIN") + 1);
+    let error = site.only("b", "EFFECT_RESOLVED")["error"].clone();
+    assert_eq!(error["name"], "UncertainEffectError", "{error}");
+    // That says nothing about the work: it is as unknown as before.
+    site.task("c", &keyed());
+    site.until("c/e0001", "uncertain");
+    assert_eq!(
+        site.only("c", "EFFECT_UNCERTAIN")["evidence"]["holder"],
+        json!({ "runId": "a", "effectId": "e0001" })
+    );
+}
+
+#[test]
 fn t10_a_decision_about_the_outcome_settles_it_for_everybody_after() {
     for (decision, state) in [
         (json!({ "decision": "done", "value": 3 }), "ok"),
@@ -274,6 +291,42 @@ fn one_key_is_one_execution_inside_the_daemon_too() {
     assert!(all(&b, "EFFECT_STARTED").is_empty(), "{b:#?}");
     let (theirs, ours) = (only(&a, "EFFECT_RESOLVED"), only(&b, "EFFECT_RESOLVED"));
     assert_eq!((&ours["value"], &ours["reusedFrom"]["runId"]), (&theirs["value"], &json!("a")));
+    assert_eq!(daemon.stop().0, 0);
+}
+
+/// Parents of a child run that waits, or one such child alone.
+const FAMILY: &str = r#"
+import { defineTask } from "dormouse";
+const t = defineTask("t", () => ({ kind: "agent", agent: { name: "a", prompt: "p" } }));
+export async function child(inputs, ctx) {
+  return await ctx.task(t, {});
+}
+export async function process(inputs, ctx) {
+  const child = { process: "process.js", exportName: "child" };
+  return await ctx.run(child, {}, { idempotencyKey: "child" });
+}
+"#;
+
+#[test]
+fn a_child_run_is_made_for_one_of_those_who_ask_for_it_under_a_key() {
+    let place = Place::new(FAMILY);
+    place.create("a", &json!({}));
+    // Without a daemon nobody knows whether it is free.
+    place.cli.run("run iterate a").ok();
+    assert!(all(&place.events("a"), "EFFECT_STARTED").is_empty());
+    let daemon = place.serve("");
+    place.cli.run("run iterate a").ok();
+    place.create("b", &json!({}));
+    place.cli.run("run iterate b").ok();
+    assert_eq!(only(&place.events("a"), "EFFECT_STARTED")["target"], "a.e0001");
+    assert!(all(&place.events("b"), "EFFECT_STARTED").is_empty());
+    let why = place.cli.run("why b --json").ok().json();
+    assert_eq!(why["reasons"][0]["code"], "held_key", "{why}");
+    place.cli.run("task post a.e0001 e0001 --status ok --value-inline 4").ok();
+    let (a, b) = (place.ended("a"), place.ended("b"));
+    let (theirs, ours) = (only(&a, "EFFECT_RESOLVED"), only(&b, "EFFECT_RESOLVED"));
+    assert_eq!((&ours["value"], &ours["reusedFrom"]["runId"]), (&theirs["value"], &json!("a")));
+    assert!(!place.cli.root().join("b.e0001").exists());
     assert_eq!(daemon.stop().0, 0);
 }
 

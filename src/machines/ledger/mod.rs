@@ -141,10 +141,12 @@ impl Row {
     /// Whether it takes the key from `present`.
     fn displaces(&self, present: &Self) -> bool {
         self.holder == present.holder
-            || match present.state {
-                State::Failed => true,
-                State::Unknown => self.is_decided,
-                State::Open | State::Ok { .. } => false,
+            || match (&present.state, &self.state) {
+                (State::Ok { .. }, _) => false,
+                // That it was done is known, whoever did it and whatever else is going on.
+                (State::Failed, _) | (_, State::Ok { .. }) => true,
+                (State::Unknown, _) => self.is_decided,
+                (State::Open, _) => false,
             }
     }
 }
@@ -316,16 +318,16 @@ mod tests {
     }
 
     #[test]
-    fn who_holds_a_key_loses_it_only_by_a_known_failure_or_a_decision() {
+    fn who_holds_a_key_loses_it_only_by_a_known_outcome_or_a_decision() {
         let decided = |state: State| Row { is_decided: true, ..row(2, state) };
         for (present, next, taken) in [
             (State::Open, row(2, State::Open), false),
-            (State::Open, row(2, done()), false),
+            (State::Open, row(2, done()), true),
             (State::Open, decided(State::Open), false),
             (done(), row(2, done()), false),
             (done(), decided(State::Failed), false),
             (State::Unknown, row(2, State::Open), false),
-            (State::Unknown, row(2, done()), false),
+            (State::Unknown, row(2, done()), true),
             (State::Unknown, decided(State::Open), true),
             (State::Unknown, decided(done()), true),
             (State::Unknown, decided(State::Failed), true),

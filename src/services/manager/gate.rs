@@ -321,3 +321,135 @@ fn key_hold(key: &str, holder: Holder) -> Hold {
     let holder = memory::Holder { run: holder.run, effect: holder.effect };
     Hold::Key { key: key.to_owned(), holder }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codecs::event::{EffectRequested, Policy};
+    use crate::ground::digest::Sum;
+    use crate::ground::id::{Epoch, Seq};
+
+    fn run(name: &str) -> RunId {
+        name.parse().unwrap()
+    }
+
+    /// A requested effect with the key `k`.
+    fn effect() -> Effect {
+        let asked = EffectRequested {
+            effect_id: EffectId::new(1),
+            key: "t#0".into(),
+            name: "t".into(),
+            scope: String::new(),
+            cause: Seq(1),
+            kind: "agent".into(),
+            task_id: None,
+            title: None,
+            label: None,
+            labels: Vec::new(),
+            def: None,
+            def_blob: None,
+            def_digest: Digest::of(b"work"),
+            args: None,
+            args_blob: None,
+            args_digest: Digest::of(b""),
+            policy: Policy { idempotency_key: Some("k".into()), ..Policy::default() },
+            cleanup: false,
+        };
+        let (seq, at, sum) = (Seq(2), Timestamp::default(), Sum::from_bytes([0; 16]));
+        Effect::requested(&Record { seq, at, event: asked.clone().into(), sum }, &asked)
+    }
+
+    fn started() -> Effect {
+        Effect { status: EffectStatus::Started, epoch: Epoch(1), seq: Seq(3), ..effect() }
+    }
+
+    fn facts(name: &str, effect: &Effect) -> (RunId, KeyFacts) {
+        let facts = KeyFacts {
+            key: "k".into(),
+            effect_id: effect.id,
+            kind: effect.kind.clone(),
+            status: effect.status,
+            digest: effect.def_digest,
+            row: Row::of(&run(name), effect),
+        };
+        (run(name), facts)
+    }
+
+    fn gate(keys: Vec<(RunId, KeyFacts)>) -> Gate {
+        Gate::new(u64::MAX, keys)
+    }
+
+    fn admit(gate: &mut Gate, name: &str) -> bool {
+        gate.admit(&run(name), &effect(), Timestamp::default()) == Admission::Free
+    }
+
+    fn called(gate: &mut Gate) -> Vec<String> {
+        let next = std::iter::from_fn(|| gate.next_called());
+        next.map(|called| called.holder.run.to_string()).collect()
+    }
+
+    #[test]
+    fn c16_a_reservation_is_lost_with_the_start_that_it_was_for() {
+        let mut before = gate(Vec::new());
+        assert!(admit(&mut before, "a") && !admit(&mut before, "b"));
+        // What a daemon that is killed now leaves says nothing of a start.
+        let mut after = gate(vec![facts("a", &effect()), facts("b", &effect())]);
+        assert!(admit(&mut after, "b") && !admit(&mut after, "a"));
+        // And one that is killed after the start was durable leaves that.
+        let mut after = gate(vec![facts("b", &effect()), facts("a", &started())]);
+        assert!(!admit(&mut after, "b") && admit(&mut after, "a"));
+        assert_eq!(after.held(), 1);
+    }
+
+    #[test]
+    fn what_was_not_recorded_frees_the_key_and_calls_the_others() {
+        for is_lost in [false, true] {
+            let mut gate = gate(vec![facts("b", &effect())]);
+            assert!(admit(&mut gate, "a") && gate.held() == 1);
+            assert!(gate.hold(&run("b"), EffectId::new(1)).is_some());
+            if is_lost {
+                gate.lose(&run("a"));
+            } else {
+                gate.withdraw(&run("a"), EffectId::new(1));
+            }
+            assert_eq!((called(&mut gate), gate.held()), (vec!["b".to_owned()], 0));
+            assert!(admit(&mut gate, "b"));
+        }
+    }
+
+    #[test]
+    fn what_is_durable_is_not_lost() {
+        let mut gate = gate(Vec::new());
+        assert!(admit(&mut gate, "a"));
+        gate.heard(&run("a"), &effect(), false, false);
+        gate.heard(&run("a"), &started(), true, true);
+        gate.lose(&run("a"));
+        assert!(!admit(&mut gate, "b") && gate.counts()["open"] == 1);
+    }
+
+    #[test]
+    fn a_decision_counts_before_it_is_durable_and_not_when_it_is_lost() {
+        let ended = crate::machines::effect::life::Ended {
+            seq: Seq(4),
+            at: Timestamp::default(),
+            epoch: Epoch(1),
+            post_digest: None,
+            value_digest: None,
+            is_unknown: true,
+            is_decided: false,
+            by: "operator:o".into(),
+        };
+        let unknown = Effect { status: EffectStatus::Cancelled, ended: Some(ended), ..started() };
+        let mut gate = gate(vec![facts("a", &unknown), facts("b", &effect())]);
+        assert_eq!(called(&mut gate), ["b"], "it does not wait for anybody");
+        let now = Timestamp::default();
+        let settled = |admission| matches!(admission, Admission::Ends(Settled::Unknown(_)));
+        assert!(settled(gate.admit(&run("b"), &effect(), now)));
+        let mut decided = effect();
+        decided.failures.decided = 1;
+        assert_eq!(gate.admit(&run("b"), &decided, now), Admission::Free);
+        assert!(!admit(&mut gate, "c"), "b holds it");
+        gate.lose(&run("b"));
+        assert!(settled(gate.admit(&run("c"), &effect(), now)));
+    }
+}
