@@ -140,9 +140,10 @@ fn t09_a_large_value_is_copied_into_the_run_that_takes_it_over() {
 fn files(dir: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        match entry.file_type().unwrap().is_dir() {
-            true => found.extend(files(&entry.path())),
-            false => found.push(entry.path().display().to_string()),
+        if entry.file_type().unwrap().is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push(entry.path().display().to_string());
         }
     }
     found
@@ -303,7 +304,7 @@ export async function child(inputs, ctx) {
 }
 export async function process(inputs, ctx) {
   const child = { process: "process.js", exportName: "child" };
-  return await ctx.run(child, {}, { idempotencyKey: "child" });
+  return await ctx.run(child, { idempotencyKey: "child" });
 }
 "#;
 

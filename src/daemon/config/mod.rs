@@ -286,15 +286,19 @@ impl Config {
                 agents_file: path("executors.agents.file"),
             },
             slots: numbers(settings, "limits.kind"),
-            secrets: match settings.get("secrets") {
-                Value::Secrets(secrets) => secrets.clone(),
-                _ => BTreeMap::new(),
-            },
+            secrets: secrets(settings),
             mcp_servers: match settings.get("mcp.servers") {
                 Value::Servers(servers) => servers.clone(),
                 _ => BTreeMap::new(),
             },
         }
+    }
+}
+
+fn secrets(settings: &Settings) -> BTreeMap<String, Source> {
+    match settings.get("secrets") {
+        Value::Secrets(secrets) => secrets.clone(),
+        _ => BTreeMap::new(),
     }
 }
 

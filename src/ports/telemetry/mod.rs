@@ -86,8 +86,7 @@ metrics! {
     runs_warm: Gauge = Gauge::default(), "dormouse_runs_warm";
     /// Runs in memory, or on their way in or out.
     runs_loaded: Gauge = Gauge::default(), "dormouse_runs_loaded";
-    /// Wake-ups of runs: create, inflow, outcome, iterate, timer, start, audit,
-    /// slot, key.
+    /// Wake-ups: create, inflow, outcome, iterate, timer, start, audit, slot, key.
     wakes: Counts<1> = Family::new(["reason"], Counter::default), "dormouse_wakes";
     /// Replays in a new instance, by result: ok, diverged, failed.
     replays: Counts<1> = Family::new(["result"], Counter::default), "dormouse_replays";
