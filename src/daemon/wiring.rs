@@ -7,10 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 use crate::ground::limits::{FAILURES_MAX, INDEX_SCAN_ROWS_MAX};
-use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
@@ -18,7 +16,9 @@ use crate::services::executor::Registry;
 use crate::services::executor::guard::Listeners;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
-use crate::services::manager::{self, Inbox, InsideOptions, Mailbox, Options, Parts, Running};
+use crate::services::manager::{
+    self, Inbox, InsideOptions, Keys, Mailbox, Options, Parts, Running,
+};
 use crate::services::runs::create::KnownCode;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
@@ -75,8 +75,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
-    let oldest = runs.clock.now().earlier_by(config.ledger_key_ttl_ms);
-    let keys = keys_of(&index, oldest).map_err(|e| unusable(&e))?;
+    let keys = keys_of(&index, &runs, config).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
@@ -110,7 +109,6 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         started,
         set_aside: aside(recovered),
         keys,
-        keys_kept_ms: config.ledger_key_ttl_ms,
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
@@ -388,14 +386,16 @@ fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
 }
 
 /// What effects with explicit idempotency keys say about these, far enough back.
-fn keys_of(index: &Index, since: Timestamp) -> store::Result<Vec<(RunId, KeyFacts)>> {
-    let mut all: Vec<(RunId, KeyFacts)> = Vec::new();
+fn keys_of(index: &Index, runs: &Runs, config: &Config) -> store::Result<Keys> {
+    let kept_ms = config.ledger_key_ttl_ms;
+    let since = runs.clock.now().earlier_by(kept_ms);
+    let mut keys = Keys { known: Vec::new(), kept_ms };
     loop {
-        let page = index.live_keys(since, all.last(), ROWS_AT_ONCE)?;
+        let page = index.live_keys(since, keys.known.last(), ROWS_AT_ONCE)?;
         let is_last = page.len() < ROWS_AT_ONCE;
-        all.extend(page);
+        keys.known.extend(page);
         if is_last {
-            return Ok(all);
+            return Ok(keys);
         }
     }
 }

@@ -155,8 +155,8 @@ impl Ledger {
     /// An empty one, which keeps a key for `keep_ms` after the end of its holder.
     #[must_use]
     pub fn new(keep_ms: u64) -> Self {
-        let (rows, ended, counts) = (HashMap::new(), BTreeSet::new(), BTreeMap::new());
-        Self { rows, ended, counts, keep_ms }
+        let counts = ["open", "ok", "failed", "unknown"].map(|name| (name, 0)).into();
+        Self { rows: HashMap::new(), ended: BTreeSet::new(), counts, keep_ms }
     }
 
     /// Takes in what a folded effect says, after each record about it.
@@ -349,9 +349,15 @@ mod tests {
         ledger.put("twice", row(3, State::Open));
         let end = Timestamp::from_millis(1_000).later_by(KEEP_MS);
         ledger.forget(end.plus_millis(-1));
-        assert_eq!(ledger.counts(), &BTreeMap::from([("failed", 0), ("ok", 1), ("open", 2)]));
+        assert_eq!(
+            ledger.counts(),
+            &BTreeMap::from([("failed", 0), ("ok", 1), ("open", 2), ("unknown", 0)])
+        );
         ledger.forget(end);
-        assert_eq!(ledger.counts(), &BTreeMap::from([("failed", 0), ("ok", 0), ("open", 2)]));
+        assert_eq!(
+            ledger.counts(),
+            &BTreeMap::from([("failed", 0), ("ok", 0), ("open", 2), ("unknown", 0)])
+        );
         assert!(ledger.get("k").is_none() && ledger.get("open").is_some());
         assert!(ledger.get("twice").is_some(), "it is open again");
     }

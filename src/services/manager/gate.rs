@@ -32,6 +32,14 @@ pub(super) struct Gate {
     held: usize,
 }
 
+/// What is known of explicit idempotency keys when a daemon starts.
+pub struct Keys {
+    /// What effects say about theirs.
+    pub known: Vec<(RunId, KeyFacts)>,
+    /// How long a key is kept after the end of whoever had it.
+    pub kept_ms: u64,
+}
+
 /// Whether an effect may be started.
 #[derive(Debug, PartialEq)]
 pub(super) enum Admission {
@@ -71,10 +79,10 @@ fn of(run: &RunId, effect: EffectId) -> Holder {
 }
 
 impl Gate {
-    /// The gate of a root, with what its index knows of keys; `keep_ms` as in [`Ledger::new`].
-    pub(super) fn new(keep_ms: u64, mut keys: Vec<(RunId, KeyFacts)>) -> Self {
+    /// The gate of a root with these keys.
+    pub(super) fn new(keys: Keys) -> Self {
         let mut gate = Self {
-            ledger: Ledger::new(keep_ms),
+            ledger: Ledger::new(keys.kept_ms),
             unwritten: HashMap::new(),
             asking: BTreeMap::new(),
             by_key: HashMap::new(),
@@ -83,11 +91,12 @@ impl Gate {
             held: 0,
         };
         // As time brought them: what took a key over comes after what it took it from.
-        keys.sort_by_key(|(_, key)| {
+        let mut known = keys.known;
+        known.sort_by_key(|(_, key)| {
             let ended_at = key.row.as_ref().and_then(|row| row.ended_at);
             (ended_at.is_none(), ended_at)
         });
-        for (run, facts) in keys {
+        for (run, facts) in known {
             if facts.status == EffectStatus::Requested {
                 let KeyFacts { key, kind, digest, .. } = facts.clone();
                 gate.ask_for(of(&run, facts.effect_id), Asking { key, kind, digest });
@@ -375,8 +384,8 @@ mod tests {
         (run(name), facts)
     }
 
-    fn gate(keys: Vec<(RunId, KeyFacts)>) -> Gate {
-        Gate::new(u64::MAX, keys)
+    fn gate(known: Vec<(RunId, KeyFacts)>) -> Gate {
+        Gate::new(Keys { known, kept_ms: u64::MAX })
     }
 
     fn admit(gate: &mut Gate, name: &str) -> bool {

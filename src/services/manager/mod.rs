@@ -40,7 +40,6 @@ use tokio::sync::{oneshot, watch};
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::lease::Leases;
-use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit, WriterState};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
@@ -59,6 +58,7 @@ pub use code::Assignment;
 pub use create::Made;
 pub use crew::Seen;
 pub use desk::{Inside, Standing};
+pub use gate::Keys;
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
 pub use waiting::Wanted;
@@ -130,10 +130,8 @@ pub struct Options {
     pub started: Vec<EffectRow>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
-    /// What the index knows of explicit idempotency keys.
-    pub keys: Vec<(RunId, KeyFacts)>,
-    /// How long a key is kept after the end of whoever held it.
-    pub keys_kept_ms: u64,
+    /// Explicit idempotency keys.
+    pub keys: Keys,
     /// Effects that are executed in this daemon.
     pub inside: InsideOptions,
 }
@@ -411,7 +409,7 @@ impl Manager {
         let inside = options.inside;
         let mut manager = Self {
             desk: Desk::new(inside.registry, &inside.slots, worker),
-            gate: Gate::new(options.keys_kept_ms, options.keys),
+            gate: Gate::new(options.keys),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,
