@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crate::ground::id::RunId;
-use crate::ground::limits::FAILURES_MAX;
+use crate::ground::limits::{FAILURES_MAX, INDEX_SCAN_ROWS_MAX};
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
@@ -16,7 +16,9 @@ use crate::services::executor::Registry;
 use crate::services::executor::guard::Listeners;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
-use crate::services::manager::{self, Inbox, InsideOptions, Mailbox, Options, Parts, Running};
+use crate::services::manager::{
+    self, Inbox, InsideOptions, Keys, Mailbox, Options, Parts, Running,
+};
 use crate::services::runs::create::KnownCode;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
@@ -73,6 +75,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
+    let keys = keys_of(&index, &runs, config).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
@@ -105,6 +108,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         known: KnownCode::default(),
         started,
         set_aside: aside(recovered),
+        keys,
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
@@ -191,7 +195,18 @@ pub(super) fn freshen(
     let changes = reread(runs, seen)?;
     index.apply(&Batch { frame: recovered.last_seq, changes }).map_err(|e| unusable(&e))?;
     take_touched(runs, index).map_err(not_rebuilt)?;
+    read_missed(runs, index)?;
     Ok(written)
+}
+
+/// Reads runs of which the index has missed something: who holds a key is known before anybody is
+/// started.
+fn read_missed(runs: &Runs, index: &mut Index) -> Result<()> {
+    let missed = index.rereads(INDEX_SCAN_ROWS_MAX).map_err(|e| unusable(&e))?;
+    let heads = missed.into_iter().map(|(run, _)| Ok((run.clone(), index.head(&run)?)));
+    let seen = heads.collect::<store::Result<_>>().map_err(|e| unusable(&e))?;
+    let changes = reread(runs, seen)?;
+    index.apply(&Batch { frame: 0, changes }).map_err(|e| unusable(&e))
 }
 
 /// Says what recovery found.
@@ -366,6 +381,21 @@ fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
         all.extend(page);
         if is_last {
             return Ok(all);
+        }
+    }
+}
+
+/// What effects with explicit idempotency keys say about these, far enough back.
+fn keys_of(index: &Index, runs: &Runs, config: &Config) -> store::Result<Keys> {
+    let kept_ms = config.ledger_key_ttl_ms;
+    let since = runs.clock.now().earlier_by(kept_ms);
+    let mut keys = Keys { known: Vec::new(), kept_ms };
+    loop {
+        let page = index.live_keys(since, keys.known.last(), ROWS_AT_ONCE)?;
+        let is_last = page.len() < ROWS_AT_ONCE;
+        keys.known.extend(page);
+        if is_last {
+            return Ok(keys);
         }
     }
 }

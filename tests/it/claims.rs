@@ -27,13 +27,14 @@ export async function process(inputs, ctx) {
 /// How often something is looked at that is on its way.
 const LOOKS_MAX: usize = 2_000;
 
-struct Site {
-    served: Served,
+/// A daemon whose clock is the test's.
+pub(crate) struct Site {
+    pub(crate) served: Served,
     clock: Arc<Ahead>,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Arc::new(Ahead::default());
         let cli = Cli::new();
         cli.file("work.js", WORK);
@@ -42,7 +43,7 @@ impl Site {
     }
 
     /// A run of the process that waits for its tasks.
-    fn run(&self, id: &str, inputs: &Value) {
+    pub(crate) fn run(&self, id: &str, inputs: &Value) {
         let entry = self.served.cli.path("work.js").display().to_string();
         let asked = json!({ "source": { "entry": entry }, "inputs": inputs, "runId": id });
         assert_eq!(self.served.post("/v1/runs", &asked).status, 201);
@@ -50,33 +51,38 @@ impl Site {
     }
 
     /// The same with one task with these options.
-    fn task(&self, id: &str, options: &Value) {
+    pub(crate) fn task(&self, id: &str, options: &Value) {
         self.run(id, &json!({ "tasks": [{ "options": options }] }));
     }
 
-    fn deed(&self, task: &str, verb: &str, body: &Value) -> Answer {
+    pub(crate) fn deed(&self, task: &str, verb: &str, body: &Value) -> Answer {
         let (run, effect) = task.split_once('/').unwrap();
         self.served.post(&format!("/v1/runs/{run}/tasks/{effect}/{verb}"), body)
     }
 
-    fn show(&self, task: &str) -> Value {
+    pub(crate) fn show(&self, task: &str) -> Value {
         let (run, effect) = task.split_once('/').unwrap();
         self.served.get(&format!("/v1/runs/{run}/tasks/{effect}")).ok()
     }
 
     /// What a worker gets at once.
-    fn claim(&self, worker: &str, more: &Value) -> Value {
+    pub(crate) fn claim(&self, worker: &str, more: &Value) -> Value {
         let mut asked = json!({ "worker": worker, "kinds": ["agent"], "waitMs": 0 });
         asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.served.post("/v1/tasks/claim", &asked).ok()
     }
 
     /// Lets time pass in steps after each of which the daemon looks at its clock.
-    fn pass(&self, seconds: i64) {
+    pub(crate) fn pass(&self, seconds: i64) {
         for _ in 0..seconds / 40 {
             self.jump(40);
         }
         self.jump(seconds % 40);
+    }
+
+    /// Lets days pass in which nobody looked.
+    pub(crate) fn ahead_by_days(&self, days: i64) {
+        self.clock.by_millis(days * 24 * 60 * 60 * 1000);
     }
 
     fn jump(&self, seconds: i64) {
@@ -89,7 +95,7 @@ impl Site {
 
     /// Waits until a task stands there.
     #[track_caller]
-    fn until(&self, task: &str, status: &str) {
+    pub(crate) fn until(&self, task: &str, status: &str) {
         for _ in 0..LOOKS_MAX {
             if self.show(task)["effect"]["status"] == status {
                 return;
@@ -98,13 +104,13 @@ impl Site {
         panic!("never {status}: {}", self.show(task));
     }
 
-    fn events(&self, run: &str, kind: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, run: &str, kind: &str) -> Vec<Value> {
         let events = self.served.get(&format!("/v1/runs/{run}/events?types={kind}")).ok();
         events["events"].as_array().unwrap().clone()
     }
 }
 
-fn names(claimed: &Value) -> Vec<String> {
+pub(crate) fn names(claimed: &Value) -> Vec<String> {
     let name = |task: &Value| {
         format!("{}/{}", task["runId"].as_str().unwrap(), task["effectId"].as_str().unwrap())
     };

@@ -55,6 +55,7 @@ mod indexer;
 mod journal_crash;
 mod journal_damage;
 mod journal_on_disk;
+mod keys;
 mod kill_syscalls;
 mod log_by_hand;
 mod parallel_orders;

@@ -120,6 +120,7 @@ pub const KEYS: &[Key] = &[
     key("hosts.turn_cpu_max", Kind::Millis(1, HOUR)),
     key("runs.loaded_max", Kind::Count(1, 1_000_000)),
     key("runs.loaded_bytes_max", Kind::Bytes(16 * MIB, 1024 * GIB)),
+    key("ledger.key_ttl", Kind::Millis(HOUR, 10 * limits::LEDGER_KEY_KEEP_MS)),
     key("audit.rate", Kind::Count(1, 100_000)),
     key("telemetry.log_format", Kind::Word(&["text", "json"])),
     key("telemetry.log_filter", Kind::Text),

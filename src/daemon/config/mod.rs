@@ -44,6 +44,8 @@ pub struct Config {
     pub hosts: Hosts,
     /// Runs kept in memory.
     pub runs: Loaded,
+    /// How long an explicit idempotency key is known after the end of its effect.
+    pub ledger_key_ttl_ms: u64,
     /// Runs a second that are audited.
     pub audit_rate: u64,
     /// Logs and traces.
@@ -263,6 +265,7 @@ impl Config {
                 loaded_max: count("runs.loaded_max"),
                 loaded_bytes_max: bytes("runs.loaded_bytes_max"),
             },
+            ledger_key_ttl_ms: bytes("ledger.key_ttl"),
             audit_rate: bytes("audit.rate"),
             telemetry: Telemetry {
                 log_json: text("telemetry.log_format").is_some_and(|format| format == "json"),
@@ -283,15 +286,19 @@ impl Config {
                 agents_file: path("executors.agents.file"),
             },
             slots: numbers(settings, "limits.kind"),
-            secrets: match settings.get("secrets") {
-                Value::Secrets(secrets) => secrets.clone(),
-                _ => BTreeMap::new(),
-            },
+            secrets: secrets(settings),
             mcp_servers: match settings.get("mcp.servers") {
                 Value::Servers(servers) => servers.clone(),
                 _ => BTreeMap::new(),
             },
         }
+    }
+}
+
+fn secrets(settings: &Settings) -> BTreeMap<String, Source> {
+    match settings.get("secrets") {
+        Value::Secrets(secrets) => secrets.clone(),
+        _ => BTreeMap::new(),
     }
 }
 
@@ -405,6 +412,7 @@ mod tests {
             ("settle.max_age", "SETTLE_AGE_MAX_MS", limits::SETTLE_AGE_MAX_MS),
             ("settle.threads", "SETTLE_THREADS", limits::SETTLE_THREADS as u64),
             ("disk.free_min", "DISK_FREE_BYTES_MIN", limits::DISK_FREE_BYTES_MIN),
+            ("ledger.key_ttl", "LEDGER_KEY_KEEP_MS", limits::LEDGER_KEY_KEEP_MS),
             ("hosts.children", "HOST_CHILDREN", limits::HOST_CHILDREN),
             ("hosts.memory_bytes_max", "HOST_MEMORY_BYTES_MAX", limits::HOST_MEMORY_BYTES_MAX),
             ("hosts.heap_bytes_max", "HEAP_BYTES_MAX", limits::HEAP_BYTES_MAX),

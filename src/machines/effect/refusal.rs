@@ -20,6 +20,8 @@ pub enum Hold {
     Backoff,
     /// A limit of time has passed: its end is about to be recorded.
     Timeout,
+    /// Another effect has its idempotency key.
+    Key,
 }
 
 impl Hold {
@@ -32,6 +34,7 @@ impl Hold {
             Self::Cancel => "cancel",
             Self::Backoff => "backoff",
             Self::Timeout => "timeout",
+            Self::Key => "key",
         }
     }
 }
@@ -44,6 +47,7 @@ impl fmt::Display for Hold {
             Self::Cancel => "its run is being cancelled",
             Self::Backoff => "an attempt failed, and the next one waits",
             Self::Timeout => "its time is over",
+            Self::Key => "another effect has its idempotency key",
         })
     }
 }

@@ -15,6 +15,7 @@ use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::ledger::Row;
 use crate::machines::ready::PRIORITY_DEFAULT;
 
 /// The state of a run that cannot be read.
@@ -459,23 +460,30 @@ pub struct KeyFacts {
     pub key: String,
     /// The effect.
     pub effect_id: EffectId,
+    /// Its kind.
+    pub kind: String,
     /// Where it stands.
     pub status: EffectStatus,
-    /// What identifies the call.
-    pub args_digest: Digest,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
+    /// What identifies the work.
+    pub digest: Digest,
+    /// What it says to others with the same key, if anything.
+    pub row: Option<Row>,
 }
 
 impl KeyFacts {
-    fn of(effect: &Effect) -> Option<Self> {
+    fn of(run: &RunId, effect: &Effect) -> Option<Self> {
         Some(Self {
             key: effect.policy.idempotency_key.clone()?,
             effect_id: effect.id,
+            kind: effect.kind.clone(),
             status: effect.status,
-            args_digest: effect.args_digest,
-            ended_at: effect.ended.as_ref().map(|ended| ended.at),
+            digest: effect.def_digest,
+            row: Row::of(run, effect),
         })
+    }
+
+    fn all<'a>(state: &RunState, effects: impl Iterator<Item = &'a Effect>) -> Vec<Self> {
+        effects.filter_map(|effect| Self::of(&state.run_id, effect)).collect()
     }
 }
 
@@ -503,7 +511,7 @@ impl Update {
             base: None,
             open: state.open_effects().map(|effect| EffectFacts::of(state, effect)).collect(),
             ended: Vec::new(),
-            keys: state.effects.values().filter_map(KeyFacts::of).collect(),
+            keys: KeyFacts::all(state, state.effects.values()),
         }
     }
 
@@ -518,7 +526,7 @@ impl Update {
             base: Some(base),
             open: effects().filter(is_open).map(|e| EffectFacts::of(state, e)).collect(),
             ended: effects().filter(|e| !is_open(e)).map(|e| e.id).collect(),
-            keys: effects().filter_map(KeyFacts::of).collect(),
+            keys: KeyFacts::all(state, effects()),
         }
     }
 

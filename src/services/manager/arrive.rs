@@ -122,6 +122,10 @@ impl Manager {
         here.used = self.next_use();
         self.idle.insert(here.used, id.clone());
         let effects = here.run.state().effects.values();
+        self.gate.lose(id);
+        for effect in effects.clone() {
+            self.gate.heard(id, effect, true, true);
+        }
         let cancelled: Vec<_> = effects
             .filter(|e| matches!(e.wait, Wait::Run(_)) && e.status.name() == "cancelled")
             .map(|e| e.id)

@@ -3,15 +3,18 @@
 //! May not know who asks. Invariant: nothing is done to a run while a host works for it, and
 //! whoever asked is answered exactly once.
 
-use crate::ground::id::RunId;
+use crate::ground::clock::Timestamp;
+use crate::ground::id::{EffectId, RunId};
+use crate::machines::effect::life::EffectStatus;
 use crate::services::commit::Committer;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::{Trouble, too_many_open};
 use crate::shells::commit_log::WriterState;
 
+use super::gate::{Admission, Gate};
 use super::handle::Flow;
-use super::seat::{Ask, Coming, LookAct, Seat};
-use super::{Manager, handle};
+use super::seat::{Act, Ask, Coming, Here, LookAct, Seat};
+use super::{Manager, handle, keys};
 
 impl Manager {
     /// Takes an ask in: it is done at once, or as soon as the run is here and stands still.
@@ -56,18 +59,17 @@ impl Manager {
                 let answer = act(Ok(here.run.look()));
                 here.answers.push_back((here.run.written().seq, answer));
             }
-            Ask::Deed { flow: Flow::Inflow, act, .. } if full => {
+            Ask::Deed { flow: Flow::Inflow, act, .. } | Ask::Start { act, .. } if full => {
                 act(Err(no_room(&self.parts.committer)))(Ok(()));
             }
             Ask::Deed { by, flow, act } => {
-                here.run.act_as(&by);
-                let answer = act(Ok(&mut here.run));
-                here.run.act_as(&self.runs.by);
-                let written = here.run.written();
-                here.answers.push_back((written.seq, answer));
-                // What was folded could not be written: the fold in memory is not to be trusted.
-                here.broken |= here.run.state().head != written;
+                here.act(&by, act);
                 self.count_wake(if flow == Flow::Inflow { "inflow" } else { "outcome" });
+                self.play(run);
+            }
+            Ask::Start { by, effect, act } => {
+                start(here, &mut self.gate, effect, &by, act, self.runs.clock.now());
+                self.count_wake("inflow");
                 self.play(run);
             }
             Ask::Rest(rester) => {
@@ -98,6 +100,23 @@ impl Manager {
             Ok(seen) => act(Ok(seen.look()))(Ok(())),
             Err(e) => act(Err(e))(Ok(())),
         });
+    }
+}
+
+/// Starts an effect that the gate lets in; whatever else stands against it, its run says.
+fn start(here: &mut Here, gate: &mut Gate, effect: EffectId, by: &str, act: Act, now: Timestamp) {
+    let run = here.run.dir.id().clone();
+    let requested = |here: &Here| match here.run.state().effect(effect) {
+        Some(its) if its.status == EffectStatus::Requested => Some(its.clone()),
+        _ => None,
+    };
+    let admission = requested(here).map_or(Admission::Free, |its| gate.admit(&run, &its, now));
+    match keys::refused(&run, effect, &admission) {
+        Some(refusal) => act(Err(refusal))(Ok(())),
+        None => here.act(by, act),
+    }
+    if requested(here).is_some() {
+        gate.withdraw(&run, effect);
     }
 }
 

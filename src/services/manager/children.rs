@@ -12,6 +12,7 @@ use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
 
 use super::create::{Origin, Prepared};
+use super::gate::Admission;
 use super::handle::Flow;
 use super::seat::{Answer, Ask, Seat};
 use super::{Manager, Message};
@@ -52,7 +53,17 @@ impl Manager {
     fn tend_child(&mut self, id: &RunId, effect: EffectId, status: EffectStatus) -> Result<()> {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return Ok(()) };
         let child = match status {
-            EffectStatus::Requested => here.run.begin_child(effect, WORKER)?,
+            EffectStatus::Requested => {
+                let Some(its) = here.run.state().effect(effect) else { return Ok(()) };
+                if self.gate.admit(id, its, self.runs.clock.now()) != Admission::Free {
+                    return Ok(());
+                }
+                let begun = here.run.begin_child(effect, WORKER);
+                if !matches!(begun, Ok(Some(_))) {
+                    self.gate.withdraw(id, effect);
+                }
+                begun?
+            }
             EffectStatus::Started => here.run.child_of(effect),
             _ => None,
         };

@@ -257,6 +257,7 @@ impl Manager {
         let Some(waiting) = self.claims.book.get_mut(id) else { return };
         let wanted = Arc::clone(&waiting.wanted);
         let (inbox, by, run) = (self.inbox.clone(), wanted.by.clone(), name.run_id.clone());
+        let effect = name.effect_id;
         let act = move |run: Result<&mut OpenRun>| -> Answer {
             let done = run.and_then(|run| run.give(name.effect_id, &wanted.claim()));
             Box::new(move |durable| {
@@ -265,7 +266,7 @@ impl Manager {
                 let _ = inbox.send(Message::Look(Box::new(started)));
             })
         };
-        self.ask(run, Ask::Deed { by, flow: Flow::Inflow, act: Box::new(act) });
+        self.ask(run, Ask::Start { by, effect, act: Box::new(act) });
     }
 
     /// An effect was started for a claim, or could not be.
@@ -407,10 +408,12 @@ impl Manager {
         }
         self.claims.is_asking = true;
         let (inbox, kinds) = (self.inbox.clone(), self.claims.book.kinds());
+        // What is held must not hide what is not.
+        let most = CLAIM_CANDIDATES_MAX + self.gate.held();
         let ask = move |index: &Index| {
             let mut found = Found::default();
             for filter in questions {
-                let ready = index.ready(&filter, now, CLAIM_CANDIDATES_MAX)?;
+                let ready = index.ready(&filter, now, most)?;
                 found.ready.insert(filter, ready);
             }
             for kind in kinds {
@@ -436,7 +439,9 @@ impl Manager {
         if let Some(next) = found.next {
             self.claims.look_by(next);
         }
-        for (id, name) in self.claims.book.deal(found.ready, now) {
+        let gate = &self.gate;
+        let is_held = |name: &EffectName| gate.hold(&name.run_id, name.effect_id).is_some();
+        for (id, name) in self.claims.book.deal(found.ready, is_held, now) {
             self.start_for(id, name);
         }
         self.answer_leaving(true);

@@ -25,6 +25,7 @@ use crate::services::runs::{Error, Result};
 
 use super::attend::Attended;
 use super::desk::{Place, Waiter, Work};
+use super::gate::Admission;
 use super::handle::Flow;
 use super::seat::{Answer, Ask, Seat};
 use super::{Manager, Message};
@@ -36,16 +37,20 @@ impl Manager {
     /// Looks after the effects of a run that are executed here. True when one of them got an
     /// outcome by that, which its process may have to hear of.
     pub(super) fn dispatch(&mut self, id: &RunId) -> bool {
-        self.look_after_places(id);
-        let Some(Seat::Here(here)) = self.seats.get(id) else { return false };
-        if self.stopping || !here.run.state().is_open() {
-            return false;
-        }
         let now = self.runs.clock.now();
+        let may_start = match self.seats.get(id) {
+            Some(Seat::Here(here)) => {
+                let state = here.run.state();
+                !self.stopping && state.is_open() && state.standing(now).stopped.is_none()
+            }
+            _ => false,
+        };
+        let mut answered = may_start && self.settle_keys(id);
+        self.look_after_places(id);
+        let Some(Seat::Here(here)) = self.seats.get(id).filter(|_| may_start) else {
+            return answered;
+        };
         let standing = here.run.state().standing(now);
-        if standing.stopped.is_some() {
-            return false;
-        }
         let ready: Vec<EffectId> = here
             .run
             .state()
@@ -55,7 +60,6 @@ impl Manager {
             .filter(|e| here.run.ready_at(e.id).is_some_and(|at| at <= now))
             .map(|e| e.id)
             .collect();
-        let mut answered = false;
         for effect in ready {
             answered |= self.consider(id, effect);
         }
@@ -95,6 +99,9 @@ impl Manager {
         }
         let Some(Seat::Here(here)) = self.seats.get(id) else { return false };
         let Some(its) = here.run.state().effect(effect) else { return false };
+        if self.gate.look(id, its, self.runs.clock.now()) != Admission::Free {
+            return false;
+        }
         let ready_at = here.run.ready_at(effect).unwrap_or_default();
         let waiter = Waiter::new(id, effect, &its.kind, its.policy.priority, ready_at);
         match self.asked_rules(id, effect) {
@@ -150,12 +157,16 @@ impl Manager {
             target: executor.target(&definition),
             slots: limited.then(|| format!("kind:{}", task.kind)).into_iter().collect(),
         };
-        let task = match here.run.claim(effect, &claim) {
-            Ok(task) => task,
+        match here.run.judge_claim(effect, &claim) {
             // The run has other plans for it.
             Err(Error::Conflict(_) | Error::Refused(_)) => return Ok(false),
-            Err(e) => return Err(e),
+            judged => judged?,
         };
+        let Some(its) = here.run.state().effect(effect) else { return Ok(false) };
+        if self.gate.admit(id, its, now) != Admission::Free {
+            return Ok(false);
+        }
+        let task = here.run.claim(effect, &claim)?;
         let mut attended = attended(&here.run, executor, &task, definition, now);
         attended.read_inline_args(&here.run, task.args.clone())?;
         let (epoch, work) = (task.epoch, work(&task.kind, &attended));

@@ -17,7 +17,9 @@ mod create;
 mod crew;
 mod desk;
 mod dispatch;
+mod gate;
 mod handle;
+mod keys;
 mod leases;
 mod leave;
 mod play;
@@ -56,6 +58,7 @@ pub use code::Assignment;
 pub use create::Made;
 pub use crew::Seen;
 pub use desk::{Inside, Standing};
+pub use gate::Keys;
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
 pub use waiting::Wanted;
@@ -64,6 +67,7 @@ use claims::Claims;
 use create::Prepared;
 use crew::Crew;
 use desk::Desk;
+use gate::Gate;
 use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
@@ -126,6 +130,8 @@ pub struct Options {
     pub started: Vec<EffectRow>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
+    /// Explicit idempotency keys.
+    pub keys: Keys,
     /// Effects that are executed in this daemon.
     pub inside: InsideOptions,
 }
@@ -208,6 +214,8 @@ struct Manager {
     hosts: PoolFigures,
     /// Effects that are executed here.
     desk: Desk,
+    /// Lets effects start.
+    gate: Gate,
     runtime: tokio::runtime::Handle,
     /// How long attempts may go on, and when they are told to end.
     drain_ms: u64,
@@ -401,6 +409,7 @@ impl Manager {
         let inside = options.inside;
         let mut manager = Self {
             desk: Desk::new(inside.registry, &inside.slots, worker),
+            gate: Gate::new(options.keys),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,
@@ -555,6 +564,7 @@ impl Manager {
             self.desk.drain();
         }
         self.wake_called();
+        self.wake_for_keys();
         self.make_room();
         self.feed_starved();
         self.seat_queued();

@@ -49,6 +49,15 @@ pub(super) enum Ask {
         /// What.
         act: Act,
     },
+    /// The same to start an effect, if nothing else keeps it from that.
+    Start {
+        /// Who, as it will stand in records.
+        by: String,
+        /// The effect.
+        effect: EffectId,
+        /// How.
+        act: Act,
+    },
     /// Let it go on and tell where it rests.
     Rest(Rester),
 }
@@ -58,7 +67,7 @@ impl Ask {
     pub(super) fn refuse(self, error: Error) {
         match self {
             Self::Look(act) => act(Err(error))(Ok(())),
-            Self::Deed { act, .. } => act(Err(error))(Ok(())),
+            Self::Deed { act, .. } | Self::Start { act, .. } => act(Err(error))(Ok(())),
             Self::Rest(rester) => rester(Err(error)),
         }
     }
@@ -231,6 +240,17 @@ impl Here {
     pub(super) fn durable_changes(&mut self) -> impl Iterator<Item = Change> + '_ {
         let count = self.changes.iter().take_while(|(at, _)| *at <= self.durable).count();
         self.changes.drain(..count).map(|(_, change)| change)
+    }
+
+    /// Does something to the run for `by`.
+    pub(super) fn act(&mut self, by: &str, act: Act) {
+        let usual = self.run.act_as(by);
+        let answer = act(Ok(&mut self.run));
+        self.run.act_as(&usual);
+        let written = self.run.written();
+        self.answers.push_back((written.seq, answer));
+        // What was folded could not be written: the fold in memory is not to be trusted.
+        self.broken |= self.run.state().head != written;
     }
 
     /// Answers everybody with an error, as [`Coming::disappoint`] does.

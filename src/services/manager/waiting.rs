@@ -287,6 +287,7 @@ impl Book {
     pub(super) fn deal(
         &mut self,
         mut found: HashMap<ReadyFilter, Vec<Ready>>,
+        is_held: impl Fn(&EffectName) -> bool,
         now: Timestamp,
     ) -> Vec<(u64, EffectName)> {
         let mut waiting = BTreeSet::new();
@@ -305,7 +306,10 @@ impl Book {
                     claim.unasked.remove(filter);
                 }
             }
-            ready.retain(|r| self.shunned.get(&name_of(r)).is_none_or(|until| *until <= now));
+            ready.retain(|ready| {
+                let name = name_of(ready);
+                self.shunned.get(&name).is_none_or(|until| *until <= now) && !is_held(&name)
+            });
         }
         let mut dealt = Vec::new();
         for id in waiting {

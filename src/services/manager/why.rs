@@ -4,8 +4,6 @@
 //! May not judge: that is `services/why`. Invariant: what memory says is asked before the journal
 //! is read, so that a run which began to move in between is not taken for forgotten.
 
-use std::collections::BTreeMap;
-
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 use crate::ground::limits::WHY_WORKERS_SEEN_MS;
@@ -104,7 +102,7 @@ impl Manager {
                 .collect(),
             workers: self.crew.by_kind(lately),
             hurried: self.claims.book.hurried_of(run).collect(),
-            holds: BTreeMap::new(),
+            holds: self.gate.holds_of(run),
         }
     }
 }

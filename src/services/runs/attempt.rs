@@ -146,21 +146,28 @@ impl Runs {
 }
 
 impl OpenRun {
-    /// Starts an effect for a worker; it may begin when the record is durable.
-    pub fn claim(&mut self, id: EffectId, asked: &Claim) -> Result<TaskClaim> {
+    /// Whether a claim of an effect would be granted, and how.
+    pub fn judge_claim(&self, id: EffectId, asked: &Claim) -> Result<Claimed> {
         let mut effect = self.known(id)?;
         if self.hurried.contains(&id) {
             effect.not_before = None;
         }
         let now = self.runs.clock.now();
         let claimed = claim(&self.standing(id, now), &effect, asked, now);
-        match claimed.map_err(|refusal| self.name_them(id, refusal.into()))? {
-            Claimed::Again => Ok(TaskClaim { repeat: true, ..self.task(id)? }),
+        let claimed = claimed.map_err(|refusal| self.name_them(id, refusal.into()))?;
+        let has_key = effect.policy.idempotency_key.is_some();
+        if matches!(claimed, Claimed::Start(_)) && has_key && self.is_direct() {
             // Whether another run holds the key, only a daemon knows.
-            Claimed::Start(_) if self.is_direct() && effect.policy.idempotency_key.is_some() => {
-                let what = format!("effect {id} has an idempotency key: only a daemon starts it");
-                Err(Error::NotFound(Trouble::new("no_daemon", what).next("dormouse serve")))
-            }
+            let what = format!("effect {id} has an idempotency key: only a daemon starts it");
+            return Err(Error::NotFound(Trouble::new("no_daemon", what).next("dormouse serve")));
+        }
+        Ok(claimed)
+    }
+
+    /// Starts an effect for a worker; it may begin when the record is durable.
+    pub fn claim(&mut self, id: EffectId, asked: &Claim) -> Result<TaskClaim> {
+        match self.judge_claim(id, asked)? {
+            Claimed::Again => Ok(TaskClaim { repeat: true, ..self.task(id)? }),
             Claimed::Start(started) => {
                 self.append((*started).into())?;
                 self.hurried.remove(&id);
@@ -298,7 +305,7 @@ impl OpenRun {
         Standing { is_unwanted, ..self.state().standing(now) }
     }
 
-    fn known(&self, id: EffectId) -> Result<Effect> {
+    pub(super) fn known(&self, id: EffectId) -> Result<Effect> {
         let effect = self.state().effect(id).cloned();
         effect.ok_or_else(|| self.name_them(id, Refusal::UnknownEffect(id).into()))
     }

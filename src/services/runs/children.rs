@@ -102,6 +102,10 @@ impl OpenRun {
     /// why it cannot be. Gives the child's id.
     pub fn begin_child(&mut self, id: EffectId, worker: &str) -> Result<Option<RunId>> {
         let Some((effect, facts)) = self.child(id) else { return Ok(None) };
+        if self.is_direct() && effect.policy.idempotency_key.is_some() {
+            // Whether another run holds the key, only a daemon knows: the effect waits for one.
+            return Ok(None);
+        }
         let depth = self.state().parent.as_ref().map_or(0, |p| p.depth) + 1;
         let planned = child::child_id(self.dir.id(), id, &facts).map_err(|e| e.to_string());
         let planned = planned.and_then(|child_id| {

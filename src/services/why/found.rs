@@ -257,6 +257,9 @@ impl<'a> Seen<'a> {
         if effect.status == EffectStatus::Uncertain {
             return Code::Uncertain;
         }
+        if let Some(Hold::Key { .. }) = self.hold(effect) {
+            return Code::HeldKey;
+        }
         if let Some(due) = self.due_since(effect) {
             return self.ready(due);
         }

@@ -95,11 +95,17 @@ CREATE TABLE effect_keys (
   key TEXT NOT NULL,
   run_id TEXT NOT NULL,
   effect INTEGER NOT NULL,
+  kind TEXT NOT NULL,
   status TEXT NOT NULL,
-  args_digest TEXT NOT NULL,
-  ended_at INTEGER,
+  digest TEXT NOT NULL,
+  standing TEXT,
+  outcome_seq INTEGER,
+  value_digest TEXT,
+  decided INTEGER NOT NULL,
+  until INTEGER,
   PRIMARY KEY (key, run_id, effect)
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX effect_keys_by_run ON effect_keys (run_id, effect);
+CREATE INDEX effect_keys_live ON effect_keys (until, run_id, effect) WHERE until IS NOT NULL;
 
 CREATE TABLE rereads (run_id TEXT PRIMARY KEY, head_seq INTEGER NOT NULL) WITHOUT ROWID, STRICT;

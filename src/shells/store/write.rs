@@ -9,6 +9,7 @@ use super::{Batch, Change, Counts, Index, Result, file, read, rows};
 use crate::codecs::event::Head;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
+use crate::machines::ledger::State;
 use crate::machines::ready::rank;
 use crate::machines::replay::facts::{EffectFacts, KeyFacts, Reason, RunFacts, Update};
 
@@ -78,6 +79,9 @@ fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Resul
                 return Ok(Outcome::Done);
             }
             remove(db, counts, run, old.as_ref())?;
+            if right.as_ref().is_none_or(|right| right.run.problem.is_none()) {
+                forget_keys(db, run)?;
+            }
             match right {
                 Some(update) => replace(db, counts, None, update)?,
                 None => forget_reread(db, run)?,
@@ -86,6 +90,7 @@ fn put(db: &Connection, counts: &mut Counts, change: &Change) -> rusqlite::Resul
         }
         Change::Gone(run) => {
             remove(db, counts, run, Old::of(db, run)?.as_ref())?;
+            forget_keys(db, run)?;
             forget_reread(db, run)?;
         }
     }
@@ -139,6 +144,13 @@ fn forget_reread(db: &Connection, run: &RunId) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// The run says nothing about keys any more. One that cannot be read has said what it said: nobody
+/// else may take its work for undone.
+fn forget_keys(db: &Connection, run: &RunId) -> rusqlite::Result<()> {
+    db.prepare_cached("DELETE FROM effect_keys WHERE run_id = ?1")?.execute([run.as_str()])?;
+    Ok(())
+}
+
 fn replace(
     db: &Connection,
     counts: &mut Counts,
@@ -150,6 +162,9 @@ fn replace(
         // What never changes in a run's life may change when another copy of it is read.
         Some(old) if old.problem || run.problem.is_some() => {
             remove(db, counts, &run.run_id, Some(old))?;
+            if run.problem.is_none() {
+                forget_keys(db, &run.run_id)?;
+            }
             insert(db, run)?;
         }
         None => insert(db, run)?,
@@ -213,7 +228,7 @@ fn remove(
         db.prepare_cached("DELETE FROM tags WHERE tag = ?1 AND created_at = ?2 AND run_id = ?3")?
             .execute(params![tag, created_at, id])?;
     }
-    for table in ["effects", "claims", "effect_keys", "runs"] {
+    for table in ["effects", "claims", "runs"] {
         db.prepare_cached(&format!("DELETE FROM {table} WHERE run_id = ?1"))?.execute([id])?;
     }
     if let Some(old) = old {
@@ -352,18 +367,38 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
 
 fn put_key(db: &Connection, run: &str, key: &KeyFacts) -> rusqlite::Result<()> {
     let mut put = db.prepare_cached(
-        "INSERT OR REPLACE INTO effect_keys (key, run_id, effect, status, args_digest, ended_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO effect_keys (key, run_id, effect, kind, status, digest, \
+         standing, outcome_seq, value_digest, decided, until) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
+    let row = key.row.as_ref();
+    let (seq, value) = match row.map(|row| &row.state) {
+        Some(State::Ok { seq, value_digest }) => (Some(whole(seq.0)), *value_digest),
+        _ => (None, None),
+    };
     put.execute(params![
         key.key,
         run,
         key.effect_id.ordinal(),
+        key.kind,
         key.status.name(),
-        key.args_digest.to_string(),
-        key.ended_at.map(Timestamp::micros),
+        key.digest.to_string(),
+        row.map(|row| row.state.name()),
+        seq,
+        value.map(|digest| digest.to_string()),
+        row.is_some_and(|row| row.is_decided),
+        until(key),
     ])?;
     Ok(())
+}
+
+/// When what an effect says about its key ended, at the end of time while it may change; nothing if
+/// it says nothing and wants nothing.
+fn until(key: &KeyFacts) -> Option<i64> {
+    match &key.row {
+        Some(row) => Some(row.ended_at.map_or(i64::MAX, Timestamp::micros)),
+        None => key.status.is_open().then_some(i64::MAX),
+    }
 }
 
 fn as_json<T: serde::Serialize>(value: &T) -> String {
