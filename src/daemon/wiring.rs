@@ -89,7 +89,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let (executors, runtime) = executors::Threads::start()?;
     let inside = InsideOptions {
         registry,
-        slots: config.slots.clone(),
+        limits: config.limits.clone(),
         runtime,
         drain_ms: config.drain_timeout_ms / 2,
     };

@@ -49,6 +49,13 @@ pub const fn rank(at: Timestamp, priority: u32) -> i64 {
     at.micros().saturating_sub(priority as i64 * POINT_MICROS)
 }
 
+/// The same in whole minutes: effects of one level came within a minute of each other, with what
+/// their priorities are worth, and their runs take turns. Lower first.
+#[must_use]
+pub const fn level(at: Timestamp, priority: u32) -> i64 {
+    at.micros().div_euclid(MINUTE_MICROS) * AGED_PER_MINUTE - priority as i64
+}
+
 /// Whose turn it is among runs: the one that was served longest ago.
 #[derive(Debug, Default)]
 pub struct Rounds {
@@ -69,10 +76,16 @@ impl Rounds {
         self.served.insert(run.clone(), self.count);
     }
 
+    /// When a run was served last, as a number that grows; 0: not yet.
+    #[must_use]
+    pub fn served(&self, run: &RunId) -> u64 {
+        self.served.get(run).copied().unwrap_or(0)
+    }
+
     /// Which of two effects comes first.
     #[must_use]
     pub fn order(&self, a: &Ready, b: &Ready, now: Timestamp) -> Ordering {
-        let served = |effect: &Ready| self.served.get(&effect.run_id).copied().unwrap_or(0);
+        let served = |effect: &Ready| self.served(&effect.run_id);
         b.aged(now)
             .cmp(&a.aged(now))
             .then_with(|| served(a).cmp(&served(b)))

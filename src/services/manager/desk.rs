@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::machines::limits::{Bucket, Limit, Scope};
 use crate::services::executor::{Registry, StopWhy, Stopper};
 
 /// Waiting this long is worth as much as one step of priority.
@@ -120,13 +121,20 @@ pub enum Standing {
 }
 
 impl Desk {
-    pub(super) fn new(registry: Registry, slots: &BTreeMap<String, u64>, worker: String) -> Self {
-        let most = |most: &u64| Slots { most: Some(*most), ..Slots::default() };
+    pub(super) fn new(
+        registry: Registry,
+        limits: &BTreeMap<Bucket, Limit>,
+        worker: String,
+    ) -> Self {
+        let of_kinds = limits.iter().filter(|(place, _)| place.scope == Scope::Kind);
+        let kinds = of_kinds.map(|(place, limit)| {
+            (place.name.clone(), Slots { most: limit.concurrency, ..Slots::default() })
+        });
         Self {
             registry,
             worker,
             places: HashMap::new(),
-            kinds: slots.iter().map(|(kind, n)| (kind.clone(), most(n))).collect(),
+            kinds: kinds.collect(),
             called: VecDeque::new(),
             mortal: 0,
         }
@@ -271,7 +279,9 @@ mod tests {
     use super::*;
 
     fn desk(most: u64) -> Desk {
-        let slots = BTreeMap::from([("k".to_owned(), most)]);
+        let place = Bucket::limited(Scope::Kind, "k").unwrap();
+        let limit = Limit { concurrency: Some(most), ..Limit::default() };
+        let slots = BTreeMap::from([(place, limit)]);
         Desk::new(Registry::default(), &slots, "@daemon/1".to_owned())
     }
 

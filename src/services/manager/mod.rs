@@ -38,6 +38,7 @@ use tokio::sync::{oneshot, watch};
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::lease::Leases;
+use crate::machines::limits::{Bucket, Limit};
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit, WriterState};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
@@ -134,8 +135,8 @@ pub struct Options {
 pub struct InsideOptions {
     /// By whom.
     pub registry: Registry,
-    /// How many of a kind at a time.
-    pub slots: BTreeMap<String, u64>,
+    /// How many at a time, and how often.
+    pub limits: BTreeMap<Bucket, Limit>,
     /// Where.
     pub runtime: tokio::runtime::Handle,
     /// How long attempts may go on when the daemon stops, before they are told to end.
@@ -400,7 +401,7 @@ impl Manager {
         let worker = format!("{}{mark:016x}", dispatch::WORKERS_NAME);
         let inside = options.inside;
         let mut manager = Self {
-            desk: Desk::new(inside.registry, &inside.slots, worker),
+            desk: Desk::new(inside.registry, &inside.limits, worker),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,
