@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
+use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
-use crate::ground::limits::FAILURES_MAX;
+use crate::ground::limits::{FAILURES_MAX, LEDGER_KEY_KEEP_MS};
+use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
@@ -73,6 +75,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
+    let keys = keys_of(&index, runs.clock.now()).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
     let inbox = Inbox::default();
@@ -89,13 +92,13 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let (executors, runtime) = executors::Threads::start()?;
     let inside = InsideOptions {
         registry,
-        limits: config.limits.clone(),
         runtime,
         drain_ms: config.drain_timeout_ms / 2,
     };
     let options = Options {
         inside,
         runs,
+        limits: config.limits.clone(),
         loaded_max: loaded_max(config, &shares),
         loaded_bytes_max: config.runs.loaded_bytes_max,
         hosts_bytes_max: config.hosts.memory_bytes_max,
@@ -105,6 +108,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         known: KnownCode::default(),
         started,
         set_aside: aside(recovered),
+        keys,
+        keys_kept_ms: LEDGER_KEY_KEEP_MS,
     };
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
@@ -362,6 +367,20 @@ fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
             .last()
             .map(|row| EffectName { run_id: row.run_id.clone(), effect_id: row.facts.effect_id });
         let page = index.started(last.as_ref(), ROWS_AT_ONCE)?;
+        let is_last = page.len() < ROWS_AT_ONCE;
+        all.extend(page);
+        if is_last {
+            return Ok(all);
+        }
+    }
+}
+
+/// What effects with explicit idempotency keys say about these, far enough back.
+fn keys_of(index: &Index, now: Timestamp) -> store::Result<Vec<(RunId, KeyFacts)>> {
+    let since = now.plus_millis(-i64::try_from(LEDGER_KEY_KEEP_MS).unwrap_or(i64::MAX));
+    let mut all: Vec<(RunId, KeyFacts)> = Vec::new();
+    loop {
+        let page = index.live_keys(since, all.last(), ROWS_AT_ONCE)?;
         let is_last = page.len() < ROWS_AT_ONCE;
         all.extend(page);
         if is_last {

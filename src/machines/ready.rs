@@ -5,9 +5,11 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::limits::Demand;
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, Epoch, RunId};
 
 /// Priority of an effect whose author gave none.
 pub const PRIORITY_DEFAULT: u32 = 500;
@@ -24,12 +26,14 @@ pub struct Ready {
     pub run_id: RunId,
     /// The effect.
     pub effect_id: EffectId,
-    /// Its kind.
-    pub kind: String,
     /// Since when.
     pub at: Timestamp,
     /// 0 to 1000; higher first.
     pub priority: u32,
+    /// The number of its last start.
+    pub after: Epoch,
+    /// What its start takes a place under.
+    pub demand: Arc<Demand>,
 }
 
 impl Ready {
@@ -101,9 +105,10 @@ mod tests {
         Ready {
             run_id: run.parse().unwrap(),
             effect_id: EffectId::new(effect),
-            kind: "k".into(),
             at: Timestamp::from_millis(seconds * 1000),
             priority,
+            after: Epoch(0),
+            demand: Arc::new(Demand::new("k", &[])),
         }
     }
 

@@ -20,7 +20,7 @@ use dormouse::machines::effect::decide::{Choice, Decision, Outcome, decide};
 use dormouse::machines::effect::life::{Effect, EffectStatus};
 use dormouse::machines::effect::post::{Post, PostStatus, Verdict, judge, post_digest};
 use dormouse::machines::lease::{Grant, LeaseKey, Leases};
-use dormouse::machines::ledger::{Answer, Holder, Ledger};
+use dormouse::machines::ledger::{Answer, Holder, Ledger, Settled};
 use dormouse::machines::replay::state::{IllegalEvent, RunState};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -115,7 +115,7 @@ impl World {
 
     /// The book of keys, as the journals give it.
     fn ledger(&self) -> Ledger {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(u64::MAX);
         for (n, _) in self.runs.iter().enumerate() {
             ledger.note(&name(n), self.effect(n));
         }
@@ -213,12 +213,12 @@ impl Yard {
         let asker = Holder { run: name(run), effect: effect.id };
         match world.ledger().ask(key, effect.def_digest, &asker) {
             Answer::Free => return true,
-            Answer::Held(_) | Answer::Conflict { .. } => {}
-            Answer::Reuse(reused) => {
+            Answer::Held(_) | Answer::Settled(Settled::Conflict { .. }) => {}
+            Answer::Settled(Settled::Reuse(reused)) => {
                 let bare = EffectResolved::bare(effect.id, Epoch(0), Status::Ok, "ledger");
                 world.append(run, EffectResolved { reused_from: Some(reused), ..bare }.into());
             }
-            Answer::Unknown(_) => {
+            Answer::Settled(Settled::Unknown(_)) => {
                 let (effect_id, epoch) = (effect.id, effect.epoch);
                 let cause = "key_outcome_unknown".to_owned();
                 let evidence = None;

@@ -114,7 +114,7 @@ async fn under(door: &Door, key: &str, wanted: &Wanted) -> Answer<Vec<Row>> {
     let asked = key.to_owned();
     let known =
         index::ask(&door.handle, move |index| index.effects_under(&asked, PAGE_SIZE_MAX)).await?;
-    let mut runs: BTreeSet<RunId> = known.into_iter().map(|held| held.run_id).collect();
+    let mut runs: BTreeSet<RunId> = known.into_iter().map(|(run, _)| run).collect();
     runs.extend(named(key).map(|(run, _)| run));
     let wanted = Wanted { key: Some(key.to_owned()), ..wanted.clone() };
     let mut rows = Vec::new();

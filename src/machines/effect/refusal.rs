@@ -20,6 +20,10 @@ pub enum Hold {
     Backoff,
     /// A limit of time has passed: its end is about to be recorded.
     Timeout,
+    /// Another effect has its idempotency key.
+    Key,
+    /// A limit is used up.
+    Limit,
 }
 
 impl Hold {
@@ -32,6 +36,8 @@ impl Hold {
             Self::Cancel => "cancel",
             Self::Backoff => "backoff",
             Self::Timeout => "timeout",
+            Self::Key => "key",
+            Self::Limit => "limit",
         }
     }
 }
@@ -44,6 +50,8 @@ impl fmt::Display for Hold {
             Self::Cancel => "its run is being cancelled",
             Self::Backoff => "an attempt failed, and the next one waits",
             Self::Timeout => "its time is over",
+            Self::Key => "another effect has its idempotency key",
+            Self::Limit => "a limit is used up",
         })
     }
 }

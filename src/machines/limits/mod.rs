@@ -12,9 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::ground::limits::{LIMIT_COUNT_MAX, LIMIT_NAME_BYTES_MAX};
 
+pub use super::ledger::Holder;
 use queue::Queue;
 pub use rate::Rate;
 use rate::Tokens;
@@ -133,13 +134,17 @@ impl Limit {
     }
 }
 
-/// An effect that has slots, or wants some.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Holder {
-    /// Its run.
-    pub run: RunId,
-    /// The effect.
-    pub effect: EffectId,
+/// When and how an effect wants to start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Want {
+    /// The number of its last start.
+    pub after: Epoch,
+    /// Since when it could.
+    pub since: Timestamp,
+    /// The same on the clock that never jumps.
+    pub since_ms: u64,
+    /// 0 to 1000; higher first.
+    pub priority: u32,
 }
 
 /// What the start of an effect takes a place under.
@@ -216,10 +221,12 @@ struct Used {
 #[derive(Debug)]
 struct Taken {
     number: u64,
+    /// The start before the one that they are for.
+    after: Epoch,
     demand: Arc<Demand>,
     buckets: Vec<Bucket>,
-    /// What sort of limit kept it from starting before.
-    waited: Option<Scope>,
+    /// What sort of limit kept it from starting before, and since when.
+    waited: Option<(Scope, Timestamp)>,
 }
 
 /// Everything about limits.
@@ -229,6 +236,8 @@ pub struct Limits {
     used: HashMap<Bucket, Used>,
     taken: HashMap<Holder, Taken>,
     queue: Queue,
+    /// Who waits here, or has slots for a start that is not made yet.
+    unstarted: BTreeSet<Holder>,
     /// What may have room that had none.
     freed: BTreeSet<Bucket>,
     /// What time will give room.
@@ -285,7 +294,7 @@ impl Limits {
         worst.map_or(Ok(()), Err)
     }
 
-    /// Takes all slots and tokens of a start that could have been made at `ready_ms`, or none.
+    /// Takes all slots and tokens of a start, or none.
     ///
     /// # Errors
     /// What keeps it; nothing was taken.
@@ -293,24 +302,24 @@ impl Limits {
         &mut self,
         holder: &Holder,
         demand: &Arc<Demand>,
-        ready_ms: u64,
+        want: Want,
         now_ms: u64,
     ) -> Result<(), Held> {
         let was_full = |bucket: &Bucket| {
-            self.used.get(bucket).is_some_and(|used| used.full_until_ms > ready_ms)
+            self.used.get(bucket).is_some_and(|used| used.full_until_ms > want.since_ms)
         };
         let waited = demand.buckets().find(was_full).map(|bucket| bucket.scope);
-        self.take_after(holder, demand, waited, now_ms)
+        self.take_after(holder, demand, (want, waited), now_ms)
     }
 
     fn take_after(
         &mut self,
         holder: &Holder,
         demand: &Arc<Demand>,
-        waited: Option<Scope>,
+        (want, waited): (Want, Option<Scope>),
         now_ms: u64,
     ) -> Result<(), Held> {
-        if self.taken.contains_key(holder) {
+        if self.has_taken(holder, want.after, now_ms) {
             return Ok(());
         }
         self.ask(demand, now_ms)?;
@@ -324,19 +333,32 @@ impl Limits {
             tokens.take(rate, set.limit.burst(rate), now_ms);
             used.full_until_ms = used.full_until_ms.max(tokens.next_ms(rate));
         }
-        self.count_in(holder, demand, demand.buckets().collect(), waited);
+        let waited = waited.map(|scope| (scope, want.since));
+        self.count_in(holder, demand, demand.buckets().collect(), (want.after, waited));
+        self.unstarted.insert(holder.clone());
         Ok(())
     }
 
-    /// Counts a start that was made before anybody counted.
-    pub fn count(&mut self, holder: &Holder, demand: &Arc<Demand>) {
-        self.count_in(holder, demand, demand.buckets().collect(), None);
+    /// Whether an effect has the slots for its next start. Those of the last one, whose end is not
+    /// durable yet, are let go.
+    fn has_taken(&mut self, holder: &Holder, after: Epoch, now_ms: u64) -> bool {
+        match self.taken.get(holder) {
+            Some(taken) if taken.after == after => return true,
+            Some(_) => self.release(holder, now_ms),
+            None => {}
+        }
+        false
+    }
+
+    /// Counts the start after `after`, which was made before anybody counted.
+    pub fn count(&mut self, holder: &Holder, demand: &Arc<Demand>, after: Epoch) {
+        self.count_in(holder, demand, demand.buckets().collect(), (after, None));
     }
 
     /// The same for a start of which nobody knows the outcome.
-    pub fn count_uncertain(&mut self, holder: &Holder, demand: &Arc<Demand>) {
+    pub fn count_uncertain(&mut self, holder: &Holder, demand: &Arc<Demand>, after: Epoch) {
         let kept = demand.buckets().filter(|bucket| self.keeps_uncertain(bucket)).collect();
-        self.count_in(holder, demand, kept, None);
+        self.count_in(holder, demand, kept, (after, None));
     }
 
     fn count_in(
@@ -344,36 +366,70 @@ impl Limits {
         holder: &Holder,
         demand: &Arc<Demand>,
         buckets: Vec<Bucket>,
-        waited: Option<Scope>,
+        (after, waited): (Epoch, Option<(Scope, Timestamp)>),
     ) {
         if self.taken.contains_key(holder) {
             return;
         }
         self.count += 1;
+        let number = self.count;
         for bucket in &buckets {
             let used = self.used.entry(bucket.clone()).or_default();
-            used.holders.insert(self.count, holder.clone());
+            used.holders.insert(number, holder.clone());
         }
         let demand = Arc::clone(demand);
-        self.taken.insert(holder.clone(), Taken { number: self.count, demand, buckets, waited });
+        self.taken.insert(holder.clone(), Taken { number, after, demand, buckets, waited });
     }
 
-    /// What sort of limit kept an effect that has its slots now from starting before.
+    /// The start for which an effect has slots was made. Gives what sort of limit kept it from
+    /// starting before, and since when.
+    pub fn began(&mut self, holder: &Holder) -> Option<(Scope, Timestamp)> {
+        let is_news = self.unstarted.remove(holder);
+        self.taken.get(holder)?.waited.filter(|_| is_news)
+    }
+
+    /// Whether an effect has slots.
     #[must_use]
-    pub fn waited_for(&self, holder: &Holder) -> Option<Scope> {
-        self.taken.get(holder)?.waited
+    pub fn has_slots(&self, holder: &Holder) -> bool {
+        self.taken.contains_key(holder)
     }
 
-    /// An effect has no start any more.
+    /// Whether an effect waits here.
+    #[must_use]
+    pub fn waits(&self, holder: &Holder) -> bool {
+        self.unstarted.contains(holder) && !self.taken.contains_key(holder)
+    }
+
+    /// The effects of a run that wait here, or have slots for a start that is not made yet.
+    #[must_use]
+    pub fn unstarted_of(&self, run: &RunId) -> Vec<EffectId> {
+        let first = Holder { run: run.clone(), effect: EffectId::new(0) };
+        let of_run = self.unstarted.range(first..).take_while(|holder| holder.run == *run);
+        of_run.map(|holder| holder.effect).collect()
+    }
+
+    /// The start of this number is over.
+    pub fn settle(&mut self, holder: &Holder, epoch: Epoch, now_ms: u64) {
+        if self.taken.get(holder).is_some_and(|taken| taken.after < epoch) {
+            self.release(holder, now_ms);
+        }
+    }
+
+    /// An effect needs no slot any more.
     pub fn release(&mut self, holder: &Holder, now_ms: u64) {
         self.queue.leave(holder);
+        self.unstarted.remove(holder);
         if let Some(taken) = self.taken.remove(holder) {
             taken.buckets.iter().for_each(|bucket| self.free(bucket, taken.number, now_ms));
         }
     }
 
-    /// A start that was counted on was not made: its tokens are there again, too.
+    /// An effect waits here no longer; slots for a start that was not made are free, and its tokens
+    /// are there again.
     pub fn give_back(&mut self, holder: &Holder, now_ms: u64) {
+        if !self.unstarted.contains(holder) {
+            return;
+        }
         if let Some(taken) = self.taken.get(holder) {
             for bucket in taken.demand.buckets() {
                 let rate = self.limit_of(&bucket).and_then(|(_, set)| set.limit.rate);
@@ -387,15 +443,17 @@ impl Limits {
         self.release(holder, now_ms);
     }
 
-    /// Nobody knows what became of a start: some of its slots are for others now.
-    pub fn unsure(&mut self, holder: &Holder, now_ms: u64) {
-        let Some(taken) = self.taken.get(holder) else { return };
+    /// Nobody knows what became of the start of this number: some of its slots are for others now.
+    pub fn unsure(&mut self, holder: &Holder, epoch: Epoch, now_ms: u64) {
+        let Some(taken) = self.taken.get(holder).filter(|taken| taken.after < epoch) else {
+            return;
+        };
         let (number, all) = (taken.number, taken.buckets.clone());
-        let (kept, free) = all.into_iter().partition(|bucket| self.keeps_uncertain(bucket));
+        let (kept, free): (Vec<Bucket>, Vec<Bucket>) =
+            all.into_iter().partition(|bucket| self.keeps_uncertain(bucket));
         if let Some(taken) = self.taken.get_mut(holder) {
             taken.buckets = kept;
         }
-        let free: Vec<Bucket> = free;
         free.iter().for_each(|bucket| self.free(bucket, number, now_ms));
     }
 
@@ -426,32 +484,38 @@ impl Limits {
         self.sweep_at = self.used.len() * 2 + SWEEP_MIN;
     }
 
-    /// Takes the slots for an effect at once, or lets it wait for its turn.
+    /// Takes all slots and tokens of a start at once, or lets the effect wait for its turn.
+    ///
+    /// # Errors
+    /// What keeps it; nothing was taken, and [`Limits::call`] will name it.
     pub fn take_or_wait(
         &mut self,
         holder: &Holder,
         demand: &Arc<Demand>,
-        (since, priority): (Timestamp, u32),
+        want: Want,
         now_ms: u64,
-    ) -> bool {
-        if self.taken.contains_key(holder) {
-            return true;
+    ) -> Result<(), Option<Held>> {
+        if self.has_taken(holder, want.after, now_ms) {
+            return Ok(());
         }
         // Whoever waits already comes first, also when there is room just now.
         let contested = demand.buckets().find(|bucket| self.queue.has_line(bucket));
-        let behind = match (contested, self.ask(demand, now_ms)) {
+        let (behind, held) = match (contested, self.ask(demand, now_ms)) {
             (_, Err(held)) => {
                 self.remember(&held);
-                held.bucket
+                (held.bucket.clone(), Some(held))
             }
             (Some(bucket), Ok(())) => {
                 self.freed.insert(bucket.clone());
-                bucket
+                (bucket, None)
             }
-            (None, Ok(())) => return self.take_after(holder, demand, None, now_ms).is_ok(),
+            (None, Ok(())) => {
+                return self.take_after(holder, demand, (want, None), now_ms).map_err(Some);
+            }
         };
-        self.queue.enter(holder.clone(), demand, since, priority, behind);
-        false
+        self.queue.enter(holder.clone(), demand, want, behind);
+        self.unstarted.insert(holder.clone());
+        Err(held)
     }
 
     /// Gives what is free to those whose turn it is. They have their slots; whoever asks without
@@ -472,8 +536,8 @@ impl Limits {
     }
 
     fn call_behind(&mut self, bucket: &Bucket, now_ms: u64, called: &mut Vec<Holder>) {
-        while let Some((holder, demand)) = self.queue.first(bucket) {
-            match self.take_after(&holder, &demand, Some(bucket.scope), now_ms) {
+        while let Some((holder, demand, want)) = self.queue.first(bucket) {
+            match self.take_after(&holder, &demand, (want, Some(bucket.scope)), now_ms) {
                 Ok(()) => called.push(holder),
                 Err(held) => {
                     self.remember(&held);

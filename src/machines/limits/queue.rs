@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Bucket, Demand, Holder};
+use super::{Bucket, Demand, Holder, Want};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::ready::{Rounds, level};
@@ -17,6 +17,12 @@ struct Place {
     level: i64,
     at: Timestamp,
     effect: EffectId,
+}
+
+impl Place {
+    const fn of(effect: EffectId, want: Want) -> Self {
+        Self { level: level(want.since, want.priority), at: want.since, effect }
+    }
 }
 
 /// The turn of a run: its first effect, and how long ago it was served.
@@ -78,7 +84,7 @@ pub(super) struct Queue {
     lines: HashMap<Arc<Demand>, Line>,
     /// The first of every line, by what keeps it.
     heads: HashMap<Bucket, BTreeSet<(Turn, Arc<Demand>)>>,
-    places: HashMap<Holder, (Arc<Demand>, Place)>,
+    places: HashMap<Holder, (Arc<Demand>, Want)>,
     rounds: Rounds,
 }
 
@@ -105,14 +111,12 @@ impl Queue {
         &mut self,
         holder: Holder,
         demand: &Arc<Demand>,
-        since: Timestamp,
-        priority: u32,
+        want: Want,
         behind: Bucket,
     ) {
-        let (level, run) = (level(since, priority), holder.run.clone());
-        let place = Place { level, at: since, effect: holder.effect };
+        let (place, run) = (Place::of(holder.effect, want), holder.run.clone());
         self.leave(&holder);
-        self.places.insert(holder, (Arc::clone(demand), place));
+        self.places.insert(holder, (Arc::clone(demand), want));
         let served = self.rounds.served(&run);
         let new = || Line { runs: HashMap::new(), turns: BTreeSet::new(), behind };
         self.lines.entry(Arc::clone(demand)).or_insert_with(new);
@@ -126,7 +130,8 @@ impl Queue {
 
     /// Somebody waits no longer.
     pub(super) fn leave(&mut self, holder: &Holder) {
-        let Some((demand, place)) = self.places.remove(holder) else { return };
+        let Some((demand, want)) = self.places.remove(holder) else { return };
+        let place = Place::of(holder.effect, want);
         self.change(&demand, |line| {
             line.change(&holder.run, |of_run| {
                 of_run.places.remove(&place);
@@ -135,12 +140,14 @@ impl Queue {
     }
 
     /// Whoever comes first behind a bucket, and what it wants.
-    pub(super) fn first(&mut self, bucket: &Bucket) -> Option<(Holder, Arc<Demand>)> {
+    pub(super) fn first(&mut self, bucket: &Bucket) -> Option<(Holder, Arc<Demand>, Want)> {
         loop {
             let (turn, demand) = self.heads.get(bucket)?.first()?.clone();
             let served = self.rounds.served(&turn.run);
             if turn.served == served {
-                return Some((Holder { run: turn.run, effect: turn.effect }, demand));
+                let holder = Holder { run: turn.run, effect: turn.effect };
+                let (_, want) = self.places.get(&holder)?;
+                return Some((holder, demand, *want));
             }
             // It was served in another line since.
             self.change(&demand, |line| {

@@ -36,25 +36,32 @@ fn rate(rate: &str, burst: Option<u64>) -> Limit {
     Limit { rate: Some(rate.parse().unwrap()), burst, ..Limit::default() }
 }
 
-fn at(seconds: i64) -> Timestamp {
-    Timestamp::from_millis(seconds * 1_000)
+/// Of an effect that was never started, and could be since so many seconds.
+fn want(seconds: u64, priority: u32) -> Want {
+    let since_ms = seconds * 1_000;
+    let since = Timestamp::from_millis(since_ms.cast_signed());
+    Want { after: Epoch(0), since, since_ms, priority }
 }
+
+const NEW: Want =
+    Want { after: Epoch(0), since: Timestamp::from_micros(0), since_ms: 0, priority: 500 };
 
 #[test]
 fn a_start_takes_all_its_slots_or_none() {
     let mut limits = limits(&[("kind shell", at_once(2)), ("key deploy:*", at_once(1))]);
     let (prod, test) = (demand("shell", &["deploy:prod"]), demand("shell", &["deploy:test"]));
-    limits.take(&holder("a", 1), &prod, 0, 0).unwrap();
-    let held = limits.take(&holder("b", 1), &prod, 0, 0).unwrap_err();
+    limits.take(&holder("a", 1), &prod, NEW, 0).unwrap();
+    let held = limits.take(&holder("b", 1), &prod, NEW, 0).unwrap_err();
     assert_eq!((held.limit, held.holder), (place("key deploy:*"), Some(holder("a", 1))));
     assert_eq!(held.bucket, place("key deploy:prod"));
-    limits.take(&holder("c", 1), &test, 0, 0).expect("the refused start took no slot of the kind");
-    let held = limits.take(&holder("d", 1), &demand("shell", &[]), 0, 0).unwrap_err();
+    limits.take(&holder("c", 1), &test, NEW, 0).expect("the refused start took no slot of the kind");
+    let held = limits.take(&holder("d", 1), &demand("shell", &[]), NEW, 0).unwrap_err();
     assert_eq!((held.limit, held.until_ms), (place("kind shell"), None));
     limits.release(&holder("a", 1), 5);
-    limits.take(&holder("d", 1), &demand("shell", &[]), 0, 5).unwrap();
-    assert_eq!(limits.waited_for(&holder("d", 1)), Some(Scope::Kind));
-    assert_eq!(limits.waited_for(&holder("c", 1)), None);
+    limits.take(&holder("d", 1), &demand("shell", &[]), NEW, 5).unwrap();
+    assert_eq!(limits.began(&holder("d", 1)), Some((Scope::Kind, NEW.since)));
+    assert_eq!(limits.began(&holder("d", 1)), None, "it began once");
+    assert_eq!(limits.began(&holder("c", 1)), None);
 }
 
 #[test]
@@ -64,7 +71,7 @@ fn the_own_name_of_a_key_counts_before_patterns_and_longer_patterns_first() {
     let of = |key: &str| demand("k", &[key]);
     for (key, starts) in [("a:x", 0), ("a:b:x", 1), ("a:b:c", 2), ("a", 3), ("b:a:b", 3)] {
         let run = key.replace(':', "-");
-        let mut taken = |n: &u32| limits.take(&holder(&run, *n), &of(key), 0, 0);
+        let mut taken = |n: &u32| limits.take(&holder(&run, *n), &of(key), NEW, 0);
         assert_eq!((1..=3).map(|n| taken(&n)).filter(Result::is_ok).count(), starts, "{key}");
     }
     for name in ["key *", "key a*", "key a:*:b", "kind a:*", "kind *", "key :*x", "key "] {
@@ -79,28 +86,28 @@ fn uncertain_gives_the_kind_back_and_keeps_keys_unless_told_otherwise() {
     let all = [("kind k", at_once(1)), ("key strict", at_once(1)), ("key lax", lax)];
     let mut limits = limits(&all);
     let first = holder("a", 1);
-    limits.take(&first, &demand("k", &["strict", "lax"]), 0, 0).unwrap();
-    limits.unsure(&first, 1);
-    limits.take(&holder("b", 1), &demand("k", &["lax"]), 0, 1).unwrap();
-    assert!(limits.take(&holder("c", 1), &demand("other", &["strict"]), 0, 1).is_err());
+    limits.take(&first, &demand("k", &["strict", "lax"]), NEW, 0).unwrap();
+    limits.unsure(&first, Epoch(1), 1);
+    limits.take(&holder("b", 1), &demand("k", &["lax"]), NEW, 1).unwrap();
+    assert!(limits.take(&holder("c", 1), &demand("other", &["strict"]), NEW, 1).is_err());
     limits.release(&first, 2);
-    limits.take(&holder("c", 1), &demand("other", &["strict"]), 0, 2).unwrap();
+    limits.take(&holder("c", 1), &demand("other", &["strict"]), NEW, 2).unwrap();
 
     let mut after = super::tests::limits(&all);
-    after.count_uncertain(&first, &demand("k", &["strict", "lax"]));
+    after.count_uncertain(&first, &demand("k", &["strict", "lax"]), Epoch(0));
     assert!(after.ask(&demand("k", &["lax"]), 0).is_ok());
     assert!(after.ask(&demand("k", &["strict"]), 0).is_err());
-    after.count(&holder("b", 1), &demand("k", &[]));
+    after.count(&holder("b", 1), &demand("k", &[]), Epoch(0));
     assert!(after.ask(&demand("k", &["lax"]), 0).is_err());
 }
 
 #[test]
 fn a_rate_lets_its_waiters_go_one_by_one() {
     let mut limits = limits(&[("kind k", rate("2/s", Some(1)))]);
-    let want = demand("k", &[]);
+    let all = demand("k", &[]);
     for n in 1..=3 {
-        let ready = (at(0), 500);
-        assert!(!limits.take_or_wait(&holder("a", n), &want, ready, 0), "buckets begin empty");
+        let taken = limits.take_or_wait(&holder("a", n), &all, NEW, 0);
+        assert!(taken.is_err(), "buckets begin empty");
     }
     let mut starts = Vec::new();
     while let Some(next) = limits.next_ms() {
@@ -112,18 +119,18 @@ fn a_rate_lets_its_waiters_go_one_by_one() {
     }
     assert_eq!(starts, [(500, 1), (1_000, 2), (1_500, 3)]);
     limits.give_back(&holder("a", 3), 1_500);
-    assert!(limits.admits(&want, 1_500), "its token is there again");
+    assert!(limits.admits(&all, 1_500), "its token is there again");
 }
 
 #[test]
 fn runs_take_turns_in_one_level_and_priority_comes_first() {
     let mut limits = limits(&[("kind k", at_once(1))]);
-    let want = demand("k", &[]);
-    assert!(limits.take_or_wait(&holder("z", 1), &want, (at(0), 500), 0));
+    let all = demand("k", &[]);
+    limits.take_or_wait(&holder("z", 1), &all, want(0, 500), 0).unwrap();
     for (run, count, priority) in [("a", 4, 500), ("b", 2, 500), ("c", 2, 500), ("d", 1, 501)] {
         for n in 1..=count {
-            let ready = (at(i64::from(n)), priority);
-            assert!(!limits.take_or_wait(&holder(run, n), &want, ready, 0));
+            let ready = want(u64::from(n), priority);
+            assert!(limits.take_or_wait(&holder(run, n), &all, ready, 0).is_err());
         }
     }
     let (mut last, mut order) = (holder("z", 1), Vec::new());
@@ -139,21 +146,36 @@ fn runs_take_turns_in_one_level_and_priority_comes_first() {
 #[test]
 fn whoever_frees_a_slot_does_not_pass_those_who_wait() {
     let mut limits = limits(&[("kind k", at_once(1))]);
-    let want = demand("k", &[]);
-    assert!(limits.take_or_wait(&holder("a", 1), &want, (at(0), 500), 0));
-    assert!(!limits.take_or_wait(&holder("b", 1), &want, (at(1), 500), 0));
+    let all = demand("k", &[]);
+    limits.take_or_wait(&holder("a", 1), &all, want(0, 500), 0).unwrap();
+    assert!(limits.take_or_wait(&holder("b", 1), &all, want(1, 500), 0).is_err());
     limits.release(&holder("a", 1), 0);
-    assert!(!limits.take_or_wait(&holder("a", 2), &want, (at(0), 500), 0));
+    assert!(limits.take_or_wait(&holder("a", 2), &all, want(0, 500), 0).is_err());
     assert_eq!(limits.call(0).holders, [holder("b", 1)]);
     assert_eq!(limits.levels(5, 0)[0].waiting, 1);
 }
 
 #[test]
+fn a_next_start_takes_its_own_slots_and_the_end_of_the_last_one_frees_none_of_them() {
+    let mut limits = limits(&[("kind k", rate("1/s", None))]);
+    let all = demand("k", &[]);
+    let (it, again) = (holder("a", 1), Want { after: Epoch(1), ..NEW });
+    limits.take(&it, &all, NEW, 1_000).unwrap();
+    limits.take(&it, &all, NEW, 1_000).expect("they are its own");
+    assert!(limits.take(&it, &all, again, 1_000).is_err(), "another start is another token");
+    limits.take(&it, &all, again, 2_000).unwrap();
+    limits.settle(&it, Epoch(1), 2_000);
+    assert_eq!(limits.levels(1, 2_000)[0].in_use, 1);
+    limits.settle(&it, Epoch(2), 2_000);
+    assert_eq!(limits.levels(1, 2_000)[0].in_use, 0);
+}
+
+#[test]
 fn raising_a_limit_starts_what_waits_and_lowering_it_ends_nothing() {
     let mut limits = limits(&[("kind k", at_once(0))]);
-    let want = demand("k", &[]);
+    let all = demand("k", &[]);
     for n in 1..=3 {
-        assert!(!limits.take_or_wait(&holder("a", n), &want, (at(0), 500), 0));
+        assert!(limits.take_or_wait(&holder("a", n), &all, want(0, 500), 0).is_err());
     }
     limits.set(place("kind k"), at_once(2), 0);
     assert_eq!(limits.call(0).holders, [holder("a", 1), holder("a", 2)]);
@@ -234,8 +256,9 @@ proptest! {
         for deed in deeds {
             match deed {
                 Deed::Want(n) if !model.has.contains_key(&n) && !model.waits.contains(&n) => {
-                    let ready = (Timestamp::from_millis(now.cast_signed()), 500);
-                    if limits.take_or_wait(&who(n), &wants(n), ready, now) {
+                    let since = Timestamp::from_millis(now.cast_signed());
+                    let ready = Want { since, since_ms: now, ..NEW };
+                    if limits.take_or_wait(&who(n), &wants(n), ready, now).is_ok() {
                         prop_assert!(model.fits(n));
                         model.has.insert(n, Model::wants(n));
                     } else {
@@ -248,7 +271,7 @@ proptest! {
                     model.waits.retain(|other| *other != n);
                 }
                 Deed::Unsure(n) => {
-                    limits.unsure(&who(n), now);
+                    limits.unsure(&who(n), Epoch(1), now);
                     if let Some(has) = model.has.get_mut(&n) {
                         has.retain(|name| name.contains(':') || name == "b");
                     }

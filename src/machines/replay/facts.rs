@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
 
 use super::automatic::automatic;
 use super::state::{CancelRequest, RunState};
@@ -15,7 +16,9 @@ use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
-use crate::machines::ready::PRIORITY_DEFAULT;
+use crate::machines::ledger::Row;
+use crate::machines::limits::Demand;
+use crate::machines::ready::{PRIORITY_DEFAULT, Ready};
 
 /// The state of a run that cannot be read.
 pub const DAMAGED: &str = "damaged";
@@ -331,6 +334,8 @@ pub struct EffectFacts {
     pub due_at: Option<Timestamp>,
     /// The signal that it waits for.
     pub signal: Option<SignalWait>,
+    /// The limits, besides its kind's, under which it is started.
+    pub limit_keys: Vec<String>,
     /// Whoever works outside may start it.
     pub ready: Option<ReadyFacts>,
     /// The last start, of an effect that has one.
@@ -422,8 +427,24 @@ impl EffectFacts {
             worker: effect.worker.clone(),
             due_at: effect.due_at(),
             signal,
+            limit_keys: effect.policy.limit_keys.clone(),
             ready: ReadyFacts::of(state, effect),
             start: StartFacts::of(effect),
+        }
+    }
+}
+
+impl EffectFacts {
+    /// An effect of a run as somebody who could start it.
+    #[must_use]
+    pub fn as_ready(&self, run: &RunId, ready: &ReadyFacts) -> Ready {
+        Ready {
+            run_id: run.clone(),
+            effect_id: self.effect_id,
+            at: ready.at,
+            priority: ready.priority,
+            after: self.epoch,
+            demand: Arc::new(Demand::new(&self.kind, &self.limit_keys)),
         }
     }
 }
@@ -459,23 +480,30 @@ pub struct KeyFacts {
     pub key: String,
     /// The effect.
     pub effect_id: EffectId,
+    /// Its kind.
+    pub kind: String,
     /// Where it stands.
     pub status: EffectStatus,
-    /// What identifies the call.
-    pub args_digest: Digest,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
+    /// What identifies the work.
+    pub digest: Digest,
+    /// What it says to others with the same key, if anything.
+    pub row: Option<Row>,
 }
 
 impl KeyFacts {
-    fn of(effect: &Effect) -> Option<Self> {
+    fn of(run: &RunId, effect: &Effect) -> Option<Self> {
         Some(Self {
             key: effect.policy.idempotency_key.clone()?,
             effect_id: effect.id,
+            kind: effect.kind.clone(),
             status: effect.status,
-            args_digest: effect.args_digest,
-            ended_at: effect.ended.as_ref().map(|ended| ended.at),
+            digest: effect.def_digest,
+            row: Row::of(run, effect),
         })
+    }
+
+    fn all<'a>(state: &RunState, effects: impl Iterator<Item = &'a Effect>) -> Vec<Self> {
+        effects.filter_map(|effect| Self::of(&state.run_id, effect)).collect()
     }
 }
 
@@ -503,7 +531,7 @@ impl Update {
             base: None,
             open: state.open_effects().map(|effect| EffectFacts::of(state, effect)).collect(),
             ended: Vec::new(),
-            keys: state.effects.values().filter_map(KeyFacts::of).collect(),
+            keys: KeyFacts::all(state, state.effects.values()),
         }
     }
 
@@ -518,7 +546,7 @@ impl Update {
             base: Some(base),
             open: effects().filter(is_open).map(|e| EffectFacts::of(state, e)).collect(),
             ended: effects().filter(|e| !is_open(e)).map(|e| e.id).collect(),
-            keys: effects().filter_map(KeyFacts::of).collect(),
+            keys: KeyFacts::all(state, effects()),
         }
     }
 

@@ -86,7 +86,8 @@ metrics! {
     runs_warm: Gauge = Gauge::default(), "dormouse_runs_warm";
     /// Runs in memory, or on their way in or out.
     runs_loaded: Gauge = Gauge::default(), "dormouse_runs_loaded";
-    /// Wake-ups of runs: create, inflow, outcome, iterate, timer, start, audit.
+    /// Wake-ups of runs: create, inflow, outcome, iterate, timer, start, audit,
+    /// slot, key.
     wakes: Counts<1> = Family::new(["reason"], Counter::default), "dormouse_wakes";
     /// Replays in a new instance, by result: ok, diverged, failed.
     replays: Counts<1> = Family::new(["result"], Counter::default), "dormouse_replays";
@@ -109,10 +110,24 @@ metrics! {
         Family::new(["kind", "outcome"], long), "dormouse_effect_duration_seconds";
     /// Posts by result: accepted, repeat, stale, closed, conflict, invalid.
     posts: Counts<1> = Family::new(["result"], Counter::default), "dormouse_posts";
+    /// Explicit idempotency keys by what is known of their work: open, ok, failed, unknown.
+    ledger_rows: Levels<1> = Family::new(["state"], Gauge::default), "dormouse_ledger_rows";
+    /// Effects that took over the outcome of another one with their key.
+    key_reuses: Count = Counter::default(), "dormouse_key_reuses";
+    /// Effects whose key stands for other work.
+    key_conflicts: Count = Counter::default(), "dormouse_key_conflicts";
     /// Claims by result: given, empty, refused.
     claims: Counts<1> = Family::new(["result"], Counter::default), "dormouse_claims";
     /// Claims that wait for something to do.
     claims_waiting: Gauge = Gauge::default(), "dormouse_claims_waiting";
+    /// Effects at work under a limit, by scope and name.
+    limit_in_use: Levels<2> =
+        Family::new(["scope", "name"], Gauge::default), "dormouse_limit_in_use";
+    /// Effects that a used-up limit keeps from starting, by scope and name.
+    limit_waiting: Levels<2> =
+        Family::new(["scope", "name"], Gauge::default), "dormouse_limit_waiting";
+    /// From ready to started, of effects that a limit kept, by scope.
+    limit_wait: Spreads<1> = Family::new(["scope"], long), "dormouse_limit_wait_seconds";
     /// Effects that workers outside are at.
     leases: Gauge = Gauge::default(), "dormouse_leases";
     /// Leases that ended without an outcome, by why: silent, timeout.

@@ -103,9 +103,13 @@ impl Words for BTreeMap<String, u32> {
 
 impl Words for KeyFacts {
     fn words(&self) -> String {
-        let Self { key, effect_id, status, args_digest, ended_at } = self;
-        let (status, args) = (status.name(), cut(args_digest));
-        format!("{key:?} ({effect_id}, {status}, asked {args}, ended {})", ended_at.words())
+        let Self { key, effect_id, status, digest, row, .. } = self;
+        let (status, work) = (status.name(), cut(digest));
+        let row = row.as_ref().map(|row| {
+            let whose = if row.is_decided { ", decided" } else { "" };
+            format!("{}{whose}, ended {}", row.state.name(), row.ended_at.words())
+        });
+        format!("{key:?} ({effect_id}, {status}, for {work}, holds {})", row.words())
     }
 }
 

@@ -98,6 +98,7 @@ impl Manager {
             ask.refuse(why.clone());
         }
         self.desk.lose(id);
+        self.gate.slots.give_back_all(id);
         self.report_parents();
     }
 
@@ -122,6 +123,10 @@ impl Manager {
         here.used = self.next_use();
         self.idle.insert(here.used, id.clone());
         let effects = here.run.state().effects.values();
+        self.gate.lose(id);
+        for effect in effects.clone() {
+            self.gate.heard(id, effect, true, true);
+        }
         let cancelled: Vec<_> = effects
             .filter(|e| matches!(e.wait, Wait::Run(_)) && e.status.name() == "cancelled")
             .map(|e| e.id)

@@ -4,14 +4,16 @@
 //! whoever asked is answered exactly once.
 
 use crate::ground::id::RunId;
+use crate::machines::effect::life::EffectStatus;
 use crate::services::commit::Committer;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::{Trouble, too_many_open};
 use crate::shells::commit_log::WriterState;
 
+use super::gate::Admission;
 use super::handle::Flow;
 use super::seat::{Ask, Coming, LookAct, Seat};
-use super::{Manager, handle};
+use super::{Manager, handle, keys};
 
 impl Manager {
     /// Takes an ask in: it is done at once, or as soon as the run is here and stands still.
@@ -59,15 +61,34 @@ impl Manager {
             Ask::Deed { flow: Flow::Inflow, act, .. } if full => {
                 act(Err(no_room(&self.parts.committer)))(Ok(()));
             }
+            Ask::Start { act, .. } if full => act(Err(no_room(&self.parts.committer)))(Ok(())),
             Ask::Deed { by, flow, act } => {
-                here.run.act_as(&by);
-                let answer = act(Ok(&mut here.run));
-                here.run.act_as(&self.runs.by);
-                let written = here.run.written();
-                here.answers.push_back((written.seq, answer));
-                // What was folded could not be written: the fold in memory is not to be trusted.
-                here.broken |= here.run.state().head != written;
+                here.act(&by, act);
                 self.count_wake(if flow == Flow::Inflow { "inflow" } else { "outcome" });
+                self.play(run);
+            }
+            Ask::Start { by, effect, act } => {
+                let admission = match here.run.state().effect(effect) {
+                    Some(its) if its.status == EffectStatus::Requested => {
+                        self.gate.admit(run, its, self.runs.clock.now())
+                    }
+                    // The run itself says why not.
+                    _ => Admission::Free,
+                };
+                match keys::refused(run, effect, &admission) {
+                    Some(refusal) => act(Err(refusal))(Ok(())),
+                    None => {
+                        let its = here.run.state().effect(effect);
+                        let slots = its.map(|its| self.gate.slots.names(its)).unwrap_or_default();
+                        here.act(&by, Box::new(|run| act(run.map(|run| (run, slots)))));
+                    }
+                }
+                match here.run.state().effect(effect).map(|effect| effect.status) {
+                    Some(EffectStatus::Requested) => self.gate.withdraw(run, effect),
+                    Some(EffectStatus::Started) => self.gate.slots.began(run, effect),
+                    _ => self.gate.slots.give_back(run, effect),
+                }
+                self.count_wake("inflow");
                 self.play(run);
             }
             Ask::Rest(rester) => {

@@ -52,7 +52,18 @@ impl Manager {
     fn tend_child(&mut self, id: &RunId, effect: EffectId, status: EffectStatus) -> Result<()> {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return Ok(()) };
         let child = match status {
-            EffectStatus::Requested => here.run.begin_child(effect, WORKER)?,
+            EffectStatus::Requested => {
+                let Some(its) = here.run.state().effect(effect) else { return Ok(()) };
+                if !self.gate.admit_or_call(id, its, self.runs.clock.now()) {
+                    return Ok(());
+                }
+                let begun = here.run.begin_child(effect, WORKER);
+                if !matches!(begun, Ok(Some(_))) {
+                    self.gate.withdraw(id, effect);
+                }
+                self.gate.slots.began(id, effect);
+                begun?
+            }
             EffectStatus::Started => here.run.child_of(effect),
             _ => None,
         };

@@ -142,6 +142,7 @@ impl Manager {
                 for record in &here.run.records()[span] {
                     self.runs.telemetry.committed(here.run.state(), record);
                     leases.extend(LeaseNews::of(here.run.state(), record, now_ms));
+                    self.gate.committed(&id, here.run.state(), record);
                 }
                 news.changes.extend(here.durable_changes());
                 news.moved.push(id);

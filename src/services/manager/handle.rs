@@ -18,7 +18,6 @@ use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
 
 use super::create::{Made, Origin, Prepared};
-use super::desk::Inside;
 use super::seat::{Answer, Ask};
 use super::{Figures, Followers, Message};
 
@@ -164,12 +163,6 @@ impl Handle {
     /// What the manager has to do with, as of now.
     pub async fn figures(&self) -> Result<Figures> {
         self.look(super::Manager::figures).await
-    }
-
-    /// What became of the effects of a run whose kinds are executed here and that have not ended.
-    pub async fn inside(&self, run: &RunId) -> Result<Vec<Inside>> {
-        let run = run.clone();
-        self.look(move |manager| manager.desk.shown(&run)).await
     }
 
     /// Lets a run go on that the index had forgotten.

@@ -58,6 +58,8 @@ impl Manager {
         }
         self.drop_instance(id);
         self.note_restless(id);
+        // All that it made is durable and was heard of.
+        self.gate.lose(id);
         let Some(Seat::Here(mut here)) = self.seats.remove(id) else { return true };
         self.idle.remove(&here.used);
         self.loaded_bytes = self.loaded_bytes.saturating_sub(here.bytes);

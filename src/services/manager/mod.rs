@@ -17,12 +17,15 @@ mod create;
 mod crew;
 mod desk;
 mod dispatch;
+mod gate;
 mod handle;
+mod keys;
 mod leases;
 mod leave;
 mod play;
 mod seat;
 mod shelf;
+mod slots;
 mod tally;
 mod waiting;
 mod why;
@@ -39,6 +42,7 @@ use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::lease::Leases;
 use crate::machines::limits::{Bucket, Limit};
+use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit, WriterState};
 use crate::shells::host::pool::{HostEvent, InstanceId, Pool, PoolFigures};
@@ -56,7 +60,6 @@ use super::runs::{Error, Result, Runs};
 pub use code::Assignment;
 pub use create::Made;
 pub use crew::Seen;
-pub use desk::{Inside, Standing};
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
 pub use waiting::Wanted;
@@ -65,8 +68,10 @@ use claims::Claims;
 use create::Prepared;
 use crew::Crew;
 use desk::Desk;
+use gate::Gate;
 use seat::{Ask, Seat};
 use shelf::Shelf;
+use slots::Slots;
 use workers::Workers;
 
 /// Until a run is opened again that could not go on because storage failed.
@@ -123,10 +128,16 @@ pub struct Options {
     pub indexer: Indexer,
     /// Code that need not be tried and stored again.
     pub known: KnownCode,
-    /// Effects that somebody outside is at.
+    /// Effects that somebody is at, and those of which nobody knows whether they were executed.
     pub started: Vec<EffectRow>,
+    /// How many effects may be at work, and start.
+    pub limits: BTreeMap<Bucket, Limit>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
+    /// What the index knows of explicit idempotency keys.
+    pub keys: Vec<(RunId, KeyFacts)>,
+    /// How long a key is kept after the end of whoever held it.
+    pub keys_kept_ms: u64,
     /// Effects that are executed in this daemon.
     pub inside: InsideOptions,
 }
@@ -135,8 +146,6 @@ pub struct Options {
 pub struct InsideOptions {
     /// By whom.
     pub registry: Registry,
-    /// How many at a time, and how often.
-    pub limits: BTreeMap<Bucket, Limit>,
     /// Where.
     pub runtime: tokio::runtime::Handle,
     /// How long attempts may go on when the daemon stops, before they are told to end.
@@ -209,6 +218,8 @@ struct Manager {
     hosts: PoolFigures,
     /// Effects that are executed here.
     desk: Desk,
+    /// Lets effects start.
+    gate: Gate,
     runtime: tokio::runtime::Handle,
     /// How long attempts may go on, and when they are told to end.
     drain_ms: u64,
@@ -400,8 +411,16 @@ impl Manager {
         let mark = u64::from_le_bytes(*options.runs.disk.random().first_chunk().unwrap_or(&[0; 8]));
         let worker = format!("{}{mark:016x}", dispatch::WORKERS_NAME);
         let inside = options.inside;
+        let (clock, metrics) = (&options.runs.clock, &options.runs.telemetry.metrics);
+        let slots = Slots::new(
+            options.limits,
+            &options.started,
+            Arc::clone(clock),
+            Arc::clone(metrics),
+        );
         let mut manager = Self {
-            desk: Desk::new(inside.registry, &inside.limits, worker),
+            desk: Desk::new(inside.registry, worker),
+            gate: Gate::new(options.keys_kept_ms, options.keys, slots),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,
@@ -522,6 +541,9 @@ impl Manager {
     fn nap_ms(&self) -> u64 {
         let lapse = self.leases.next_ms();
         let lapse = lapse.map_or(TICK_MS, |at| at.saturating_sub(self.runs.clock.passed_millis()));
+        let slots = self.gate.slots.next_ms();
+        let slots = slots.map(|at| at.saturating_sub(self.runs.clock.passed_millis()));
+        let lapse = slots.map_or(lapse, |slots| lapse.min(slots));
         let Some(next) = self.timers.next().into_iter().chain(self.claims.next()).min() else {
             return lapse.clamp(1, TICK_MS);
         };
@@ -555,7 +577,8 @@ impl Manager {
             self.drain_at_micros = None;
             self.desk.drain();
         }
-        self.wake_called();
+        self.wake_for_slots();
+        self.wake_for_keys();
         self.make_room();
         self.feed_starved();
         self.seat_queued();

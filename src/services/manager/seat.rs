@@ -30,6 +30,10 @@ pub(super) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 /// Does something with a run, or learns why it cannot be had.
 pub(super) type Act = Box<dyn FnOnce(Result<&mut OpenRun>) -> Answer + Send>;
 
+/// Starts an effect of a run, whose start takes a place under the limits of these names.
+pub(super) type StartAct =
+    Box<dyn FnOnce(Result<(&mut OpenRun, Vec<String>)>) -> Answer + Send>;
+
 /// Looks at a run, or learns why it cannot be had.
 pub(super) type LookAct = Box<dyn FnOnce(Result<Look<'_>>) -> Answer + Send>;
 
@@ -49,6 +53,15 @@ pub(super) enum Ask {
         /// What.
         act: Act,
     },
+    /// The same to start an effect, if nothing else keeps it from that.
+    Start {
+        /// Who, as it will stand in records.
+        by: String,
+        /// The effect.
+        effect: EffectId,
+        /// How.
+        act: StartAct,
+    },
     /// Let it go on and tell where it rests.
     Rest(Rester),
 }
@@ -59,6 +72,7 @@ impl Ask {
         match self {
             Self::Look(act) => act(Err(error))(Ok(())),
             Self::Deed { act, .. } => act(Err(error))(Ok(())),
+            Self::Start { act, .. } => act(Err(error))(Ok(())),
             Self::Rest(rester) => rester(Err(error)),
         }
     }
@@ -231,6 +245,17 @@ impl Here {
     pub(super) fn durable_changes(&mut self) -> impl Iterator<Item = Change> + '_ {
         let count = self.changes.iter().take_while(|(at, _)| *at <= self.durable).count();
         self.changes.drain(..count).map(|(_, change)| change)
+    }
+
+    /// Does something to the run for `by`.
+    pub(super) fn act(&mut self, by: &str, act: Act) {
+        let usual = self.run.act_as(by);
+        let answer = act(Ok(&mut self.run));
+        self.run.act_as(&usual);
+        let written = self.run.written();
+        self.answers.push_back((written.seq, answer));
+        // What was folded could not be written: the fold in memory is not to be trusted.
+        self.broken |= self.run.state().head != written;
     }
 
     /// Answers everybody with an error, as [`Coming::disappoint`] does.

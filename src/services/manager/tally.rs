@@ -20,6 +20,9 @@ impl Manager {
         metrics.timers_armed.set(self.timers.len() as u64);
         metrics.claims_waiting.set(self.claims.book.len() as u64);
         metrics.leases.set(self.leases.len() as u64);
+        for (state, count) in self.gate.counts() {
+            metrics.ledger_rows.with([state]).set(*count);
+        }
         let now = self.parts.pool.figures();
         metrics.host_children.set(now.children as u64);
         metrics.host_instances.set(now.instances as u64);

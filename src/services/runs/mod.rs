@@ -17,6 +17,7 @@ pub mod open;
 pub mod post;
 pub mod recover;
 pub mod report;
+mod reuse;
 pub mod source;
 pub mod steer;
 pub mod trouble;

@@ -226,9 +226,9 @@ impl OpenRun {
         matches!(self.writer, Ink::Direct(_))
     }
 
-    /// Who acts from now on, as it will stand in records.
-    pub fn act_as(&mut self, by: &str) {
-        by.clone_into(&mut self.runs.by);
+    /// Who acts from now on, as it will stand in records. Gives who did before.
+    pub fn act_as(&mut self, by: &str) -> String {
+        std::mem::replace(&mut self.runs.by, by.to_owned())
     }
 
     /// Appends one record; it is durable when this returns.

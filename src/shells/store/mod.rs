@@ -25,8 +25,8 @@ pub use file::{Condition, INDEX_FILE, LogSpan, Verdict, Why, judge};
 pub use pages::{
     BadCursor, EffectFilter, EffectPage, EffectPlace, Order, RunFilter, RunPage, RunPlace,
 };
-pub use read::{CreateKey, EffectKey, Timer, Waiter};
-pub use ready::{Claimed, EffectName, ReadyFilter};
+pub use read::{CreateKey, Timer, Waiter};
+pub use ready::{Candidates, Claimed, EffectName, ReadyFilter};
 pub use rows::EffectRow;
 
 /// What the caller can do when the index fails.

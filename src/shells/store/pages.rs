@@ -404,6 +404,8 @@ mod tests {
         queries.extend(super::super::ready::queries());
         let tails = [super::super::read::OPEN, super::super::read::EVERY];
         queries.extend(tails.map(|tail| format!("SELECT {} {tail}", rows::RUN)));
+        let tails = [super::super::read::EFFECT_KEYS, super::super::read::LIVE_KEYS];
+        queries.extend(tails.map(|tail| format!("SELECT {} {tail}", rows::KEY)));
         for query in queries {
             let plan = index.plan(&query);
             let bounded = |step: &String| {

@@ -7,10 +7,8 @@ use rusqlite::{Connection, OptionalExtension, Params, Row, params};
 use super::{Counts, Index, Result, rows};
 use crate::codecs::event::{Head, IdempotencyRef};
 use crate::ground::clock::Timestamp;
-use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, RunId, Seq};
-use crate::machines::effect::life::EffectStatus;
-use crate::machines::replay::facts::{RunFacts, Update};
+use crate::machines::replay::facts::{KeyFacts, RunFacts, Update};
 
 /// A moment at which a run has to be looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,21 +37,6 @@ pub struct CreateKey {
     pub run_id: RunId,
     /// The key, and what was asked for.
     pub idempotency: IdempotencyRef,
-}
-
-/// An effect with an explicit idempotency key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EffectKey {
-    /// The run.
-    pub run_id: RunId,
-    /// The effect.
-    pub effect_id: EffectId,
-    /// Where it stands.
-    pub status: EffectStatus,
-    /// What identifies the call.
-    pub args_digest: Digest,
-    /// When it ended.
-    pub ended_at: Option<Timestamp>,
 }
 
 const TIMERS: &str = "SELECT wake_at, run_id FROM runs \
@@ -86,8 +69,10 @@ const CORRELATED: &str = "SELECT requested_at, run_id, effect FROM effects \
     ORDER BY requested_at, run_id, effect LIMIT ?3";
 const CREATE_KEY: &str = "SELECT run_id, create_key, create_digest FROM runs \
     WHERE create_key = ?1 ORDER BY created_at, run_id LIMIT 1";
-const EFFECT_KEYS: &str = "SELECT run_id, effect, status, args_digest, ended_at \
-    FROM effect_keys WHERE key = ?1 ORDER BY run_id, effect LIMIT ?2";
+pub(super) const EFFECT_KEYS: &str =
+    "FROM effect_keys WHERE key = ?1 ORDER BY run_id, effect LIMIT ?2";
+pub(super) const LIVE_KEYS: &str = "FROM effect_keys WHERE until IS NOT NULL \
+    AND (until, run_id, effect) > (?1, ?2, ?3) ORDER BY until, run_id, effect LIMIT ?4";
 const REREADS: &str = "SELECT run_id, head_seq FROM rereads ORDER BY run_id LIMIT ?1";
 
 /// All queries that other modules of the store do not build, for the test of their plans.
@@ -100,7 +85,6 @@ pub(super) const QUERIES: &[&str] = &[
     WAITERS_BY_KEY,
     CORRELATED,
     CREATE_KEY,
-    EFFECT_KEYS,
     REREADS,
 ];
 
@@ -119,9 +103,10 @@ impl Index {
         let effects =
             format!("SELECT {} FROM effects WHERE run_id = ?1 ORDER BY effect", rows::EFFECT);
         let open = self.all(&effects, [run.as_str()], rows::effect)?;
-        let keys = "SELECT key, effect, status, args_digest, ended_at FROM effect_keys \
-            WHERE run_id = ?1 ORDER BY effect";
-        let keys = self.all(keys, [run.as_str()], rows::key)?;
+        let keys =
+            format!("SELECT {} FROM effect_keys WHERE run_id = ?1 ORDER BY effect", rows::KEY);
+        let keys = self.all(&keys, [run.as_str()], rows::key)?;
+        let keys = keys.into_iter().map(|(_, key)| key).collect();
         let open = open.into_iter().map(|row| row.facts).collect();
         Ok(Some(Update { run: facts, base: None, open, ended: Vec::new(), keys }))
     }
@@ -227,16 +212,29 @@ impl Index {
     }
 
     /// The effects that have an explicit idempotency key.
-    pub fn effects_under(&self, key: &str, limit: usize) -> Result<Vec<EffectKey>> {
-        self.all(EFFECT_KEYS, params![key, bound(limit)], |row| {
-            Ok(EffectKey {
-                run_id: rows::text(row, 0)?,
-                effect_id: rows::effect_id(row, 1)?,
-                status: rows::status(row, 2)?,
-                args_digest: rows::text(row, 3)?,
-                ended_at: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_micros),
-            })
-        })
+    pub fn effects_under(&self, key: &str, limit: usize) -> Result<Vec<(RunId, KeyFacts)>> {
+        let query = format!("SELECT {} {EFFECT_KEYS}", rows::KEY);
+        self.all(&query, params![key, bound(limit)], rows::key)
+    }
+
+    /// Effects with explicit keys that others may have to know of, after `after` in this order:
+    /// those that ended after `since`, as time brought them, then those that have not.
+    pub fn live_keys(
+        &self,
+        since: Timestamp,
+        after: Option<&(RunId, KeyFacts)>,
+        limit: usize,
+    ) -> Result<Vec<(RunId, KeyFacts)>> {
+        let query = format!("SELECT {} {LIVE_KEYS}", rows::KEY);
+        let (until, run, effect) = match after {
+            None => (since.micros(), "", 0),
+            Some((run, key)) => {
+                let ended_at = key.row.as_ref().and_then(|row| row.ended_at);
+                let until = ended_at.map_or(i64::MAX, Timestamp::micros);
+                (until, run.as_str(), key.effect_id.ordinal())
+            }
+        };
+        self.all(&query, params![until, run, effect, bound(limit)], rows::key)
     }
 
     /// Runs of which the index has missed something, with the place up to which they must be read.

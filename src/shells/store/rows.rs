@@ -14,6 +14,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::digest::Sum;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::machines::effect::life::EffectStatus;
+use crate::machines::ledger::{self, Holder, State};
 use crate::machines::replay::facts::{
     EffectFacts, KeyFacts, ReadyFacts, Reasons, RunFacts, SignalWait, StartFacts, known_state,
 };
@@ -26,7 +27,11 @@ pub(super) const RUN: &str = "run_id, state, native_state, process_id, process_d
 /// The columns that [`effect`] reads, in its order.
 pub(super) const EFFECT: &str = "run_id, effect, kind, status, key, title, task_id, \
     requested_at, epoch, worker, due_at, signal_name, signal_key, ready_at, priority, requires, \
-    agent, ttl_ms, claim, overdue_at";
+    agent, ttl_ms, claim, overdue_at, limit_keys";
+
+/// The columns that [`key`] reads, in its order.
+pub(super) const KEY: &str = "run_id, effect, key, kind, status, digest, standing, outcome_seq, \
+    value_digest, decided, until";
 
 /// One effect of a list, with its run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,19 +166,37 @@ pub(super) fn effect(row: &Row<'_>) -> rusqlite::Result<EffectRow> {
         worker: row.get(9)?,
         due_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
         signal,
+        limit_keys: json(row, 20)?,
         ready,
         start,
     };
     Ok(EffectRow { run_id: text(row, 0)?, facts })
 }
 
-/// Reads `key, effect, status, args_digest, ended_at`.
-pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<KeyFacts> {
-    Ok(KeyFacts {
-        key: row.get(0)?,
-        effect_id: effect_id(row, 1)?,
-        status: status(row, 2)?,
-        args_digest: text(row, 3)?,
-        ended_at: row.get::<_, Option<i64>>(4)?.map(Timestamp::from_micros),
-    })
+/// Reads [`KEY`].
+pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<(RunId, KeyFacts)> {
+    let (run, effect, digest): (RunId, _, _) = (text(row, 0)?, effect_id(row, 1)?, text(row, 5)?);
+    let state = match row.get_ref(6)?.as_str_or_null().map_err(|e| wrong(6, e))? {
+        None => None,
+        Some("open") => Some(State::Open),
+        Some("ok") => {
+            Some(State::Ok { seq: Seq(number(row, 7)?), value_digest: optional_text(row, 8)? })
+        }
+        Some("failed") => Some(State::Failed),
+        Some("unknown") => Some(State::Unknown),
+        Some(other) => return Err(wrong(6, other)),
+    };
+    let (is_decided, until) = (row.get(9)?, row.get::<_, Option<i64>>(10)?);
+    let ended_at = until.filter(|until| *until < i64::MAX).map(Timestamp::from_micros);
+    let holder = Holder { run: run.clone(), effect };
+    let says = state.map(|state| ledger::Row { holder, digest, state, ended_at, is_decided });
+    let facts = KeyFacts {
+        key: row.get(2)?,
+        effect_id: effect,
+        kind: row.get(3)?,
+        status: status(row, 4)?,
+        digest,
+        row: says,
+    };
+    Ok((run, facts))
 }

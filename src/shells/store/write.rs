@@ -9,6 +9,7 @@ use super::{Batch, Change, Counts, Index, Result, file, read, rows};
 use crate::codecs::event::Head;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{RunId, Seq};
+use crate::machines::ledger::State;
 use crate::machines::ready::rank;
 use crate::machines::replay::facts::{EffectFacts, KeyFacts, Reason, RunFacts, Update};
 
@@ -307,9 +308,9 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
     let mut put = db.prepare_cached(
         "INSERT INTO effects (run_id, effect, kind, status, key, title, task_id, requested_at, \
          epoch, worker, due_at, signal_name, signal_key, ready_at, priority, rank, requires, \
-         agent, ttl_ms, claim, overdue_at) \
+         agent, ttl_ms, claim, overdue_at, limit_keys) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20, ?21) \
+         ?18, ?19, ?20, ?21, ?22) \
          ON CONFLICT (run_id, effect) DO UPDATE SET status = excluded.status, \
          epoch = excluded.epoch, worker = excluded.worker, due_at = excluded.due_at, \
          ready_at = excluded.ready_at, priority = excluded.priority, rank = excluded.rank, \
@@ -340,6 +341,7 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
         start.map(|start| whole(start.ttl_ms)),
         start.and_then(|start| start.claim.as_ref()),
         start.and_then(|start| start.overdue_at).map(Timestamp::micros),
+        as_json(&effect.limit_keys),
     ])?;
     if let (Some(worker), Some(claim)) = (&effect.worker, start.and_then(|s| s.claim.as_ref())) {
         db.prepare_cached(
@@ -352,18 +354,38 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
 
 fn put_key(db: &Connection, run: &str, key: &KeyFacts) -> rusqlite::Result<()> {
     let mut put = db.prepare_cached(
-        "INSERT OR REPLACE INTO effect_keys (key, run_id, effect, status, args_digest, ended_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT OR REPLACE INTO effect_keys (key, run_id, effect, kind, status, digest, \
+         standing, outcome_seq, value_digest, decided, until) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
+    let row = key.row.as_ref();
+    let (seq, value) = match row.map(|row| &row.state) {
+        Some(State::Ok { seq, value_digest }) => (Some(whole(seq.0)), *value_digest),
+        _ => (None, None),
+    };
     put.execute(params![
         key.key,
         run,
         key.effect_id.ordinal(),
+        key.kind,
         key.status.name(),
-        key.args_digest.to_string(),
-        key.ended_at.map(Timestamp::micros),
+        key.digest.to_string(),
+        row.map(|row| row.state.name()),
+        seq,
+        value.map(|digest| digest.to_string()),
+        row.is_some_and(|row| row.is_decided),
+        until(key),
     ])?;
     Ok(())
+}
+
+/// When what an effect says about its key ended, at the end of time while it may change; nothing if
+/// it says nothing and wants nothing.
+fn until(key: &KeyFacts) -> Option<i64> {
+    match &key.row {
+        Some(row) => Some(row.ended_at.map_or(i64::MAX, Timestamp::micros)),
+        None => key.status.is_open().then_some(i64::MAX),
+    }
 }
 
 fn as_json<T: serde::Serialize>(value: &T) -> String {

@@ -3,14 +3,18 @@
 //! May not know how rows are kept nor who asks. Invariant: a key has at most one holder; one whose
 //! outcome is not known to be a failure lets nobody else execute what the key stands for.
 
-use std::collections::{BTreeSet, HashMap};
+pub mod settled;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::effect::life::{Effect, EffectStatus};
 use crate::codecs::event::ReusedFrom;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, RunId, Seq};
-use crate::ground::limits::LEDGER_KEY_KEEP_MS;
+
+/// Who records what follows from the ledger, as it stands in records.
+pub const BY: &str = "ledger";
 
 /// An effect, wherever it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,6 +58,19 @@ pub struct Row {
     pub is_decided: bool,
 }
 
+impl State {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Ok { .. } => "ok",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Whether an effect with a key may be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -61,6 +78,13 @@ pub enum Answer {
     Free,
     /// Not before the holder has ended.
     Held(Holder),
+    /// Never, or not without a person.
+    Settled(Settled),
+}
+
+/// What becomes of an effect that its key keeps from ever being started by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
     /// It was done already: this is its outcome.
     Reuse(ReusedFrom),
     /// The key stands for other work.
@@ -75,19 +99,25 @@ pub enum Answer {
 }
 
 /// All keys with their holders.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
     rows: HashMap<String, Row>,
     ended: BTreeSet<(Timestamp, String)>,
+    counts: BTreeMap<&'static str, u64>,
+    keep_ms: u64,
 }
 
 impl Row {
     /// What a folded effect says about its key: nothing unless it was started, has an outcome that
-    /// others may take over, or was decided about.
+    /// others may take over, or was decided about. One that took over another's outcome says
+    /// nothing that is not known.
     #[must_use]
     pub fn of(run: &RunId, effect: &Effect) -> Option<Self> {
         effect.policy.idempotency_key.as_ref()?;
         let ended = effect.ended.as_ref();
+        if ended.is_some_and(|ended| ended.by == BY) {
+            return None;
+        }
         let is_decided = ended.is_some_and(|e| e.is_decided) || effect.failures.decided > 0;
         let was_started = effect.epoch.0 > 0;
         let state = match (effect.status, ended) {
@@ -120,8 +150,14 @@ impl Row {
 }
 
 impl Ledger {
-    /// Takes in what a folded effect says, after each record about it. One that took over another's
-    /// outcome says nothing that is not known.
+    /// An empty one, which keeps a key for `keep_ms` after the end of its holder.
+    #[must_use]
+    pub fn new(keep_ms: u64) -> Self {
+        let (rows, ended, counts) = (HashMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { rows, ended, counts, keep_ms }
+    }
+
+    /// Takes in what a folded effect says, after each record about it.
     pub fn note(&mut self, run: &RunId, effect: &Effect) {
         let key = effect.policy.idempotency_key.as_ref();
         if let (Some(key), Some(row)) = (key, Row::of(run, effect)) {
@@ -129,18 +165,11 @@ impl Ledger {
         }
     }
 
-    /// Takes in a row that was kept.
+    /// Takes in a row, unless another effect holds the key.
     pub fn put(&mut self, key: &str, row: Row) {
-        if self.rows.get(key).is_some_and(|present| !row.displaces(present)) {
-            return;
+        if self.rows.get(key).is_none_or(|present| row.displaces(present)) {
+            self.restore(key, Some(row));
         }
-        let ended_at = row.ended_at;
-        if let Some(before) = self.rows.insert(key.to_owned(), row)
-            && let Some(at) = before.ended_at
-        {
-            self.ended.remove(&(at, key.to_owned()));
-        }
-        self.ended.extend(ended_at.map(|at| (at, key.to_owned())));
     }
 
     /// Whether `asker` may be started to do the work `digest` under `key`.
@@ -154,16 +183,16 @@ impl Ledger {
         }
         let holder = row.holder.clone();
         if row.digest != digest {
-            return Answer::Conflict { holder, digest: row.digest };
+            return Answer::Settled(Settled::Conflict { holder, digest: row.digest });
         }
         match &row.state {
-            State::Ok { seq, value_digest } => Answer::Reuse(ReusedFrom {
+            State::Ok { seq, value_digest } => Answer::Settled(Settled::Reuse(ReusedFrom {
                 run_id: holder.run,
                 effect_id: holder.effect,
                 seq: *seq,
                 value_digest: *value_digest,
-            }),
-            State::Unknown => Answer::Unknown(holder),
+            })),
+            State::Unknown => Answer::Settled(Settled::Unknown(holder)),
             State::Open | State::Failed => Answer::Held(holder),
         }
     }
@@ -180,13 +209,28 @@ impl Ledger {
         answer
     }
 
+    /// Gives a key the row that it had, or none.
+    pub fn restore(&mut self, key: &str, row: Option<Row>) {
+        if let Some(before) = self.rows.remove(key) {
+            *self.counts.entry(before.state.name()).or_default() -= 1;
+            if let Some(at) = before.ended_at {
+                self.ended.remove(&(at, key.to_owned()));
+            }
+        }
+        if let Some(row) = row {
+            *self.counts.entry(row.state.name()).or_default() += 1;
+            self.ended.extend(row.ended_at.map(|at| (at, key.to_owned())));
+            self.rows.insert(key.to_owned(), row);
+        }
+    }
+
     /// Forgets keys whose effects ended long ago.
     pub fn forget(&mut self, now: Timestamp) {
         while let Some((ended, key)) = self.ended.first()
-            && ended.later_by(LEDGER_KEY_KEEP_MS) <= now
+            && ended.later_by(self.keep_ms) <= now
         {
-            self.rows.remove(key);
-            self.ended.pop_first();
+            let key = key.clone();
+            self.restore(&key, None);
         }
     }
 
@@ -196,22 +240,18 @@ impl Ledger {
         self.rows.get(key)
     }
 
-    /// How many keys are known.
+    /// How many keys are in a state, by the state's name.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// Whether none is.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    pub const fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        &self.counts
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const KEEP_MS: u64 = 86_400_000;
 
     fn holder(n: u32) -> Holder {
         Holder { run: format!("r{n}").parse().unwrap(), effect: EffectId::new(1) }
@@ -231,7 +271,7 @@ mod tests {
     }
 
     fn with(row: Row) -> Ledger {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(KEEP_MS);
         ledger.put("k", row);
         ledger
     }
@@ -244,11 +284,13 @@ mod tests {
             seq: Seq(7),
             value_digest: Some(work("value")),
         };
-        let other = Answer::Conflict { holder: holder(1), digest: work("a") };
+        let other = Answer::Settled(Settled::Conflict { holder: holder(1), digest: work("a") });
+        let unknown = Answer::Settled(Settled::Unknown(holder(1)));
+        let reuse = Answer::Settled(Settled::Reuse(reused));
         for (state, same_work, other_work) in [
             (State::Open, Answer::Held(holder(1)), other.clone()),
-            (done(), Answer::Reuse(reused), other.clone()),
-            (State::Unknown, Answer::Unknown(holder(1)), other),
+            (done(), reuse, other.clone()),
+            (State::Unknown, unknown, other),
             (State::Failed, Answer::Free, Answer::Free),
         ] {
             let ledger = with(row(1, state.clone()));
@@ -261,7 +303,7 @@ mod tests {
 
     #[test]
     fn exactly_one_of_many_askers_gets_a_free_key() {
-        let mut ledger = Ledger::default();
+        let mut ledger = Ledger::new(KEEP_MS);
         assert_eq!(ledger.reserve("k", work("a"), &holder(1)), Answer::Free);
         assert_eq!(ledger.reserve("k", work("a"), &holder(2)), Answer::Held(holder(1)));
         assert_eq!(ledger.reserve("k", work("a"), &holder(1)), Answer::Free);
@@ -303,10 +345,11 @@ mod tests {
         ledger.put("open", row(2, State::Open));
         ledger.put("twice", row(3, State::Failed));
         ledger.put("twice", row(3, State::Open));
-        let end = Timestamp::from_millis(1_000).later_by(LEDGER_KEY_KEEP_MS);
+        let end = Timestamp::from_millis(1_000).later_by(KEEP_MS);
         ledger.forget(end.plus_millis(-1));
-        assert_eq!(ledger.len(), 3);
+        assert_eq!(ledger.counts(), &BTreeMap::from([("failed", 0), ("ok", 1), ("open", 2)]));
         ledger.forget(end);
+        assert_eq!(ledger.counts(), &BTreeMap::from([("failed", 0), ("ok", 0), ("open", 2)]));
         assert!(ledger.get("k").is_none() && ledger.get("open").is_some());
         assert!(ledger.get("twice").is_some(), "it is open again");
     }

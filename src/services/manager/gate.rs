@@ -1,0 +1,324 @@
+//! The gate: asked before every start in a daemon, in the order of the manager's thread.
+//!
+//! May not touch a run nor wait for anything. Invariant: whoever was let in holds their key from
+//! that moment on, durable or not; whoever was not is called when the answer is another one.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+
+use crate::codecs::event::{Event, Record};
+use crate::ground::clock::Timestamp;
+use crate::ground::digest::Digest;
+use crate::ground::id::{EffectId, RunId};
+use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::ledger::{Answer, Holder, Ledger, Row, Settled, State};
+use crate::machines::replay::facts::KeyFacts;
+use crate::machines::replay::state::RunState;
+use crate::services::why::memory::{self, Hold};
+
+use super::slots::Slots;
+
+/// Everything that may keep an effect from being started although its run lets it.
+pub(super) struct Gate {
+    ledger: Ledger,
+    /// What limits say.
+    pub(super) slots: Slots,
+    /// Keys that were given for records which are not durable yet.
+    unwritten: HashMap<RunId, Vec<Given>>,
+    /// Requested effects with keys.
+    asking: BTreeMap<Holder, Asking>,
+    /// The same by key.
+    by_key: HashMap<String, BTreeSet<Holder>>,
+    /// Those for which the answer is another one.
+    called: VecDeque<Called>,
+    /// Those whose outcome is being copied.
+    copying: HashSet<Holder>,
+}
+
+/// Whether an effect may be started.
+#[derive(Debug, PartialEq)]
+pub(super) enum Admission {
+    /// It may, and what it needs is its own from now on.
+    Free,
+    /// Not now: it is called when that may have changed.
+    Held(Hold),
+    /// It is not started at all: this becomes of it.
+    Ends(Settled),
+}
+
+/// A key that was given.
+struct Given {
+    key: String,
+    effect: EffectId,
+    /// What the key had before.
+    before: Option<Row>,
+}
+
+/// A requested effect with a key.
+struct Asking {
+    key: String,
+    kind: String,
+    digest: Digest,
+}
+
+/// An effect that may go on.
+pub(super) struct Called {
+    pub(super) holder: Holder,
+    pub(super) kind: String,
+    /// It may be started; otherwise its run knows what becomes of it.
+    pub(super) is_free: bool,
+}
+
+fn of(run: &RunId, effect: EffectId) -> Holder {
+    Holder { run: run.clone(), effect }
+}
+
+impl Gate {
+    /// The gate of a root, with what its index knows of keys; `keep_ms` as in [`Ledger::new`].
+    pub(super) fn new(keep_ms: u64, mut keys: Vec<(RunId, KeyFacts)>, slots: Slots) -> Self {
+        let mut gate = Self {
+            ledger: Ledger::new(keep_ms),
+            slots,
+            unwritten: HashMap::new(),
+            asking: BTreeMap::new(),
+            by_key: HashMap::new(),
+            called: VecDeque::new(),
+            copying: HashSet::new(),
+        };
+        // As time brought them: what took a key over comes after what it took it from.
+        keys.sort_by_key(|(_, key)| {
+            let ended_at = key.row.as_ref().and_then(|row| row.ended_at);
+            (ended_at.is_none(), ended_at)
+        });
+        for (run, facts) in keys {
+            if facts.status == EffectStatus::Requested {
+                let KeyFacts { key, kind, digest, .. } = facts.clone();
+                gate.ask_for(of(&run, facts.effect_id), Asking { key, kind, digest });
+            }
+            if let Some(row) = facts.row {
+                gate.ledger.put(&facts.key, row);
+            }
+        }
+        let settled = |(asker, asking): (&Holder, &Asking)| {
+            let answer = gate.ledger.ask(&asking.key, asking.digest, asker);
+            matches!(answer, Answer::Settled(_)).then(|| asking.call(asker, false))
+        };
+        gate.called = gate.asking.iter().filter_map(settled).collect();
+        gate
+    }
+
+    /// Whether an effect may be started. What it needs for that is its own from now on, until
+    /// [`Gate::withdraw`] or the end of what its records say.
+    pub(super) fn admit(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> Admission {
+        let admission = self.admit_key(run, effect, now);
+        if admission != Admission::Free || effect.wait.is_never_started() {
+            return admission;
+        }
+        if let Err(held) = self.slots.take(run, effect, now) {
+            self.withdraw(run, effect.id);
+            return Admission::Held(held);
+        }
+        Admission::Free
+    }
+
+    /// The same for an effect that nobody asks for again: it is called when its turn has come.
+    pub(super) fn admit_or_call(
+        &mut self,
+        run: &RunId,
+        effect: &Effect,
+        now: Timestamp,
+    ) -> bool {
+        self.look(run, effect, now) == Admission::Free
+            && self.slots.take_or_wait(run, effect, now)
+            && self.admit(run, effect, now) == Admission::Free
+    }
+
+    fn admit_key(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> Admission {
+        let Some(key) = &effect.policy.idempotency_key else { return Admission::Free };
+        let admission = self.look(run, effect, now);
+        if admission == Admission::Free {
+            let (asker, before) = (of(run, effect.id), self.ledger.get(key).cloned());
+            self.ledger.reserve(key, effect.def_digest, &asker);
+            self.given(run, effect.id, key, before);
+        }
+        admission
+    }
+
+    /// The same without taking anything.
+    pub(super) fn look(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> Admission {
+        let Some(key) = &effect.policy.idempotency_key else { return Admission::Free };
+        self.ledger.forget(now);
+        if let Some(row) = Row::of(run, effect).filter(|row| row.is_decided) {
+            // Somebody decided that it stands in for who held the key before.
+            let before = self.ledger.get(key).cloned();
+            self.ledger.put(key, row);
+            self.given(run, effect.id, key, before);
+        }
+        match self.ledger.ask(key, effect.def_digest, &of(run, effect.id)) {
+            Answer::Free => Admission::Free,
+            Answer::Held(holder) => Admission::Held(held_by(key, holder)),
+            Answer::Settled(settled) => Admission::Ends(settled),
+        }
+    }
+
+    /// Notes that the key is an effect's own by a record that is not durable yet, if it was not.
+    fn given(&mut self, run: &RunId, effect: EffectId, key: &str, before: Option<Row>) {
+        let asker = of(run, effect);
+        let is_its_own = before.as_ref().is_some_and(|row| row.holder == asker);
+        if !is_its_own && self.ledger.get(key).is_some_and(|row| row.holder == asker) {
+            let given = Given { key: key.to_owned(), effect, before };
+            self.unwritten.entry(run.clone()).or_default().push(given);
+        }
+    }
+
+    /// A start that was let in was not recorded.
+    pub(super) fn withdraw(&mut self, run: &RunId, effect: EffectId) {
+        self.slots.give_back(run, effect);
+        let Some(of_run) = self.unwritten.get_mut(run) else { return };
+        let back: Vec<Given> = of_run.extract_if(.., |given| given.effect == effect).collect();
+        if of_run.is_empty() {
+            self.unwritten.remove(run);
+        }
+        self.take_back(run, back);
+    }
+
+    /// What a run made and is not durable never was.
+    pub(super) fn lose(&mut self, run: &RunId) {
+        let back = self.unwritten.remove(run).unwrap_or_default();
+        self.take_back(run, back);
+    }
+
+    fn take_back(&mut self, run: &RunId, back: Vec<Given>) {
+        for Given { key, effect, before } in back.into_iter().rev() {
+            if self.ledger.get(&key).is_some_and(|row| row.holder == of(run, effect)) {
+                self.ledger.restore(&key, before);
+                self.call(&key);
+            }
+        }
+    }
+
+    /// Nobody else needs to know of an effect that it was requested; it is called from now on.
+    pub(super) fn requested(&mut self, run: &RunId, effect: &Effect) {
+        if let Some(key) = &effect.policy.idempotency_key {
+            let (key, kind, digest) = (key.clone(), effect.kind.clone(), effect.def_digest);
+            self.ask_for(of(run, effect.id), Asking { key, kind, digest });
+        }
+    }
+
+    fn ask_for(&mut self, asker: Holder, asking: Asking) {
+        self.by_key.entry(asking.key.clone()).or_default().insert(asker.clone());
+        self.asking.insert(asker, asking);
+    }
+
+    fn ask_no_more(&mut self, asker: &Holder) {
+        if let Some(asking) = self.asking.remove(asker)
+            && let Some(of_key) = self.by_key.get_mut(&asking.key)
+        {
+            of_key.remove(asker);
+            if of_key.is_empty() {
+                self.by_key.remove(&asking.key);
+            }
+        }
+    }
+
+    /// A record of a run is durable, and folded already.
+    pub(super) fn committed(&mut self, run: &RunId, state: &RunState, record: &Record) {
+        self.slots.committed(run, state, record);
+        let effect = record.event.effect_id().and_then(|id| state.effect(id));
+        let Some(effect) = effect.filter(|effect| effect.policy.idempotency_key.is_some()) else {
+            return;
+        };
+        let is_start =
+            !matches!(record.event, Event::EffectRequested(_) | Event::EffectUncertain(_));
+        self.heard(run, effect, is_start, effect.seq == record.seq);
+    }
+
+    /// Records about an effect are durable. `is_start` says that one of them gave it its key,
+    /// `is_last` that nothing newer is folded into it.
+    pub(super) fn heard(&mut self, run: &RunId, effect: &Effect, is_start: bool, is_last: bool) {
+        let Some(key) = &effect.policy.idempotency_key else { return };
+        if is_start && let Some(of_run) = self.unwritten.get_mut(run) {
+            of_run.retain(|given| given.effect != effect.id);
+            if of_run.is_empty() {
+                self.unwritten.remove(run);
+            }
+        }
+        if !is_last {
+            return;
+        }
+        if effect.status == EffectStatus::Requested {
+            self.requested(run, effect);
+        } else {
+            self.ask_no_more(&of(run, effect.id));
+        }
+        let before = self.ledger.get(key).cloned();
+        self.ledger.note(run, effect);
+        if self.ledger.get(key) != before.as_ref() {
+            self.call(key);
+        }
+    }
+
+    /// Calls whoever asks for a key, unless its holder is still at it.
+    fn call(&mut self, key: &str) {
+        let row = self.ledger.get(key);
+        if row.is_some_and(|row| row.state == State::Open) {
+            return;
+        }
+        let is_free = row.is_none_or(|row| row.state == State::Failed);
+        for asker in self.by_key.get(key).into_iter().flatten() {
+            if let Some(asking) = self.asking.get(asker) {
+                self.called.push_back(asking.call(asker, is_free));
+            }
+        }
+    }
+
+    /// An effect that may go on.
+    pub(super) fn next_called(&mut self) -> Option<Called> {
+        self.called.pop_front()
+    }
+
+    /// What keeps a requested effect from being started.
+    pub(super) fn hold(&self, run: &RunId, effect: EffectId) -> Option<Hold> {
+        let asker = of(run, effect);
+        self.asking.get(&asker).and_then(|asking| self.held(&asker, asking))
+    }
+
+    /// The same for all effects of a run.
+    pub(super) fn holds_of(&self, run: &RunId) -> BTreeMap<EffectId, Hold> {
+        let of_run = self.asking.range(of(run, EffectId::new(0))..);
+        let of_run = of_run.take_while(|(asker, _)| asker.run == *run);
+        of_run.filter_map(|(asker, its)| Some((asker.effect, self.held(asker, its)?))).collect()
+    }
+
+    fn held(&self, asker: &Holder, asking: &Asking) -> Option<Hold> {
+        match self.ledger.ask(&asking.key, asking.digest, asker) {
+            Answer::Held(holder) => Some(held_by(&asking.key, holder)),
+            Answer::Free | Answer::Settled(_) => None,
+        }
+    }
+
+    /// The outcome for an effect is about to be copied. False if it is already.
+    pub(super) fn begin_copy(&mut self, run: &RunId, effect: EffectId) -> bool {
+        self.copying.insert(of(run, effect))
+    }
+
+    /// It was, or could not be.
+    pub(super) fn end_copy(&mut self, run: &RunId, effect: EffectId) {
+        self.copying.remove(&of(run, effect));
+    }
+
+    /// How many keys are in a state, by the state's name.
+    pub(super) const fn counts(&self) -> &BTreeMap<&'static str, u64> {
+        self.ledger.counts()
+    }
+}
+
+impl Asking {
+    fn call(&self, asker: &Holder, is_free: bool) -> Called {
+        Called { holder: asker.clone(), kind: self.kind.clone(), is_free }
+    }
+}
+
+fn held_by(key: &str, holder: Holder) -> Hold {
+    let holder = memory::Holder { run: holder.run, effect: holder.effect };
+    Hold::Key { key: key.to_owned(), holder }
+}
