@@ -12,6 +12,7 @@ pub mod commit;
 pub mod executor;
 pub mod inbox;
 pub mod indexer;
+pub mod limits;
 pub mod manager;
 pub mod repair;
 pub mod runs;

@@ -195,8 +195,6 @@ pub struct Level {
     pub full: Vec<Held>,
     /// Some who have slots, longest first.
     pub holders: Vec<Holder>,
-    /// How many wait in the daemon itself.
-    pub waiting: usize,
 }
 
 /// A limit, and since when its rate counts.
@@ -575,12 +573,6 @@ impl Limits {
         limited.map(|bucket| bucket.to_string()).collect()
     }
 
-    /// Whether any limit of this scope is set.
-    #[must_use]
-    pub fn has(&self, scope: Scope) -> bool {
-        self.set.keys().any(|place| place.scope == scope)
-    }
-
     /// How much of each limit is used, with at most so many names in each list.
     #[must_use]
     pub fn levels(&self, names_max: usize, now_ms: u64) -> Vec<Level> {
@@ -594,9 +586,6 @@ impl Limits {
                 in_use: 0,
                 full: unseen.into_iter().collect(),
                 holders: Vec::new(),
-                waiting: self.queue.len_where(|b| {
-                    self.limit_of(b).is_some_and(|(its, _)| its == place)
-                }),
             };
             levels.insert(place, level);
         }
@@ -621,7 +610,8 @@ impl Limits {
         if self.set.is_empty() {
             return None;
         }
-        let found = |bucket: &Bucket| self.set.get_key_value(bucket).map(|(name, set)| (name, *set));
+        let found =
+            |bucket: &Bucket| self.set.get_key_value(bucket).map(|(name, set)| (name, *set));
         if let Some(own) = found(bucket) {
             return Some(own);
         }
@@ -629,8 +619,7 @@ impl Limits {
             return None;
         }
         let colons = bucket.name.rmatch_indices(':').map(|(at, _)| &bucket.name[..=at]);
-        let patterns =
-            colons.map(|begin| Bucket { scope: Scope::Key, name: format!("{begin}*") });
+        let patterns = colons.map(|begin| Bucket { scope: Scope::Key, name: format!("{begin}*") });
         patterns.into_iter().find_map(|pattern| found(&pattern))
     }
 

@@ -99,12 +99,6 @@ impl Queue {
         self.heads.keys()
     }
 
-    /// How many want one of these buckets.
-    pub(super) fn len_where(&self, is_one: impl Fn(&Bucket) -> bool) -> usize {
-        let lines = self.lines.iter().filter(|(demand, _)| demand.buckets().any(|b| is_one(&b)));
-        lines.flat_map(|(_, line)| line.runs.values()).map(|of_run| of_run.places.len()).sum()
-    }
-
     /// Somebody waits from now on: behind this bucket, unless others who want the same wait behind
     /// another one.
     pub(super) fn enter(

@@ -480,7 +480,7 @@ fn is_about_effect(why: &Error) -> bool {
     }
 }
 
-fn unavailable(why: Unavailable) -> Error {
+pub(super) fn unavailable(why: Unavailable) -> Error {
     let trouble = Trouble::new("index_rebuilding", why.to_string()).next("ask again in a second");
     Error::Storage { trouble, unknown: false }
 }

@@ -121,12 +121,7 @@ impl Gate {
     }
 
     /// The same for an effect that nobody asks for again: it is called when its turn has come.
-    pub(super) fn admit_or_call(
-        &mut self,
-        run: &RunId,
-        effect: &Effect,
-        now: Timestamp,
-    ) -> bool {
+    pub(super) fn admit_or_call(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> bool {
         self.look(run, effect, now) == Admission::Free
             && self.slots.take_or_wait(run, effect, now)
             && self.admit(run, effect, now) == Admission::Free

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::ASKS_MAX;
 use crate::services::indexer::Indexer;
+use crate::services::limits::LimitBook;
 use crate::services::runs::create::{KnownCode, NewRun};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
@@ -19,6 +20,7 @@ use crate::services::runs::{Error, Result, Runs};
 
 use super::create::{Made, Origin, Prepared};
 use super::seat::{Answer, Ask};
+use super::slots::Slots;
 use super::{Figures, Followers, Message};
 
 /// Whether an ask brings new work in, or brings work to its end: when room on the disk runs out,
@@ -39,6 +41,8 @@ pub struct Handle {
     runs: Runs,
     indexer: Indexer,
     known: KnownCode,
+    slots: Slots,
+    limits: Arc<LimitBook>,
     /// Asks that were not answered yet.
     asked: Arc<Semaphore>,
     /// Names that were given to those who wait for something to do.
@@ -52,10 +56,11 @@ impl Handle {
         runs: Runs,
         indexer: Indexer,
         known: KnownCode,
+        (slots, limits): (Slots, Arc<LimitBook>),
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
         let waiters = Arc::default();
-        Self { inbox, followers, runs, indexer, known, asked, waiters }
+        Self { inbox, followers, runs, indexer, known, slots, limits, asked, waiters }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
@@ -192,6 +197,16 @@ impl Handle {
     #[must_use]
     pub fn indexer(&self) -> &Indexer {
         &self.indexer
+    }
+
+    /// What is at work, and what may be.
+    pub(super) const fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// What was set.
+    pub(super) fn limit_book(&self) -> &LimitBook {
+        &self.limits
     }
 
     fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {

@@ -22,6 +22,7 @@ mod handle;
 mod keys;
 mod leases;
 mod leave;
+pub mod limits;
 mod play;
 mod seat;
 mod shelf;
@@ -41,7 +42,6 @@ use tokio::sync::{oneshot, watch};
 use crate::ground::clock::{Timestamp, monotonic_micros};
 use crate::ground::id::{RunId, Seq};
 use crate::machines::lease::Leases;
-use crate::machines::limits::{Bucket, Limit};
 use crate::machines::replay::facts::KeyFacts;
 use crate::machines::timer::Timers;
 use crate::shells::commit_log::{Committed, Unit, WriterState};
@@ -52,6 +52,7 @@ use crate::shells::store::EffectRow;
 use super::commit::Committer;
 use super::executor::Registry;
 use super::indexer::Indexer;
+use super::limits::LimitBook;
 use super::runs::create::KnownCode;
 use super::runs::open::OpenRun;
 use super::runs::trouble::Trouble;
@@ -131,7 +132,7 @@ pub struct Options {
     /// Effects that somebody is at, and those of which nobody knows whether they were executed.
     pub started: Vec<EffectRow>,
     /// How many effects may be at work, and start.
-    pub limits: BTreeMap<Bucket, Limit>,
+    pub limits: Arc<LimitBook>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
     /// What the index knows of explicit idempotency keys.
@@ -317,9 +318,13 @@ pub fn start(
     let (alarm, failure) = oneshot::channel();
     let set_aside = options.set_aside.clone();
     runs.telemetry.metrics.wakes.with(["start"]).add(options.awake.len() as u64);
+    let limits = Arc::clone(&options.limits);
+    let (clock, metrics) = (Arc::clone(&runs.clock), Arc::clone(&runs.telemetry.metrics));
+    let slots = Slots::new(limits.all(), &options.started, clock, metrics);
+    let its = slots.clone();
     let run = move || {
         let mut alarm = Alarm(Some(alarm));
-        let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
+        let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs, its));
         match manager {
             Err(e) => {
                 let _ = ready.send(Err(e));
@@ -341,7 +346,7 @@ pub fn start(
     let spawned = std::thread::Builder::new().name("manager".into()).spawn(run);
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
-    let handle = Handle::new(sender.clone(), followers, runs, indexer, known);
+    let handle = Handle::new(sender.clone(), followers, runs, indexer, known, (slots, limits));
     Ok(Running { handle, thread, inbox: sender, failure })
 }
 
@@ -401,6 +406,7 @@ impl Manager {
         parts: Parts,
         inbox: mpsc::Sender<Message>,
         followers: Followers,
+        slots: Slots,
     ) -> Result<Self> {
         let limits = Limits {
             loaded: options.loaded_max,
@@ -411,13 +417,6 @@ impl Manager {
         let mark = u64::from_le_bytes(*options.runs.disk.random().first_chunk().unwrap_or(&[0; 8]));
         let worker = format!("{}{mark:016x}", dispatch::WORKERS_NAME);
         let inside = options.inside;
-        let (clock, metrics) = (&options.runs.clock, &options.runs.telemetry.metrics);
-        let slots = Slots::new(
-            options.limits,
-            &options.started,
-            Arc::clone(clock),
-            Arc::clone(metrics),
-        );
         let mut manager = Self {
             desk: Desk::new(inside.registry, worker),
             gate: Gate::new(options.keys_kept_ms, options.keys, slots),

@@ -31,8 +31,7 @@ pub(super) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 pub(super) type Act = Box<dyn FnOnce(Result<&mut OpenRun>) -> Answer + Send>;
 
 /// Starts an effect of a run, whose start takes a place under the limits of these names.
-pub(super) type StartAct =
-    Box<dyn FnOnce(Result<(&mut OpenRun, Vec<String>)>) -> Answer + Send>;
+pub(super) type StartAct = Box<dyn FnOnce(Result<(&mut OpenRun, Vec<String>)>) -> Answer + Send>;
 
 /// Looks at a run, or learns why it cannot be had.
 pub(super) type LookAct = Box<dyn FnOnce(Result<Look<'_>>) -> Answer + Send>;

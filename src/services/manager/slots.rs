@@ -12,14 +12,14 @@ use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::ground::limits::LIMIT_NAMES_SHOWN_MAX;
 use crate::machines::effect::life::{Effect, EffectStatus};
-use crate::machines::limits::{
-    Bucket, Called, Demand, Held, Holder, Level, Limit, Limits, Scope, Want,
-};
+use crate::machines::limits::{Bucket, Called, Demand, Held, Holder, Level, Limit, Limits, Want};
 use crate::machines::ready::{PRIORITY_DEFAULT, Ready};
 use crate::machines::replay::state::RunState;
 use crate::ports::telemetry::Metrics;
 use crate::services::why::memory::{self, Hold};
 use crate::shells::store::EffectRow;
+
+use super::limits::Full;
 
 /// The limits of a daemon. Cheap to clone: the index's thread asks as well.
 #[derive(Clone)]
@@ -214,15 +214,19 @@ impl Slots {
         Hold::Limit {
             limit: held.limit.clone(),
             bucket: held.bucket.clone(),
-            holder: holder
-                .map(|by| memory::Holder { run: by.run.clone(), effect: by.effect }),
-            until: held.until_ms.map(|at| now.later_by(at.saturating_sub(self.now_ms()))),
+            holder: holder.map(|by| memory::Holder { run: by.run.clone(), effect: by.effect }),
+            until: self.until(held, now),
         }
     }
 
     /// Sets a limit from now on.
     pub(super) fn set(&self, place: Bucket, limit: Limit) {
         let now_ms = self.now_ms();
+        if limit == Limit::default() {
+            let labels = [place.scope.name(), place.name.as_str()];
+            self.metrics.limit_in_use.with(labels).set(0);
+            self.metrics.limit_waiting.with(labels).set(0);
+        }
         self.limits().set(place, limit, now_ms);
     }
 
@@ -231,9 +235,17 @@ impl Slots {
         self.limits().levels(LIMIT_NAMES_SHOWN_MAX, self.now_ms())
     }
 
-    /// Whether anything is limited.
-    pub(super) fn is_idle(&self) -> bool {
-        let limits = self.limits();
-        !Scope::ALL.into_iter().any(|scope| limits.has(scope))
+    /// The limit that keeps what wants this from starting.
+    pub(super) fn limit_that_holds(&self, demand: &Demand) -> Option<Bucket> {
+        self.limits().ask(demand, self.now_ms()).err().map(|held| held.limit)
+    }
+
+    /// What starts nothing at the moment, for people.
+    pub(super) fn full(&self, held: &Held, now: Timestamp) -> Full {
+        Full { name: held.bucket.name.clone(), until: self.until(held, now) }
+    }
+
+    fn until(&self, held: &Held, now: Timestamp) -> Option<Timestamp> {
+        held.until_ms.map(|at| now.later_by(at.saturating_sub(self.now_ms())))
     }
 }

@@ -6,8 +6,8 @@
 use super::code::Code;
 use super::memory::{Hold, Holder};
 use crate::machines::effect::Wait;
-use crate::machines::limits::Bucket;
 use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::limits::Bucket;
 
 /// A word as a shell takes it.
 #[must_use]

@@ -80,6 +80,8 @@ pub struct Claimed {
 
 const READY: &str = "WHERE kind = ?1 AND ready_at IS NOT NULL AND rank <= ?2 \
     ORDER BY rank, run_id, effect LIMIT ?3";
+const ALL_READY: &str = "WHERE ready_at IS NOT NULL AND rank <= ?1 \
+    ORDER BY kind, limit_keys, run_id, rank, effect LIMIT ?2";
 const READY_OF_RUN: &str = "WHERE run_id = ?3 AND kind = ?1 AND ready_at IS NOT NULL \
     AND rank <= ?2 ORDER BY rank, effect LIMIT ?4";
 /// Who wants the same limits in the same run, after others who do.
@@ -111,7 +113,7 @@ fn of(tail: &str) -> String {
 #[cfg(test)]
 pub(super) fn queries() -> Vec<String> {
     let mut all = [NEXT_READY, CLAIMED, NEXT_GROUP, NEXT_LIMITS].map(str::to_owned).to_vec();
-    all.extend([READY, READY_OF_RUN, READY_OF_GROUP, STARTED, STILL].map(of));
+    all.extend([READY, ALL_READY, READY_OF_RUN, READY_OF_GROUP, STARTED, STILL].map(of));
     all
 }
 
@@ -182,6 +184,16 @@ impl Index {
             }
         }
         Ok(found)
+    }
+
+    /// Effects of all kinds that could be started now, together those who want the same limits.
+    pub fn all_ready(&self, now: Timestamp, limit: usize) -> Result<Vec<Ready>> {
+        let rows = self.all(&of(ALL_READY), params![now.micros(), bound(limit)], rows::effect)?;
+        let ready = |row: &EffectRow| {
+            let ready = row.facts.ready.as_ref().filter(|ready| ready.at <= now)?;
+            Some(row.facts.as_ready(&row.run_id, ready))
+        };
+        Ok(rows.iter().filter_map(ready).collect())
     }
 
     /// When the next effect of a kind can be started that cannot be now.
