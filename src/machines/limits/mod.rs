@@ -303,9 +303,7 @@ impl Limits {
         want: Want,
         now_ms: u64,
     ) -> Result<(), Held> {
-        let was_full = |bucket: &Bucket| {
-            self.used.get(bucket).is_some_and(|used| used.full_until_ms > want.since_ms)
-        };
+        let was_full = |bucket: &Bucket| self.full_until_ms(bucket) > want.since_ms;
         let waited = demand.buckets().find(was_full).map(|bucket| bucket.scope);
         self.take_after(holder, demand, (want, waited), now_ms)
     }
@@ -621,6 +619,16 @@ impl Limits {
         let colons = bucket.name.rmatch_indices(':').map(|(at, _)| &bucket.name[..=at]);
         let patterns = colons.map(|begin| Bucket { scope: Scope::Key, name: format!("{begin}*") });
         patterns.into_iter().find_map(|pattern| found(&pattern))
+    }
+
+    /// Until when nothing could start, as far as that is over.
+    fn full_until_ms(&self, bucket: &Bucket) -> u64 {
+        let used = self.used.get(bucket);
+        let set = self.limit_of(bucket).map(|(_, set)| set);
+        let first = set.and_then(|set| Some(Tokens::empty(set.since_ms).next_ms(set.limit.rate?)));
+        let is_first = used.is_none_or(|used| used.tokens.is_none());
+        let first = first.filter(|_| is_first).unwrap_or(0);
+        used.map_or(first, |used| used.full_until_ms.max(first))
     }
 
     fn keeps_uncertain(&self, bucket: &Bucket) -> bool {
