@@ -77,8 +77,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let registry = executors::registry(&runs, config, &listeners)?;
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
-    let mut at_work = started(&index).map_err(|e| unusable(&e))?;
-    at_work.extend(uncertain(&index).map_err(|e| unusable(&e))?);
+    let started = at_work(&index).map_err(|e| unusable(&e))?;
     let keys = keys_of(&index, runs.clock.now()).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
@@ -106,7 +105,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         timers,
         indexer: indexer.clone(),
         known: KnownCode::default(),
-        started: at_work,
+        started,
         set_aside: aside(recovered),
         keys,
         keys_kept_ms: LEDGER_KEY_KEEP_MS,
@@ -389,6 +388,13 @@ fn keys_of(index: &Index, now: Timestamp) -> store::Result<Vec<(RunId, KeyFacts)
             return Ok(all);
         }
     }
+}
+
+/// Everything that somebody is at, or may have been.
+fn at_work(index: &Index) -> store::Result<Vec<EffectRow>> {
+    let mut all = started(index)?;
+    all.extend(uncertain(index)?);
+    Ok(all)
 }
 
 /// Everything of which nobody knows whether it was executed.

@@ -1,5 +1,5 @@
-//! Limits of effects that workers claim: slots, rates, whose turn it is, what operators set and see.
-//! Time is the test's.
+//! Limits of effects: slots, rates, whose turn it is, what operators set and see. Time is the
+//! test's.
 
 #![allow(clippy::disallowed_methods, reason = "these tests read and write the files of a root")]
 

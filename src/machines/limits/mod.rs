@@ -416,7 +416,9 @@ impl Limits {
         self.queue.leave(holder);
         self.unstarted.remove(holder);
         if let Some(taken) = self.taken.remove(holder) {
-            taken.buckets.iter().for_each(|bucket| self.free(bucket, taken.number, now_ms));
+            for bucket in &taken.buckets {
+                self.free(bucket, taken.number, now_ms);
+            }
         }
     }
 
@@ -450,7 +452,9 @@ impl Limits {
         if let Some(taken) = self.taken.get_mut(holder) {
             taken.buckets = kept;
         }
-        free.iter().for_each(|bucket| self.free(bucket, number, now_ms));
+        for bucket in &free {
+            self.free(bucket, number, now_ms);
+        }
     }
 
     fn free(&mut self, bucket: &Bucket, number: u64, now_ms: u64) {

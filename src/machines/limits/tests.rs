@@ -43,25 +43,27 @@ fn want(seconds: u64, priority: u32) -> Want {
     Want { after: Epoch(0), since, since_ms, priority }
 }
 
-const NEW: Want =
-    Want { after: Epoch(0), since: Timestamp::from_micros(0), since_ms: 0, priority: 500 };
+/// The same since the beginning.
+fn new() -> Want {
+    want(0, 500)
+}
 
 #[test]
 fn a_start_takes_all_its_slots_or_none() {
     let mut limits = limits(&[("kind shell", at_once(2)), ("key deploy:*", at_once(1))]);
     let (prod, test) = (demand("shell", &["deploy:prod"]), demand("shell", &["deploy:test"]));
-    limits.take(&holder("a", 1), &prod, NEW, 0).unwrap();
-    let held = limits.take(&holder("b", 1), &prod, NEW, 0).unwrap_err();
+    limits.take(&holder("a", 1), &prod, new(), 0).unwrap();
+    let held = limits.take(&holder("b", 1), &prod, new(), 0).unwrap_err();
     assert_eq!((held.limit, held.holder), (place("key deploy:*"), Some(holder("a", 1))));
     assert_eq!(held.bucket, place("key deploy:prod"));
     limits
-        .take(&holder("c", 1), &test, NEW, 0)
+        .take(&holder("c", 1), &test, new(), 0)
         .expect("the refused start took no slot of the kind");
-    let held = limits.take(&holder("d", 1), &demand("shell", &[]), NEW, 0).unwrap_err();
+    let held = limits.take(&holder("d", 1), &demand("shell", &[]), new(), 0).unwrap_err();
     assert_eq!((held.limit, held.until_ms), (place("kind shell"), None));
     limits.release(&holder("a", 1), 5);
-    limits.take(&holder("d", 1), &demand("shell", &[]), NEW, 5).unwrap();
-    assert_eq!(limits.began(&holder("d", 1)), Some((Scope::Kind, NEW.since)));
+    limits.take(&holder("d", 1), &demand("shell", &[]), new(), 5).unwrap();
+    assert_eq!(limits.began(&holder("d", 1)), Some((Scope::Kind, new().since)));
     assert_eq!(limits.began(&holder("d", 1)), None, "it began once");
     assert_eq!(limits.began(&holder("c", 1)), None);
 }
@@ -73,8 +75,8 @@ fn the_own_name_of_a_key_counts_before_patterns_and_longer_patterns_first() {
     let of = |key: &str| demand("k", &[key]);
     for (key, starts) in [("a:x", 0), ("a:b:x", 1), ("a:b:c", 2), ("a", 3), ("b:a:b", 3)] {
         let run = key.replace(':', "-");
-        let mut taken = |n: &u32| limits.take(&holder(&run, *n), &of(key), NEW, 0);
-        assert_eq!((1..=3).map(|n| taken(&n)).filter(Result::is_ok).count(), starts, "{key}");
+        let mut taken = |n: &u32| limits.take(&holder(&run, *n), &of(key), new(), 0);
+        assert_eq!((1..=3).filter(|n| taken(n).is_ok()).count(), starts, "{key}");
     }
     for name in ["key *", "key a*", "key a:*:b", "kind a:*", "kind *", "key :*x", "key "] {
         let (scope, name) = name.split_once(' ').unwrap();
@@ -88,12 +90,12 @@ fn uncertain_gives_the_kind_back_and_keeps_keys_unless_told_otherwise() {
     let all = [("kind k", at_once(1)), ("key strict", at_once(1)), ("key lax", lax)];
     let mut limits = limits(&all);
     let first = holder("a", 1);
-    limits.take(&first, &demand("k", &["strict", "lax"]), NEW, 0).unwrap();
+    limits.take(&first, &demand("k", &["strict", "lax"]), new(), 0).unwrap();
     limits.unsure(&first, Epoch(1), 1);
-    limits.take(&holder("b", 1), &demand("k", &["lax"]), NEW, 1).unwrap();
-    assert!(limits.take(&holder("c", 1), &demand("other", &["strict"]), NEW, 1).is_err());
+    limits.take(&holder("b", 1), &demand("k", &["lax"]), new(), 1).unwrap();
+    assert!(limits.take(&holder("c", 1), &demand("other", &["strict"]), new(), 1).is_err());
     limits.release(&first, 2);
-    limits.take(&holder("c", 1), &demand("other", &["strict"]), NEW, 2).unwrap();
+    limits.take(&holder("c", 1), &demand("other", &["strict"]), new(), 2).unwrap();
 
     let mut after = super::tests::limits(&all);
     after.count_uncertain(&first, &demand("k", &["strict", "lax"]), Epoch(0));
@@ -108,7 +110,7 @@ fn a_rate_lets_its_waiters_go_one_by_one() {
     let mut limits = limits(&[("kind k", rate("2/s", Some(1)))]);
     let all = demand("k", &[]);
     for n in 1..=3 {
-        let taken = limits.take_or_wait(&holder("a", n), &all, NEW, 0);
+        let taken = limits.take_or_wait(&holder("a", n), &all, new(), 0);
         assert!(taken.is_err(), "buckets begin empty");
     }
     let mut starts = Vec::new();
@@ -161,9 +163,9 @@ fn whoever_frees_a_slot_does_not_pass_those_who_wait() {
 fn a_next_start_takes_its_own_slots_and_the_end_of_the_last_one_frees_none_of_them() {
     let mut limits = limits(&[("kind k", rate("1/s", None))]);
     let all = demand("k", &[]);
-    let (it, again) = (holder("a", 1), Want { after: Epoch(1), ..NEW });
-    limits.take(&it, &all, NEW, 1_000).unwrap();
-    limits.take(&it, &all, NEW, 1_000).expect("they are its own");
+    let (it, again) = (holder("a", 1), Want { after: Epoch(1), ..new() });
+    limits.take(&it, &all, new(), 1_000).unwrap();
+    limits.take(&it, &all, new(), 1_000).expect("they are its own");
     assert!(limits.take(&it, &all, again, 1_000).is_err(), "another start is another token");
     limits.take(&it, &all, again, 2_000).unwrap();
     limits.settle(&it, Epoch(1), 2_000);
@@ -259,7 +261,7 @@ proptest! {
             match deed {
                 Deed::Want(n) if !model.has.contains_key(&n) && !model.waits.contains(&n) => {
                     let since = Timestamp::from_millis(now.cast_signed());
-                    let ready = Want { since, since_ms: now, ..NEW };
+                    let ready = Want { since, since_ms: now, ..new() };
                     if limits.take_or_wait(&who(n), &wants(n), ready, now).is_ok() {
                         prop_assert!(model.fits(n));
                         model.has.insert(n, Model::wants(n));

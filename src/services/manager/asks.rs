@@ -75,13 +75,12 @@ impl Manager {
                     // The run itself says why not.
                     _ => Admission::Free,
                 };
-                match keys::refused(run, effect, &admission) {
-                    Some(refusal) => act(Err(refusal))(Ok(())),
-                    None => {
-                        let its = here.run.state().effect(effect);
-                        let slots = its.map(|its| self.gate.slots.names(its)).unwrap_or_default();
-                        here.act(&by, Box::new(|run| act(run.map(|run| (run, slots)))));
-                    }
+                if let Some(refusal) = keys::refused(run, effect, &admission) {
+                    act(Err(refusal))(Ok(()));
+                } else {
+                    let its = here.run.state().effect(effect);
+                    let slots = its.map(|its| self.gate.slots.names(its)).unwrap_or_default();
+                    here.act(&by, Box::new(|run| act(run.map(|run| (run, slots)))));
                 }
                 match here.run.state().effect(effect).map(|effect| effect.status) {
                     Some(EffectStatus::Requested) => self.gate.withdraw(run, effect),

@@ -1,4 +1,4 @@
-//! The desk: which effects are executed in this daemon, and which its configuration keeps from that.
+//! The desk: which effects are executed in this daemon, and which it may not execute.
 //!
 //! May not touch a run. Invariant: an effect stands here once at most.
 

@@ -82,7 +82,7 @@ impl Manager {
                     }
                 }
                 _ if here.run.ready_at(effect).is_none() => gone.push(effect),
-                _ => {}
+                Place::Held { .. } => {}
             }
         }
         for stopper in unwanted {
