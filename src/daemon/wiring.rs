@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 
 use crate::ground::id::RunId;
 use crate::ground::limits::{FAILURES_MAX, INDEX_SCAN_ROWS_MAX};
+use crate::machines::effect::life::EffectStatus;
 use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
@@ -16,6 +17,7 @@ use crate::services::executor::Registry;
 use crate::services::executor::guard::Listeners;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
+use crate::services::limits::LimitBook;
 use crate::services::manager::{
     self, Inbox, InsideOptions, Keys, Mailbox, Options, Parts, Running,
 };
@@ -29,7 +31,7 @@ use crate::shells::host::pool::{Pool, PoolOptions};
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root;
 use crate::shells::store::{
-    self, Batch, Change, Condition, EffectName, EffectRow, Index, LogSpan, Verdict,
+    self, Batch, Change, Condition, EffectFilter, EffectName, EffectRow, Index, LogSpan, Verdict,
 };
 
 use super::config::Config;
@@ -61,6 +63,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let owned = OwnedRoot::open(&runs.disk, &runs.root, &options, &*runs.clock)
         .map_err(|e| served_already(e.into()))?;
     must_not_be_failing(&owned)?;
+    let limits = LimitBook::open(Arc::clone(owned.meta()), config.limits.clone())?;
     let (mut index, condition) =
         Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
     let applied = condition.applied();
@@ -74,7 +77,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let registry = executors::registry(&runs, config, &listeners)?;
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
-    let started = started(&index).map_err(|e| unusable(&e))?;
+    let started = at_work(&index).map_err(|e| unusable(&e))?;
     let keys = keys_of(&index, &runs, config).map_err(|e| unusable(&e))?;
     let frame = Arc::new(AtomicU64::new(recovered.last_seq));
     let (indexer, index) = start_indexer(&runs, index, &frame)?;
@@ -90,15 +93,11 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         Ok(Parts { committer: taken, pool })
     };
     let (executors, runtime) = executors::Threads::start()?;
-    let inside = InsideOptions {
-        registry,
-        slots: config.slots.clone(),
-        runtime,
-        drain_ms: config.drain_timeout_ms / 2,
-    };
+    let inside = InsideOptions { registry, runtime, drain_ms: config.drain_timeout_ms / 2 };
     let options = Options {
         inside,
         runs,
+        limits: Arc::new(limits),
         loaded_max: loaded_max(config, &shares),
         loaded_bytes_max: config.runs.loaded_bytes_max,
         hosts_bytes_max: config.hosts.memory_bytes_max,
@@ -111,7 +110,9 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         keys,
     };
     let manager = manager::start(inbox, options, make)?;
-    let refresh = refreshers(&committer, &indexer);
+    let mut refresh = refreshers(&committer, &indexer);
+    let handle = manager.handle();
+    refresh.push(Box::new(move |metrics: &Metrics| handle.gauge_limits(metrics)));
     Ok(Wired {
         listeners,
         manager,
@@ -397,6 +398,28 @@ fn keys_of(index: &Index, runs: &Runs, config: &Config) -> store::Result<Keys> {
         if is_last {
             return Ok(keys);
         }
+    }
+}
+
+/// Everything that somebody is at, or may have been.
+fn at_work(index: &Index) -> store::Result<Vec<EffectRow>> {
+    let mut all = started(index)?;
+    all.extend(uncertain(index)?);
+    Ok(all)
+}
+
+/// Everything of which nobody knows whether it was executed.
+fn uncertain(index: &Index) -> store::Result<Vec<EffectRow>> {
+    let status = Some(EffectStatus::Uncertain);
+    let filter = EffectFilter { status, ..EffectFilter::default() };
+    let (mut all, mut place) = (Vec::new(), None);
+    loop {
+        let page = index.effects(&filter, ROWS_AT_ONCE, place.as_ref())?;
+        all.extend(page.rows);
+        if page.next.is_none() {
+            return Ok(all);
+        }
+        place = page.next;
     }
 }
 

@@ -6,5 +6,6 @@ mod answers;
 pub mod cli;
 pub mod http;
 mod ledger;
+mod limits;
 mod shapes;
 mod work;

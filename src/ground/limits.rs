@@ -263,8 +263,18 @@ pub const SHELL_TIMEOUT_MS: u64 = 600_000;
 pub const SHELL_KILL_GRACE_MS: u64 = 5_000;
 /// How long an attempt in the daemon may take to end once it was told to.
 pub const EXECUTOR_STOP_MS: u64 = 30_000;
-/// Most kinds of effects whose concurrency is limited.
-pub const SLOT_KINDS_MAX: usize = 64;
+/// Most kinds of effects that are limited, and most keys.
+pub const LIMITS_MAX: usize = 64;
+/// Longest name of a limit.
+pub const LIMIT_NAME_BYTES_MAX: usize = 255;
+/// Largest concurrency or burst of a limit.
+pub const LIMIT_COUNT_MAX: u64 = 1_000_000;
+/// Most starts that a rate names.
+pub const LIMIT_RATE_MAX: u64 = 1_000_000;
+/// Longest file of limits that were set while a daemon ran.
+pub const LIMITS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Most names in each list of who has a slot of a limit, or waits for one.
+pub const LIMIT_NAMES_SHOWN_MAX: usize = 10;
 
 /// Longest answer that an effect of kind `http` keeps unless it says otherwise; what an agent may
 /// stream in all.

@@ -6,6 +6,7 @@
 pub mod effect;
 pub mod lease;
 pub mod ledger;
+pub mod limits;
 pub mod ready;
 pub mod replay;
 pub mod timer;

@@ -5,9 +5,11 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::limits::Demand;
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, Epoch, RunId};
 
 /// Priority of an effect whose author gave none.
 pub const PRIORITY_DEFAULT: u32 = 500;
@@ -24,12 +26,14 @@ pub struct Ready {
     pub run_id: RunId,
     /// The effect.
     pub effect_id: EffectId,
-    /// Its kind.
-    pub kind: String,
     /// Since when.
     pub at: Timestamp,
     /// 0 to 1000; higher first.
     pub priority: u32,
+    /// The number of its last start.
+    pub after: Epoch,
+    /// What its start takes a place under.
+    pub demand: Arc<Demand>,
 }
 
 impl Ready {
@@ -47,6 +51,13 @@ impl Ready {
 #[must_use]
 pub const fn rank(at: Timestamp, priority: u32) -> i64 {
     at.micros().saturating_sub(priority as i64 * POINT_MICROS)
+}
+
+/// The same in whole minutes: effects of one level came within a minute of each other, with what
+/// their priorities are worth, and their runs take turns. Lower first.
+#[must_use]
+pub const fn level(at: Timestamp, priority: u32) -> i64 {
+    at.micros().div_euclid(MINUTE_MICROS) * AGED_PER_MINUTE - priority as i64
 }
 
 /// Whose turn it is among runs: the one that was served longest ago.
@@ -69,10 +80,16 @@ impl Rounds {
         self.served.insert(run.clone(), self.count);
     }
 
+    /// When a run was served last, as a number that grows; 0: not yet.
+    #[must_use]
+    pub fn served(&self, run: &RunId) -> u64 {
+        self.served.get(run).copied().unwrap_or(0)
+    }
+
     /// Which of two effects comes first.
     #[must_use]
     pub fn order(&self, a: &Ready, b: &Ready, now: Timestamp) -> Ordering {
-        let served = |effect: &Ready| self.served.get(&effect.run_id).copied().unwrap_or(0);
+        let served = |effect: &Ready| self.served(&effect.run_id);
         b.aged(now)
             .cmp(&a.aged(now))
             .then_with(|| served(a).cmp(&served(b)))
@@ -88,9 +105,10 @@ mod tests {
         Ready {
             run_id: run.parse().unwrap(),
             effect_id: EffectId::new(effect),
-            kind: "k".into(),
             at: Timestamp::from_millis(seconds * 1000),
             priority,
+            after: Epoch(0),
+            demand: Arc::new(Demand::new("k", &[])),
         }
     }
 

@@ -15,6 +15,7 @@ pub mod executor;
 pub mod fsck;
 pub mod inbox;
 pub mod indexer;
+pub mod limits;
 pub mod manager;
 pub mod repair;
 pub mod runs;

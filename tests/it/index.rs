@@ -539,8 +539,9 @@ fn check_ready(index: &Index, all: &[Update]) {
             });
             let right: Vec<_> =
                 right.iter().map(|(run, e)| ((*run).clone(), e.effect_id)).collect();
-            let found = index.ready(filter, now, 1000).unwrap();
-            let found: Vec<_> = found.into_iter().map(|r| (r.run_id, r.effect_id)).collect();
+            let found = index.ready(filter, now, 1000, &|_| true).unwrap();
+            assert!(!found.has_more);
+            let found: Vec<_> = found.ready.into_iter().map(|r| (r.run_id, r.effect_id)).collect();
             assert_eq!(found, right, "{filter:?} {now}");
             sizes.insert(found.len());
         }

@@ -57,6 +57,7 @@ mod journal_damage;
 mod journal_on_disk;
 mod keys;
 mod kill_syscalls;
+mod limits;
 mod log_by_hand;
 mod parallel_orders;
 mod pin_graph;

@@ -13,6 +13,7 @@ use dormouse::codecs::json::Json;
 use dormouse::ground::clock::Timestamp;
 use dormouse::ground::digest::Digest;
 use dormouse::ground::id::{EffectId, Epoch, Seq};
+use dormouse::machines::limits::{Bucket, Scope};
 use dormouse::machines::replay::state::{RunState, fold};
 use dormouse::services::why::brief::{Brief, Safe};
 use dormouse::services::why::code::Code;
@@ -203,15 +204,24 @@ fn holder() -> Holder {
     Holder { run: "other".parse().unwrap(), effect: EffectId::new(7) }
 }
 
+/// A limit of a kind that is used up.
+fn full(holder: Option<Holder>, until: Option<Timestamp>) -> Hold {
+    let limit = Bucket::limited(Scope::Kind, "shell").unwrap();
+    Hold::Limit { bucket: limit.clone(), limit, holder, until }
+}
+
 /// Runs that wait, with what a daemon knows of them if one is there, and why they do.
 fn table() -> Vec<(Code, Vec<Event>, Option<Memory>)> {
     let idle = || Some(Memory::default());
     let moving = Memory { is_moving: true, ..Memory::default() };
     let draining = Memory { is_draining: true, ..Memory::default() };
     let aside = Memory { damage: Some("J52".into()), ..Memory::default() };
-    let slot = Hold::Limit { limit: "kind shell".into(), holder: holder() };
+    let slot = full(Some(holder()), None);
     let key = Hold::Key { key: "deploy".into(), holder: holder() };
-    let policy = Hold::Policy { allow: "executors.shell.allow = true".into() };
+    let policy = Hold::Policy {
+        why: "programs are off".into(),
+        allow: "executors.shell.enabled = true".into(),
+    };
     let sleep = |until: u64| ask("sleep", json!({ "targetEpochMs": at(until).millis() }));
     let wait = || ask("signal", json!({ "name": "go" }));
     let child = || ask("run", json!({ "process": "./c.js" }));
@@ -339,9 +349,9 @@ fn every_command_is_one_that_the_program_takes() {
     assert!(commands.len() > 25, "{commands:#?}");
     for command in commands {
         let ran = shell(&cli, &command, "null");
-        // None of these runs exists; what cannot be parsed is exit 2.
-        let names_run = command.contains("demo-run") || command.contains("other");
-        assert_eq!(ran.code, if names_run { 3 } else { 0 }, "{command}: {ran:?}");
+        // None of these runs exists, nor a daemon; what cannot be parsed is exit 2.
+        let of_nothing = ["demo-run", "other", "limits"].iter().any(|name| command.contains(name));
+        assert_eq!(ran.code, if of_nothing { 3 } else { 0 }, "{command}: {ran:?}");
     }
 }
 
@@ -361,15 +371,30 @@ fn a_worker_that_is_missing_is_said_loudly_and_only_by_whoever_knows() {
 
 #[test]
 fn e24_the_holder_of_a_slot_is_named() {
-    let slot = Hold::Limit { limit: "kind shell".into(), holder: holder() };
-    let memory = holds(slot);
+    let memory = holds(full(Some(holder()), None));
     let made = Made::of(ask("shell", json!({})));
     let reason = Found::of(made.seen(now(), Some(&memory))).reasons.remove(0);
     assert_eq!(reason.held_by.as_deref(), Some("other/e0007"));
     assert_eq!(
         reason.unblock,
-        ["dormouse why other", "dormouse task cancel other e0007 --abandon"]
+        [
+            "dormouse why other",
+            "dormouse task cancel other e0007 --abandon",
+            "dormouse limits show kind -- shell"
+        ]
     );
+    let said = "e0001 \"It\" waits for a slot of the limit kind:shell; other/e0007 has one";
+    assert_eq!(reason.what, said);
+    let of = |hold| {
+        let memory = holds(hold);
+        Found::of(made.seen(now(), Some(&memory))).reasons.remove(0)
+    };
+    let brake = of(full(None, None));
+    assert!(brake.what.ends_with("the limit kind:shell lets nothing start"), "{}", brake.what);
+    assert_eq!(brake.unblock[1], "dormouse limits set --concurrency 1 kind -- shell");
+    let rate = of(full(None, Some(at(500))));
+    assert_eq!((rate.next_at, rate.held_by.as_deref()), (Some(at(500)), None));
+    assert!(rate.what.contains("waits for the rate of the limit kind:shell"), "{}", rate.what);
 }
 
 #[test]

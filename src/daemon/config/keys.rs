@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use crate::ground::limits;
+use crate::machines::limits::{Bucket, Limit, Scope};
 use crate::services::executor::guard;
 use crate::services::executor::mcp::Section;
 use crate::services::executor::secrets::Source;
@@ -49,8 +50,8 @@ pub enum Kind {
     Programs,
     /// Numbers by name: limits of the system.
     Rlimits,
-    /// `concurrency` by kind of effects.
-    Slots,
+    /// Limits of effects, by kind or key.
+    Limits(Scope),
     /// Origins of URLs.
     Origins,
     /// Secrets by name.
@@ -74,6 +75,8 @@ pub enum Value {
     Programs(Allow),
     /// Numbers by name.
     Numbers(BTreeMap<String, u64>),
+    /// Limits by name.
+    Limits(BTreeMap<String, Limit>),
     /// Secrets by name.
     Secrets(BTreeMap<String, Source>),
     /// Servers by name.
@@ -142,7 +145,8 @@ pub const KEYS: &[Key] = &[
     key("executors.http.allow_origins", Kind::Origins),
     key("executors.http.ca_file", Kind::Path),
     key("executors.agents.file", Kind::Path),
-    key("limits.kind", Kind::Slots),
+    key("limits.kind", Kind::Limits(Scope::Kind)),
+    key("limits.key", Kind::Limits(Scope::Key)),
     key("secrets", Kind::Secrets),
     key("mcp.servers", Kind::Servers),
 ];
@@ -213,12 +217,11 @@ impl Kind {
             }
             // They are too much for one text, but none of them can be said.
             Self::Servers => text.is_empty().then(|| Value::Servers(BTreeMap::new())),
-            Self::Rlimits | Self::Slots => {
-                let pair = |word: &str| {
-                    let (name, n) = word.split_once('=')?;
-                    Some((name.trim().to_owned(), bytes(n.trim())?))
-                };
-                self.of_numbers(words(text).map(pair).collect::<Option<_>>()?)
+            Self::Rlimits => self.of_numbers(pairs(text)?),
+            // What people say of most: how many at a time.
+            Self::Limits(_) => {
+                let of = |n| Limit { concurrency: Some(n), ..Limit::default() };
+                self.of_limits(pairs(text)?.into_iter().map(|(name, n)| (name, of(n))).collect())
             }
         }
     }
@@ -240,10 +243,20 @@ impl Kind {
     pub fn of_numbers(&self, numbers: BTreeMap<String, u64>) -> Option<Value> {
         let fits = match self {
             Self::Rlimits => numbers.keys().all(|name| RLIMITS.contains(&name.as_str())),
-            Self::Slots => numbers.len() <= limits::SLOT_KINDS_MAX,
             _ => false,
         };
         fits.then_some(Value::Numbers(numbers))
+    }
+
+    /// Limits by name, if this kind has them.
+    #[must_use]
+    pub fn of_limits(&self, all: BTreeMap<String, Limit>) -> Option<Value> {
+        let Self::Limits(scope) = self else { return None };
+        let fits = |(name, limit): (&String, &Limit)| {
+            Bucket::limited(*scope, name).is_ok() && limit.check().is_ok()
+        };
+        let all_fit = all.len() <= limits::LIMITS_MAX && all.iter().all(fits);
+        all_fit.then_some(Value::Limits(all))
     }
 
     /// What is allowed, in words.
@@ -274,9 +287,16 @@ impl Kind {
                     .to_owned()
             }
             Self::Rlimits => format!("numbers by name: {}", RLIMITS.join(", ")),
-            Self::Slots => {
-                let most = limits::SLOT_KINDS_MAX;
-                format!("{{ KIND = {{ concurrency = N }} }} for up to {most} kinds")
+            Self::Limits(scope) => {
+                let most = limits::LIMITS_MAX;
+                let (name, all) = match scope {
+                    Scope::Kind => ("KIND", "kinds"),
+                    Scope::Key => ("\"KEY\" or \"BEGIN:*\"", "keys"),
+                };
+                format!(
+                    "{{ {name} = {{ concurrency = N, rate = \"10/s\", \"100/min\" or \"5/h\", \
+                     burst = N, hold_uncertain = true or false }} }} for up to {most} {all}"
+                )
             }
             Self::Servers => {
                 "{ NAME = { command = \"…\", args = […], env = {…} } } or { NAME = { url = \"…\", \
@@ -304,9 +324,7 @@ impl Kind {
                 table(secrets.iter().map(|(name, source)| format!("{name} = {source}")))
             }
             (_, Value::Servers(servers)) => super::servers::print(servers),
-            (Self::Slots, Value::Numbers(numbers)) => {
-                table(numbers.iter().map(|(name, n)| format!("{name} = {{ concurrency = {n} }}")))
-            }
+            (_, Value::Limits(limits)) => table(limits.iter().map(limit)),
             (_, Value::Numbers(numbers)) => {
                 table(numbers.iter().map(|(name, n)| format!("{name} = {n}")))
             }
@@ -316,6 +334,26 @@ impl Kind {
 
 fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+/// `shell=3, nofile=64`.
+fn pairs(text: &str) -> Option<BTreeMap<String, u64>> {
+    let pair = |word: &str| {
+        let (name, n) = word.split_once('=')?;
+        Some((name.trim().to_owned(), bytes(n.trim())?))
+    };
+    words(text).map(pair).collect()
+}
+
+/// A limit as one would write it, with its name.
+fn limit((name, limit): (&String, &Limit)) -> String {
+    let members = [
+        limit.concurrency.map(|n| format!("concurrency = {n}")),
+        limit.rate.map(|rate| format!("rate = \"{rate}\"")),
+        limit.burst.map(|n| format!("burst = {n}")),
+        limit.hold_uncertain.map(|holds| format!("hold_uncertain = {holds}")),
+    ];
+    format!("{name:?} = {}", table(members.into_iter().flatten()))
 }
 
 fn table(members: impl Iterator<Item = String>) -> String {

@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, Kind, Value, bytes};
+use crate::machines::limits::Limit;
 use crate::ports::disk::{self, Disk};
 use crate::services::executor::secrets::{self, Source, is_name};
 use crate::services::executor::shell::allow::{Allow, Rule};
@@ -241,11 +242,13 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             Some(Value::Programs(Allow::Only(rules)))
         }
         (Kind::Servers, DeValue::Table(table)) => super::servers::read(table).map(Value::Servers),
-        (Kind::Rlimits, DeValue::Table(table)) => numbers(kind, table, amount),
-        (Kind::Slots, DeValue::Table(table)) => numbers(kind, table, |value| {
-            let inner = value.as_table().filter(|inner| inner.len() == 1)?;
-            amount(inner.get("concurrency")?.get_ref())
-        }),
+        (Kind::Rlimits, DeValue::Table(table)) => numbers(kind, table),
+        (Kind::Limits(_), DeValue::Table(table)) => {
+            let one = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
+                Some((name.get_ref().to_string(), limit(value.get_ref().as_table()?)?))
+            };
+            kind.of_limits(table.iter().map(one).collect::<Option<_>>()?)
+        }
         (Kind::Secrets, DeValue::Table(table)) => {
             let one = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
                 let name = Some(name.get_ref().to_string()).filter(|name| is_name(name))?;
@@ -259,7 +262,7 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             | Kind::Switch
             | Kind::Programs
             | Kind::Rlimits
-            | Kind::Slots
+            | Kind::Limits(_)
             | Kind::Servers,
             _,
         ) => None,
@@ -315,13 +318,31 @@ fn source(name: &str, table: &DeTable<'_>) -> Option<Source> {
     all_known.then_some(Source { from, hosts: list("hosts")?, programs: list("programs")? })
 }
 
-fn numbers(
-    kind: &Kind,
-    table: &DeTable<'_>,
-    number: impl Fn(&DeValue<'_>) -> Option<u64>,
-) -> Option<Value> {
+/// `{ concurrency = 2, rate = "10/s" }`.
+fn limit(table: &DeTable<'_>) -> Option<Limit> {
+    let mut limit = Limit::default();
+    for (name, value) in table {
+        match (name.get_ref().as_ref(), value.get_ref()) {
+            ("concurrency", value) => limit.concurrency = Some(whole(value)?),
+            ("rate", DeValue::String(text)) => limit.rate = Some(text.parse().ok()?),
+            ("burst", value) => limit.burst = Some(whole(value)?),
+            ("hold_uncertain", DeValue::Boolean(holds)) => limit.hold_uncertain = Some(*holds),
+            _ => return None,
+        }
+    }
+    Some(limit)
+}
+
+fn whole(value: &DeValue<'_>) -> Option<u64> {
+    match value {
+        DeValue::Integer(n) if n.radix() == 10 => n.as_str().replace('_', "").parse().ok(),
+        _ => None,
+    }
+}
+
+fn numbers(kind: &Kind, table: &DeTable<'_>) -> Option<Value> {
     let pair = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
-        Some((name.get_ref().to_string(), number(value.get_ref())?))
+        Some((name.get_ref().to_string(), amount(value.get_ref())?))
     };
     kind.of_numbers(table.iter().map(pair).collect::<Option<_>>()?)
 }

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::machines::limits::{Bucket, Limit, Scope};
 use crate::ports::disk::Disk;
 use crate::services::executor::mcp::Section;
 use crate::services::executor::secrets::Source;
@@ -54,8 +55,8 @@ pub struct Config {
     pub inbox: Inbox,
     /// Workers in the daemon.
     pub executors: Executors,
-    /// How many effects of a kind may be executed at a time.
-    pub slots: BTreeMap<String, u64>,
+    /// How many effects of a kind or under a key may be at work, and start.
+    pub limits: BTreeMap<Bucket, Limit>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, Source>,
     /// Servers of tools.
@@ -285,7 +286,7 @@ impl Config {
                 }),
                 agents_file: path("executors.agents.file"),
             },
-            slots: numbers(settings, "limits.kind"),
+            limits: Scope::ALL.into_iter().flat_map(|scope| limits_of(settings, scope)).collect(),
             secrets: secrets(settings),
             mcp_servers: match settings.get("mcp.servers") {
                 Value::Servers(servers) => servers.clone(),
@@ -323,6 +324,16 @@ fn shell(settings: &Settings) -> Option<Rules> {
         kill_grace_ms: number(settings, "executors.shell.kill_grace"),
         rlimits: numbers(settings, "executors.shell.rlimits"),
     })
+}
+
+fn limits_of(settings: &Settings, scope: Scope) -> Vec<(Bucket, Limit)> {
+    match settings.get(&format!("limits.{}", scope.name())) {
+        Value::Limits(limits) => {
+            let place = |name: &String| Bucket { scope, name: name.clone() };
+            limits.iter().map(|(name, limit)| (place(name), *limit)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn numbers(settings: &Settings, name: &str) -> BTreeMap<String, u64> {
@@ -494,6 +505,11 @@ mod tests {
             ("[executors.shell]\npath = [\"bin\"]", "a list of paths that begin with /"),
             ("[executors.shell]\nrlimits = { files = 3 }", "numbers by name: as, core"),
             ("[limits.kind.shell]\nrate = 3", "for up to 64 kinds"),
+            ("[limits.kind.shell]\nrate = \"3/day\"", "rate = \"10/s\", \"100/min\""),
+            ("[limits.kind.shell]\nconcurency = 3", "limits.kind = (table) is not allowed"),
+            ("[limits.kind.\"a*\"]\nconcurrency = 3", "it is { KIND = "),
+            ("[limits.key.\"a:*:b\"]\nconcurrency = 3", "\"KEY\" or \"BEGIN:*\""),
+            ("[limits.key.a]\nburst = 0", "for up to 64 keys"),
             ("[executors.http]\nallow_origins = [\"localhost\"]", "a list of origins"),
             ("[secrets.A]\nfrom = \"vault\"", "{ NAME = { from = "),
             ("[secrets.A]\nfrom = \"file\"\npath = \"x\"", "{ NAME = { from = "),
@@ -517,11 +533,17 @@ mod tests {
     fn nested_sections_are_read_and_printed_as_they_can_be_read() {
         let file = "[executors.shell]\nenabled = true\nrlimits = { as = \"1GiB\", nofile = 64 }\n\
             allow = [{ program = \"git\", args = [\"log\", \"*\"] }, \"make\"]\n\
-            [limits.kind.shell]\nconcurrency = 2\n[limits.kind.agent]\nconcurrency = 0\n";
+            [limits.kind.shell]\nconcurrency = 2\n[limits.kind.agent]\nconcurrency = 0\n\
+            [limits.key.\"deploy:*\"]\nrate = \"5/h\"\nburst = 1\nhold_uncertain = false\n";
         let (config, settings) = load(Some(file), &[]).unwrap();
         let shell = config.executors.shell.clone().unwrap();
         assert_eq!((shell.rlimits["as"], shell.rlimits["nofile"]), (1 << 30, 64));
-        assert_eq!((config.slots["shell"], config.slots["agent"]), (2, 0));
+        let limit = |scope, name| config.limits[&Bucket::limited(scope, name).unwrap()];
+        assert_eq!(limit(Scope::Kind, "shell").concurrency, Some(2));
+        assert_eq!(limit(Scope::Kind, "agent").concurrency, Some(0));
+        let deploy = limit(Scope::Key, "deploy:*");
+        assert_eq!((deploy.burst, deploy.hold_uncertain), (Some(1), Some(false)));
+        assert_eq!(deploy.rate.unwrap().to_string(), "5/h");
         let rows = settings.rows();
         let printed = rows.iter().map(|(name, value, _)| format!("{name} = {value}\n"));
         let again = load(Some(&printed.collect::<String>()), &[]).unwrap().0;
@@ -529,7 +551,9 @@ mod tests {
         let variables =
             [("DORMOUSE_LIMITS_KIND", "shell=3"), ("DORMOUSE_EXECUTORS_SHELL_ALLOW", "any")];
         let (config, _) = load(Some(file), &variables).unwrap();
-        assert_eq!(config.slots, BTreeMap::from([("shell".to_owned(), 3)]));
+        assert_eq!(config.limits.len(), 2, "a variable stands for its whole section");
+        let shell = Bucket::limited(Scope::Kind, "shell").unwrap();
+        assert_eq!(config.limits[&shell].concurrency, Some(3));
         assert_eq!(config.executors.shell.unwrap().allow, Allow::Any);
     }
 

@@ -226,7 +226,7 @@ pub(super) fn path(run: &str, verb: &str) -> String {
 }
 
 /// A text as the value of a query.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
     let encode = |byte: u8| match byte {
         byte if is_plain(&byte) => char::from(byte).to_string(),

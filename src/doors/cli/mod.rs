@@ -20,6 +20,7 @@ mod input;
 mod journal;
 mod labour;
 mod ledger;
+mod limits;
 mod output;
 mod remote;
 mod repair;
@@ -87,6 +88,9 @@ enum Noun {
     #[command(about = "Look up effects by the keys that the outside knows")]
     #[command(subcommand)]
     Ledger(ledger::Verb),
+    #[command(about = "Show and set how many effects may be at work, and start")]
+    #[command(subcommand)]
+    Limits(limits::Verb),
     #[command(about = "Do tasks, and see who does")]
     #[command(subcommand)]
     Worker(worker::Verb),
@@ -204,6 +208,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Ledger(verb) => ledger::dispatch(&verb, context),
+        Noun::Limits(verb) => limits::dispatch(&verb, context),
         Noun::Worker(verb) => worker::dispatch(&verb, context),
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),

@@ -78,6 +78,13 @@ impl Client {
         read(&self.ask(&Method::POST, path, body)?)
     }
 
+    /// Sets something to what it is to be.
+    pub(super) fn put(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
+        let body = serde_json::to_vec(body)
+            .map_err(|e| Failure::usage(&format!("the request is no JSON: {e}"), ""))?;
+        read(&self.ask(&Method::PUT, path, body)?)
+    }
+
     /// Asks for something to look at.
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
         read(&self.ask(&Method::GET, path, Vec::new())?)

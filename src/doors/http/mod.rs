@@ -15,6 +15,7 @@ mod health;
 mod index;
 mod keyring;
 mod ledger;
+mod limit;
 mod metrics;
 mod openapi;
 mod problem;
@@ -161,6 +162,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(work::routes())
         .merge(decide::routes())
         .merge(ledger::routes())
+        .merge(limit::routes())
         .merge(breakpoints::routes())
         .merge(health::routes())
         .merge(index::routes())

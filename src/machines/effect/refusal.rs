@@ -22,6 +22,8 @@ pub enum Hold {
     Timeout,
     /// Another effect has its idempotency key.
     Key,
+    /// A limit is used up.
+    Limit,
 }
 
 impl Hold {
@@ -35,6 +37,7 @@ impl Hold {
             Self::Backoff => "backoff",
             Self::Timeout => "timeout",
             Self::Key => "key",
+            Self::Limit => "limit",
         }
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for Hold {
             Self::Backoff => "an attempt failed, and the next one waits",
             Self::Timeout => "its time is over",
             Self::Key => "another effect has its idempotency key",
+            Self::Limit => "a limit is used up",
         })
     }
 }

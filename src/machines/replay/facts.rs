@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
 
 use super::automatic::automatic;
 use super::state::{CancelRequest, RunState};
@@ -16,7 +17,8 @@ use crate::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::ledger::Row;
-use crate::machines::ready::PRIORITY_DEFAULT;
+use crate::machines::limits::Demand;
+use crate::machines::ready::{PRIORITY_DEFAULT, Ready};
 
 /// The state of a run that cannot be read.
 pub const DAMAGED: &str = "damaged";
@@ -332,6 +334,8 @@ pub struct EffectFacts {
     pub due_at: Option<Timestamp>,
     /// The signal that it waits for.
     pub signal: Option<SignalWait>,
+    /// The limits, besides its kind's, under which it is started.
+    pub limit_keys: Vec<String>,
     /// Whoever works outside may start it.
     pub ready: Option<ReadyFacts>,
     /// The last start, of an effect that has one.
@@ -423,8 +427,24 @@ impl EffectFacts {
             worker: effect.worker.clone(),
             due_at: effect.due_at(),
             signal,
+            limit_keys: effect.policy.limit_keys.clone(),
             ready: ReadyFacts::of(state, effect),
             start: StartFacts::of(effect),
+        }
+    }
+}
+
+impl EffectFacts {
+    /// An effect of a run as somebody who could start it.
+    #[must_use]
+    pub fn as_ready(&self, run: &RunId, ready: &ReadyFacts) -> Ready {
+        Ready {
+            run_id: run.clone(),
+            effect_id: self.effect_id,
+            at: ready.at,
+            priority: ready.priority,
+            after: self.epoch,
+            demand: Arc::new(Demand::new(&self.kind, &self.limit_keys)),
         }
     }
 }

@@ -119,6 +119,14 @@ metrics! {
     claims: Counts<1> = Family::new(["result"], Counter::default), "dormouse_claims";
     /// Claims that wait for something to do.
     claims_waiting: Gauge = Gauge::default(), "dormouse_claims_waiting";
+    /// Effects at work under a limit, by scope and name.
+    limit_in_use: Levels<2> =
+        Family::new(["scope", "name"], Gauge::default), "dormouse_limit_in_use";
+    /// Effects that a used-up limit keeps from starting, by scope and name.
+    limit_waiting: Levels<2> =
+        Family::new(["scope", "name"], Gauge::default), "dormouse_limit_waiting";
+    /// From ready to started, of effects that a limit kept, by scope.
+    limit_wait: Spreads<1> = Family::new(["scope"], long), "dormouse_limit_wait_seconds";
     /// Effects that workers outside are at.
     leases: Gauge = Gauge::default(), "dormouse_leases";
     /// Leases that ended without an outcome, by why: silent, timeout.

@@ -98,6 +98,7 @@ impl Manager {
             ask.refuse(why.clone());
         }
         self.desk.lose(id);
+        self.gate.slots.give_back_all(id);
         self.report_parents();
     }
 

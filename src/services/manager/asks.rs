@@ -13,7 +13,7 @@ use crate::shells::commit_log::WriterState;
 
 use super::gate::{Admission, Gate};
 use super::handle::Flow;
-use super::seat::{Act, Ask, Coming, Here, LookAct, Seat};
+use super::seat::{Ask, Coming, Here, LookAct, Seat, StartAct};
 use super::{Manager, handle, keys};
 
 impl Manager {
@@ -59,9 +59,10 @@ impl Manager {
                 let answer = act(Ok(here.run.look()));
                 here.answers.push_back((here.run.written().seq, answer));
             }
-            Ask::Deed { flow: Flow::Inflow, act, .. } | Ask::Start { act, .. } if full => {
+            Ask::Deed { flow: Flow::Inflow, act, .. } if full => {
                 act(Err(no_room(&self.parts.committer)))(Ok(()));
             }
+            Ask::Start { act, .. } if full => act(Err(no_room(&self.parts.committer)))(Ok(())),
             Ask::Deed { by, flow, act } => {
                 here.act(&by, act);
                 self.count_wake(if flow == Flow::Inflow { "inflow" } else { "outcome" });
@@ -104,19 +105,31 @@ impl Manager {
 }
 
 /// Starts an effect that the gate lets in; whatever else stands against it, its run says.
-fn start(here: &mut Here, gate: &mut Gate, effect: EffectId, by: &str, act: Act, now: Timestamp) {
+fn start(
+    here: &mut Here,
+    gate: &mut Gate,
+    effect: EffectId,
+    by: &str,
+    act: StartAct,
+    now: Timestamp,
+) {
     let run = here.run.dir.id().clone();
     let requested = |here: &Here| match here.run.state().effect(effect) {
         Some(its) if its.status == EffectStatus::Requested => Some(its.clone()),
         _ => None,
     };
     let admission = requested(here).map_or(Admission::Free, |its| gate.admit(&run, &its, now));
-    match keys::refused(&run, effect, &admission) {
-        Some(refusal) => act(Err(refusal))(Ok(())),
-        None => here.act(by, act),
+    if let Some(refusal) = keys::refused(&run, effect, &admission) {
+        act(Err(refusal))(Ok(()));
+    } else {
+        let its = here.run.state().effect(effect);
+        let slots = its.map(|its| gate.slots.names(its)).unwrap_or_default();
+        here.act(by, Box::new(|run| act(run.map(|run| (run, slots)))));
     }
-    if requested(here).is_some() {
-        gate.withdraw(&run, effect);
+    match here.run.state().effect(effect).map(|effect| effect.status) {
+        Some(EffectStatus::Requested) => gate.withdraw(&run, effect),
+        Some(EffectStatus::Started) => gate.slots.began(&run, effect),
+        _ => gate.slots.give_back(&run, effect),
     }
 }
 

@@ -12,7 +12,6 @@ use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
 
 use super::create::{Origin, Prepared};
-use super::gate::Admission;
 use super::handle::Flow;
 use super::seat::{Answer, Ask, Seat};
 use super::{Manager, Message};
@@ -55,13 +54,14 @@ impl Manager {
         let child = match status {
             EffectStatus::Requested => {
                 let Some(its) = here.run.state().effect(effect) else { return Ok(()) };
-                if self.gate.admit(id, its, self.runs.clock.now()) != Admission::Free {
+                if !self.gate.admit_or_call(id, its, self.runs.clock.now()) {
                     return Ok(());
                 }
                 let begun = here.run.begin_child(effect, WORKER);
                 if !matches!(begun, Ok(Some(_))) {
                     self.gate.withdraw(id, effect);
                 }
+                self.gate.slots.began(id, effect);
                 begun?
             }
             EffectStatus::Started => here.run.child_of(effect),

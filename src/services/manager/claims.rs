@@ -14,6 +14,8 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::ground::limits::{CLAIM_CANDIDATES_MAX, CLAIM_MAX, WAITERS_MAX};
 use crate::machines::effect::attempt::Report;
+use crate::machines::effect::claim::Claim;
+use crate::machines::limits::Demand;
 use crate::machines::ready::Ready;
 use crate::machines::replay::facts::EffectFacts;
 use crate::services::indexer::Unavailable;
@@ -21,7 +23,7 @@ use crate::services::runs::give::Given;
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result};
-use crate::shells::store::{Change, Claimed, EffectName, Index, ReadyFilter};
+use crate::shells::store::{Candidates, Change, Claimed, EffectName, Index, ReadyFilter};
 
 use super::handle::{self, Flow, Handle};
 use super::seat::{Answer, Ask};
@@ -139,8 +141,8 @@ impl Handle {
             .await?;
         let name = EffectName { run_id: run.clone(), effect_id: effect };
         self.tell(move |manager| {
-            if let Some(EffectFacts { kind, ready: Some(ready), .. }) = hurried {
-                manager.claims.book.hurry(name, kind, ready);
+            if let Some(facts) = hurried.filter(|facts| facts.ready.is_some()) {
+                manager.claims.book.hurry(name, facts);
             }
         })
     }
@@ -258,8 +260,11 @@ impl Manager {
         let wanted = Arc::clone(&waiting.wanted);
         let (inbox, by, run) = (self.inbox.clone(), wanted.by.clone(), name.run_id.clone());
         let effect = name.effect_id;
-        let act = move |run: Result<&mut OpenRun>| -> Answer {
-            let done = run.and_then(|run| run.give(name.effect_id, &wanted.claim()));
+        let act = move |run: Result<(&mut OpenRun, Vec<String>)>| -> Answer {
+            let given = |(run, slots): (&mut OpenRun, _)| {
+                run.give(name.effect_id, &Claim { slots, ..wanted.claim() })
+            };
+            let done = run.and_then(given);
             Box::new(move |durable| {
                 let done = done.and_then(|given| durable.map(|()| given));
                 let started = move |manager: &mut Self| manager.started(id, name, done);
@@ -272,6 +277,9 @@ impl Manager {
     /// An effect was started for a claim, or could not be.
     fn started(&mut self, id: u64, name: EffectName, done: Result<Given>) {
         let again = self.now().plus_millis(SHUN_MS);
+        if done.is_err() {
+            self.gate.slots.give_back(&name.run_id, name.effect_id);
+        }
         let key = super::leases::key(&name);
         let Some(waiting) = self.claims.book.settle(id, &name) else { return };
         let (is_choosy, is_repeat) = (waiting.is_last_call, waiting.is_repeat);
@@ -410,10 +418,12 @@ impl Manager {
         let (inbox, kinds) = (self.inbox.clone(), self.claims.book.kinds());
         // What is held must not hide what is not.
         let most = CLAIM_CANDIDATES_MAX + self.gate.held();
+        let slots = self.gate.slots.clone();
         let ask = move |index: &Index| {
             let mut found = Found::default();
             for filter in questions {
-                let ready = index.ready(&filter, now, most)?;
+                let admits = |demand: &Demand| slots.admits(demand);
+                let ready = index.ready(&filter, now, most, &admits)?;
                 found.ready.insert(filter, ready);
             }
             for kind in kinds {
@@ -441,7 +451,8 @@ impl Manager {
         }
         let gate = &self.gate;
         let is_held = |name: &EffectName| gate.hold(&name.run_id, name.effect_id).is_some();
-        for (id, name) in self.claims.book.deal(found.ready, is_held, now) {
+        let reserve = |ready: &Ready| gate.slots.take_ready(ready, now);
+        for (id, name) in self.claims.book.deal(found.ready, is_held, reserve, now) {
             self.start_for(id, name);
         }
         self.answer_leaving(true);
@@ -457,7 +468,7 @@ impl Manager {
 /// What the index has for claims.
 #[derive(Default)]
 struct Found {
-    ready: HashMap<ReadyFilter, Vec<Ready>>,
+    ready: HashMap<ReadyFilter, Candidates>,
     /// When there will be something that is not there yet.
     next: Option<Timestamp>,
 }
@@ -471,7 +482,7 @@ fn is_about_effect(why: &Error) -> bool {
     }
 }
 
-fn unavailable(why: Unavailable) -> Error {
+pub(super) fn unavailable(why: Unavailable) -> Error {
     let trouble = Trouble::new("index_rebuilding", why.to_string()).next("ask again in a second");
     Error::Storage { trouble, unknown: false }
 }

@@ -24,7 +24,7 @@ use crate::services::runs::post::Posting;
 use crate::services::runs::{Error, Result};
 
 use super::attend::Attended;
-use super::desk::{Place, Waiter, Work};
+use super::desk::{Place, Work};
 use super::gate::Admission;
 use super::handle::Flow;
 use super::seat::{Answer, Ask, Seat};
@@ -47,6 +47,9 @@ impl Manager {
         };
         let mut answered = may_start && self.settle_keys(id);
         self.look_after_places(id);
+        if !may_start {
+            self.gate.slots.give_back_all(id);
+        }
         let Some(Seat::Here(here)) = self.seats.get(id).filter(|_| may_start) else {
             return answered;
         };
@@ -79,12 +82,15 @@ impl Manager {
                     }
                 }
                 _ if here.run.ready_at(effect).is_none() => gone.push(effect),
-                _ => {}
+                Place::Held { .. } => {}
             }
         }
         for stopper in unwanted {
             stopper.stop(StopWhy::Cancelled);
         }
+        let is_over = |effect: &EffectId| here.run.ready_at(*effect).is_none();
+        let unstarted = self.gate.slots.unstarted_of(id).into_iter().filter(is_over);
+        unstarted.for_each(|effect| self.gate.slots.give_back(id, effect));
         for effect in gone {
             self.desk.release(id, effect);
         }
@@ -92,18 +98,14 @@ impl Manager {
 
     /// Starts an effect if it may start now; otherwise it is held, or waits.
     fn consider(&mut self, id: &RunId, effect: EffectId) -> bool {
-        match self.desk.place(id, effect) {
-            None => {}
-            Some(Place::Called(_)) => return self.start_or_answer(id, effect),
-            Some(_) => return false,
+        if self.desk.place(id, effect).is_some() || self.gate.slots.waits(id, effect) {
+            return false;
         }
         let Some(Seat::Here(here)) = self.seats.get(id) else { return false };
         let Some(its) = here.run.state().effect(effect) else { return false };
         if self.gate.look(id, its, self.runs.clock.now()) != Admission::Free {
             return false;
         }
-        let ready_at = here.run.ready_at(effect).unwrap_or_default();
-        let waiter = Waiter::new(id, effect, &its.kind, its.policy.priority, ready_at);
         match self.asked_rules(id, effect) {
             Ok(Err(Bar::Held { why, allow })) => {
                 tracing::warn!(run = %id, %effect, code = "held_policy", "{why}; set {allow}");
@@ -112,7 +114,12 @@ impl Manager {
             }
             Ok(Err(Bar::Elsewhere)) => false,
             Ok(Err(Bar::Never(error))) => self.refuse(id, effect, error),
-            Ok(Ok(())) => self.desk.take_or_wait(waiter) && self.start_or_answer(id, effect),
+            Ok(Ok(())) => {
+                if let Err(e) = self.start(id, effect) {
+                    self.broke(id, &e);
+                }
+                false
+            }
             Err(e) => {
                 self.broke(id, &e);
                 false
@@ -129,44 +136,35 @@ impl Manager {
         Ok(executor.may_run(&definition, here.run.state().cwd.as_deref()))
     }
 
-    /// Starts an effect that has a place. What it cannot be started for gives the place back.
-    fn start_or_answer(&mut self, id: &RunId, effect: EffectId) -> bool {
-        match self.start(id, effect) {
-            Ok(true) => {}
-            Ok(false) => self.desk.release(id, effect),
-            Err(e) => {
-                self.desk.release(id, effect);
-                self.broke(id, &e);
-            }
-        }
-        false
-    }
-
     /// Records a start; its executor begins when that is durable.
-    fn start(&mut self, id: &RunId, effect: EffectId) -> Result<bool> {
+    fn start(&mut self, id: &RunId, effect: EffectId) -> Result<()> {
         let now = self.runs.clock.now();
-        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return Ok(false) };
+        let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return Ok(()) };
         let task = here.run.task(effect)?;
-        let Some(executor) = self.desk.registry.get(&task.kind).cloned() else { return Ok(false) };
+        let Some(executor) = self.desk.registry.get(&task.kind).cloned() else { return Ok(()) };
         let definition = definition(&here.run, &task)?;
-        let limited = self.desk.is_limited(&task.kind);
+        let Some(its) = here.run.state().effect(effect) else { return Ok(()) };
+        if !self.gate.admit_or_call(id, its, now) {
+            return Ok(());
+        }
         let claim = Claim {
             worker: self.desk.worker.clone(),
             ttl_ms: LEASE_TTL_MS_DEFAULT,
             claim_id: None,
             target: executor.target(&definition),
-            slots: limited.then(|| format!("kind:{}", task.kind)).into_iter().collect(),
+            slots: self.gate.slots.names(its),
         };
         match here.run.judge_claim(effect, &claim) {
             // The run has other plans for it.
-            Err(Error::Conflict(_) | Error::Refused(_)) => return Ok(false),
+            Err(Error::Conflict(_) | Error::Refused(_)) => return Ok(()),
             judged => judged?,
         };
-        let Some(its) = here.run.state().effect(effect) else { return Ok(false) };
-        if self.gate.admit(id, its, now) != Admission::Free {
-            return Ok(false);
+        let Some(its) = here.run.state().effect(effect) else { return Ok(()) };
+        if !self.gate.admit_or_call(id, its, now) {
+            return Ok(());
         }
         let task = here.run.claim(effect, &claim)?;
+        self.gate.slots.began(id, effect);
         let mut attended = attended(&here.run, executor, &task, definition, now);
         attended.read_inline_args(&here.run, task.args.clone())?;
         let (epoch, work) = (task.epoch, work(&task.kind, &attended));
@@ -176,14 +174,17 @@ impl Manager {
                 runtime.spawn(bring(inbox, run, attended));
             } else {
                 // What was not written was not started.
-                let forget = move |manager: &mut Self| manager.desk.release(&run, effect);
+                let forget = move |manager: &mut Self| {
+                    manager.desk.release(&run, effect);
+                    manager.gate.slots.lose(&run, effect);
+                };
                 let _ = inbox.send(Message::Look(Box::new(forget)));
             }
         };
         here.answers.push_back((here.run.written().seq, Box::new(begin)));
         tracing::debug!(run = %id, %effect, %epoch, "started");
         self.desk.works(id, effect, work);
-        Ok(true)
+        Ok(())
     }
 
     /// Answers an effect that can never be started.
@@ -275,18 +276,23 @@ impl Manager {
             return done.map(|_| ());
         };
         tracing::info!(run = %id, effect = %effect.id, "an attempt of an earlier daemon goes on");
-        self.desk.adopt(id, effect.id, work(&task.kind, &attended));
+        self.desk.works(id, effect.id, work(&task.kind, &attended));
         self.runtime.spawn(bring(self.inbox.clone(), id.clone(), attended));
         Ok(())
     }
 
-    /// Lets runs go on whose effects were called.
-    pub(super) fn wake_called(&mut self) {
-        while !self.stopping
-            && let Some(run) = self.desk.next_called()
-        {
+    /// Lets runs go on whose effects have got slots, and claims look again.
+    pub(super) fn wake_for_slots(&mut self) {
+        if self.stopping {
+            return;
+        }
+        let called = self.gate.slots.call();
+        if called.has_room {
+            self.claims.book.rouse();
+        }
+        for holder in called.holders {
             self.count_wake("slot");
-            self.wake(&run);
+            self.wake(&holder.run);
         }
     }
 }

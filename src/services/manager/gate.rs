@@ -15,9 +15,13 @@ use crate::machines::replay::facts::KeyFacts;
 use crate::machines::replay::state::RunState;
 use crate::services::why::memory::{self, Hold};
 
+use super::slots::Slots;
+
 /// Everything that may keep an effect from being started although its run lets it.
 pub(super) struct Gate {
     ledger: Ledger,
+    /// What limits say.
+    pub(super) slots: Slots,
     /// Keys that were given for records which are not durable yet.
     unwritten: HashMap<RunId, Vec<Given>>,
     /// Requested effects with keys.
@@ -79,10 +83,11 @@ fn of(run: &RunId, effect: EffectId) -> Holder {
 }
 
 impl Gate {
-    /// The gate of a root with these keys.
-    pub(super) fn new(keys: Keys) -> Self {
+    /// The gate of a root with these keys and limits.
+    pub(super) fn new(keys: Keys, slots: Slots) -> Self {
         let mut gate = Self {
             ledger: Ledger::new(keys.kept_ms),
+            slots,
             unwritten: HashMap::new(),
             asking: BTreeMap::new(),
             by_key: HashMap::new(),
@@ -116,6 +121,25 @@ impl Gate {
     /// Whether an effect may be started. What it needs for that is its own from now on, until
     /// [`Gate::withdraw`] or the end of what its records say.
     pub(super) fn admit(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> Admission {
+        let admission = self.admit_key(run, effect, now);
+        if admission != Admission::Free || effect.wait.is_never_started() {
+            return admission;
+        }
+        if let Err(held) = self.slots.take(run, effect, now) {
+            self.withdraw(run, effect.id);
+            return Admission::Held(held);
+        }
+        Admission::Free
+    }
+
+    /// The same for an effect that nobody asks for again: it is called when its turn has come.
+    pub(super) fn admit_or_call(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> bool {
+        self.look(run, effect, now) == Admission::Free
+            && self.slots.take_or_wait(run, effect, now)
+            && self.admit(run, effect, now) == Admission::Free
+    }
+
+    fn admit_key(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> Admission {
         let Some(key) = &effect.policy.idempotency_key else { return Admission::Free };
         let admission = self.look(run, effect, now);
         if admission == Admission::Free {
@@ -155,6 +179,7 @@ impl Gate {
 
     /// A start that was let in was not recorded.
     pub(super) fn withdraw(&mut self, run: &RunId, effect: EffectId) {
+        self.slots.give_back(run, effect);
         let Some(of_run) = self.unwritten.get_mut(run) else { return };
         let back: Vec<Given> = of_run.extract_if(.., |given| given.effect == effect).collect();
         if of_run.is_empty() {
@@ -230,6 +255,7 @@ impl Gate {
 
     /// A record of a run is durable, and folded already.
     pub(super) fn committed(&mut self, run: &RunId, state: &RunState, record: &Record) {
+        self.slots.committed(run, state, record);
         let effect = record.event.effect_id().and_then(|id| state.effect(id));
         let Some(effect) = effect.filter(|effect| effect.policy.idempotency_key.is_some()) else {
             return;
@@ -334,6 +360,9 @@ fn key_hold(key: &str, holder: Holder) -> Hold {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::clock::ManualClock;
+    use std::sync::Arc;
+
     use crate::codecs::event::{EffectRequested, Policy};
     use crate::ground::digest::Sum;
     use crate::ground::id::{Epoch, Seq};
@@ -385,7 +414,9 @@ mod tests {
     }
 
     fn gate(known: Vec<(RunId, KeyFacts)>) -> Gate {
-        Gate::new(Keys { known, kept_ms: u64::MAX })
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
+        let slots = Slots::new(BTreeMap::new(), &[], clock, Arc::default());
+        Gate::new(Keys { known, kept_ms: u64::MAX }, slots)
     }
 
     fn admit(gate: &mut Gate, name: &str) -> bool {

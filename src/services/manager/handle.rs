@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::ASKS_MAX;
 use crate::services::indexer::Indexer;
+use crate::services::limits::LimitBook;
 use crate::services::runs::create::{KnownCode, NewRun};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
@@ -18,8 +19,8 @@ use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
 
 use super::create::{Made, Origin, Prepared};
-use super::desk::Inside;
 use super::seat::{Answer, Ask};
+use super::slots::Slots;
 use super::{Figures, Followers, Message};
 
 /// Whether an ask brings new work in, or brings work to its end: when room on the disk runs out,
@@ -40,6 +41,8 @@ pub struct Handle {
     runs: Runs,
     indexer: Indexer,
     known: KnownCode,
+    slots: Slots,
+    limits: Arc<LimitBook>,
     /// Asks that were not answered yet.
     asked: Arc<Semaphore>,
     /// Names that were given to those who wait for something to do.
@@ -53,10 +56,11 @@ impl Handle {
         runs: Runs,
         indexer: Indexer,
         known: KnownCode,
+        (slots, limits): (Slots, Arc<LimitBook>),
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
         let waiters = Arc::default();
-        Self { inbox, followers, runs, indexer, known, asked, waiters }
+        Self { inbox, followers, runs, indexer, known, slots, limits, asked, waiters }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
@@ -166,12 +170,6 @@ impl Handle {
         self.look(super::Manager::figures).await
     }
 
-    /// What became of the effects of a run whose kinds are executed here and that have not ended.
-    pub async fn inside(&self, run: &RunId) -> Result<Vec<Inside>> {
-        let run = run.clone();
-        self.look(move |manager| manager.desk.shown(&run)).await
-    }
-
     /// Lets a run go on that the index had forgotten.
     pub fn wake(&self, run: &RunId) {
         let run = run.clone();
@@ -199,6 +197,16 @@ impl Handle {
     #[must_use]
     pub fn indexer(&self) -> &Indexer {
         &self.indexer
+    }
+
+    /// What is at work, and what may be.
+    pub(super) const fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// What was set.
+    pub(super) fn limit_book(&self) -> &LimitBook {
+        &self.limits
     }
 
     fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {

@@ -124,17 +124,26 @@ impl Manager {
 
 /// The refusal of a start that the gate does not let in.
 pub(super) fn refused(run: &RunId, effect: EffectId, admission: &Admission) -> Option<Error> {
-    let holder = match admission {
+    let (by, until, holder) = match admission {
         Admission::Free => return None,
-        Admission::Held(memory::Hold::Key { holder, .. }) => Some(holder),
-        Admission::Held(_) | Admission::Ends(_) => None,
+        Admission::Held(memory::Hold::Limit { holder, until, .. }) => {
+            (Hold::Limit, *until, holder.as_ref())
+        }
+        Admission::Held(memory::Hold::Key { holder, .. }) => (Hold::Key, None, Some(holder)),
+        Admission::Held(_) | Admission::Ends(_) => (Hold::Key, None, None),
     };
-    let refusal = Error::from(Refusal::Held { id: effect, by: Hold::Key, until: None });
+    let refusal = Error::from(Refusal::Held { id: effect, by, until });
     let refusal = refusal.named(run.as_str(), &effect.to_string());
+    let refusal = match admission {
+        Admission::Held(memory::Hold::Limit { limit, .. }) => {
+            refusal.and_fact("limit", limit.to_string())
+        }
+        _ => refusal,
+    };
     Some(match holder {
-        Some(memory::Holder { run, effect }) => refusal
-            .and_fact("holder", format!("{run}/{effect}"))
-            .and_next(format!("dormouse task show {run} {effect}")),
+        Some(holder) => refusal
+            .and_fact("holder", holder.to_string())
+            .and_next(format!("dormouse task show {} {}", holder.run, holder.effect)),
         None => refusal,
     })
 }

@@ -163,7 +163,7 @@ impl Manager {
         let (now, now_ms) = (self.now(), self.runs.clock.passed_millis());
         for EffectRow { run_id, facts } in started {
             let (Some(start), Some(worker)) = (facts.start, facts.worker) else { continue };
-            if !is_outside(&worker) {
+            if !is_outside(&worker) || facts.status != EffectStatus::Started {
                 continue;
             }
             let left = start.overdue_at.map(|at| {

@@ -22,9 +22,11 @@ mod handle;
 mod keys;
 mod leases;
 mod leave;
+pub mod limits;
 mod play;
 mod seat;
 mod shelf;
+mod slots;
 mod tally;
 mod waiting;
 mod why;
@@ -49,6 +51,7 @@ use crate::shells::store::EffectRow;
 use super::commit::Committer;
 use super::executor::Registry;
 use super::indexer::Indexer;
+use super::limits::LimitBook;
 use super::runs::create::KnownCode;
 use super::runs::open::OpenRun;
 use super::runs::trouble::Trouble;
@@ -57,7 +60,6 @@ use super::runs::{Error, Result, Runs};
 pub use code::Assignment;
 pub use create::Made;
 pub use crew::Seen;
-pub use desk::{Inside, Standing};
 pub use gate::Keys;
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
@@ -70,6 +72,7 @@ use desk::Desk;
 use gate::Gate;
 use seat::{Ask, Seat};
 use shelf::Shelf;
+use slots::Slots;
 use workers::Workers;
 
 /// Until a run is opened again that could not go on because storage failed.
@@ -126,8 +129,10 @@ pub struct Options {
     pub indexer: Indexer,
     /// Code that need not be tried and stored again.
     pub known: KnownCode,
-    /// Effects that somebody outside is at.
+    /// Effects that somebody is at, and those of which nobody knows whether they were executed.
     pub started: Vec<EffectRow>,
+    /// How many effects may be at work, and start.
+    pub limits: Arc<LimitBook>,
     /// Runs that recovery set aside, and why.
     pub set_aside: Vec<(RunId, String)>,
     /// Explicit idempotency keys.
@@ -140,8 +145,6 @@ pub struct Options {
 pub struct InsideOptions {
     /// By whom.
     pub registry: Registry,
-    /// How many of a kind at a time.
-    pub slots: BTreeMap<String, u64>,
     /// Where.
     pub runtime: tokio::runtime::Handle,
     /// How long attempts may go on when the daemon stops, before they are told to end.
@@ -313,9 +316,13 @@ pub fn start(
     let (alarm, failure) = oneshot::channel();
     let set_aside = options.set_aside.clone();
     runs.telemetry.metrics.wakes.with(["start"]).add(options.awake.len() as u64);
+    let limits = Arc::clone(&options.limits);
+    let (clock, metrics) = (Arc::clone(&runs.clock), Arc::clone(&runs.telemetry.metrics));
+    let slots = Slots::new(limits.all(), &options.started, clock, metrics);
+    let its = slots.clone();
     let run = move || {
         let mut alarm = Alarm(Some(alarm));
-        let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs));
+        let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs, its));
         match manager {
             Err(e) => {
                 let _ = ready.send(Err(e));
@@ -337,7 +344,7 @@ pub fn start(
     let spawned = std::thread::Builder::new().name("manager".into()).spawn(run);
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
-    let handle = Handle::new(sender.clone(), followers, runs, indexer, known);
+    let handle = Handle::new(sender.clone(), followers, runs, indexer, known, (slots, limits));
     Ok(Running { handle, thread, inbox: sender, failure })
 }
 
@@ -397,6 +404,7 @@ impl Manager {
         parts: Parts,
         inbox: mpsc::Sender<Message>,
         followers: Followers,
+        slots: Slots,
     ) -> Result<Self> {
         let limits = Limits {
             loaded: options.loaded_max,
@@ -408,8 +416,8 @@ impl Manager {
         let worker = format!("{}{mark:016x}", dispatch::WORKERS_NAME);
         let inside = options.inside;
         let mut manager = Self {
-            desk: Desk::new(inside.registry, &inside.slots, worker),
-            gate: Gate::new(options.keys),
+            desk: Desk::new(inside.registry, worker),
+            gate: Gate::new(options.keys, slots),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,
@@ -530,6 +538,9 @@ impl Manager {
     fn nap_ms(&self) -> u64 {
         let lapse = self.leases.next_ms();
         let lapse = lapse.map_or(TICK_MS, |at| at.saturating_sub(self.runs.clock.passed_millis()));
+        let slots = self.gate.slots.next_ms();
+        let slots = slots.map(|at| at.saturating_sub(self.runs.clock.passed_millis()));
+        let lapse = slots.map_or(lapse, |slots| lapse.min(slots));
         let Some(next) = self.timers.next().into_iter().chain(self.claims.next()).min() else {
             return lapse.clamp(1, TICK_MS);
         };
@@ -563,7 +574,7 @@ impl Manager {
             self.drain_at_micros = None;
             self.desk.drain();
         }
-        self.wake_called();
+        self.wake_for_slots();
         self.wake_for_keys();
         self.make_room();
         self.feed_starved();

@@ -30,6 +30,9 @@ pub(super) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
 /// Does something with a run, or learns why it cannot be had.
 pub(super) type Act = Box<dyn FnOnce(Result<&mut OpenRun>) -> Answer + Send>;
 
+/// Starts an effect of a run, whose start takes a place under the limits of these names.
+pub(super) type StartAct = Box<dyn FnOnce(Result<(&mut OpenRun, Vec<String>)>) -> Answer + Send>;
+
 /// Looks at a run, or learns why it cannot be had.
 pub(super) type LookAct = Box<dyn FnOnce(Result<Look<'_>>) -> Answer + Send>;
 
@@ -56,7 +59,7 @@ pub(super) enum Ask {
         /// The effect.
         effect: EffectId,
         /// How.
-        act: Act,
+        act: StartAct,
     },
     /// Let it go on and tell where it rests.
     Rest(Rester),
@@ -67,7 +70,8 @@ impl Ask {
     pub(super) fn refuse(self, error: Error) {
         match self {
             Self::Look(act) => act(Err(error))(Ok(())),
-            Self::Deed { act, .. } | Self::Start { act, .. } => act(Err(error))(Ok(())),
+            Self::Deed { act, .. } => act(Err(error))(Ok(())),
+            Self::Start { act, .. } => act(Err(error))(Ok(())),
             Self::Rest(rester) => rester(Err(error)),
         }
     }

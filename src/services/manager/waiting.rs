@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
-use crate::ground::limits::CLAIM_CANDIDATES_MAX;
 use crate::machines::effect::claim::Claim;
 use crate::machines::ready::{Ready, Rounds};
-use crate::machines::replay::facts::ReadyFacts;
+use crate::machines::replay::facts::{EffectFacts, ReadyFacts};
 use crate::services::runs::Error;
 use crate::services::runs::give::Given;
-use crate::shells::store::{EffectName, ReadyFilter};
+use crate::shells::store::{Candidates, EffectName, ReadyFilter};
 
 use super::claims::Reply;
 
@@ -153,7 +152,7 @@ pub(super) struct Book {
     shunned: HashMap<EffectName, Timestamp>,
     rounds: Rounds,
     /// Effects that an operator does not let wait for their time.
-    hurried: HashMap<EffectName, (String, ReadyFacts)>,
+    hurried: HashMap<EffectName, EffectFacts>,
 }
 
 impl Book {
@@ -247,10 +246,10 @@ impl Book {
     }
 
     /// An operator wants an effect to be started although its time has not come.
-    pub(super) fn hurry(&mut self, name: EffectName, kind: String, facts: ReadyFacts) {
+    pub(super) fn hurry(&mut self, name: EffectName, facts: EffectFacts) {
         if self.hurried.len() < HURRIED_MAX {
-            self.ready(&kind, &name);
-            self.hurried.insert(name, (kind, facts));
+            self.ready(&facts.kind, &name);
+            self.hurried.insert(name, facts);
         }
     }
 
@@ -260,12 +259,17 @@ impl Book {
         of_run.map(|name| name.effect_id)
     }
 
-    /// Time has passed: anything may be ready that was not.
-    pub(super) fn look_again(&mut self, now: Timestamp) {
-        self.shunned.retain(|_, until| *until > now);
+    /// Limits have room that had none.
+    pub(super) fn rouse(&mut self) {
         for sort in self.sorts.values_mut() {
             sort.is_hungry = true;
         }
+    }
+
+    /// Time has passed: anything may be ready that was not.
+    pub(super) fn look_again(&mut self, now: Timestamp) {
+        self.shunned.retain(|_, until| *until > now);
+        self.rouse();
     }
 
     /// What is to be asked for claims that there may be something for.
@@ -286,39 +290,50 @@ impl Book {
     /// Deals out what could be started: to whoever waits longest, what comes first.
     pub(super) fn deal(
         &mut self,
-        mut found: HashMap<ReadyFilter, Vec<Ready>>,
+        found: HashMap<ReadyFilter, Candidates>,
         is_held: impl Fn(&EffectName) -> bool,
+        mut reserve: impl FnMut(&Ready) -> bool,
         now: Timestamp,
     ) -> Vec<(u64, EffectName)> {
         let mut waiting = BTreeSet::new();
-        for (filter, ready) in &mut found {
-            let Some(sort) = self.sorts.get_mut(filter) else { continue };
-            sort.has_more = ready.len() >= CLAIM_CANDIDATES_MAX;
-            let hurried = self.hurried.iter().filter(|(name, (kind, facts))| {
-                filter.fits(&name.run_id, kind, facts)
-                    && !ready.iter().any(|r| name_of(r) == **name)
+        let mut pools = HashMap::new();
+        for (filter, Candidates { mut ready, has_more }) in found {
+            let Some(sort) = self.sorts.get_mut(&filter) else { continue };
+            sort.has_more = has_more;
+            let hurried = self.hurried.iter().filter_map(|(name, facts)| {
+                let its = facts.ready.as_ref()?;
+                let is_new = !ready.iter().any(|r| name_of(r) == *name);
+                let is_wanted = is_new && filter.fits(&name.run_id, &facts.kind, its);
+                let its = ReadyFacts { at: its.at.min(now), ..its.clone() };
+                is_wanted.then(|| facts.as_ready(&name.run_id, &its))
             });
-            let hurried: Vec<Ready> = hurried.map(|(name, of)| hurried_as(name, of, now)).collect();
+            let hurried: Vec<Ready> = hurried.collect();
             ready.extend(hurried);
             waiting.extend(sort.claims.iter().copied());
             for id in &sort.claims {
                 if let Some(claim) = self.claims.get_mut(id).filter(|c| !c.unasked.is_empty()) {
-                    claim.unasked.remove(filter);
+                    claim.unasked.remove(&filter);
                 }
             }
             ready.retain(|ready| {
                 let name = name_of(ready);
                 self.shunned.get(&name).is_none_or(|until| *until <= now) && !is_held(&name)
             });
+            pools.insert(filter, ready);
         }
         let mut dealt = Vec::new();
         for id in waiting {
-            if found.values().all(Vec::is_empty) {
+            if pools.values().all(Vec::is_empty) {
                 break;
             }
             while self.claims.get(&id).is_some_and(Waiting::takes_more)
-                && let Some(name) = self.first_for(id, &mut found, now)
+                && let Some(ready) = self.first_for(id, &mut pools, now)
             {
+                let name = name_of(&ready);
+                if !reserve(&ready) {
+                    // Its limit is used up: those behind it may want others.
+                    continue;
+                }
                 self.promise(id, name.clone());
                 self.rounds.serve(&name.run_id);
                 dealt.push((id, name));
@@ -333,7 +348,7 @@ impl Book {
         id: u64,
         found: &mut HashMap<ReadyFilter, Vec<Ready>>,
         now: Timestamp,
-    ) -> Option<EffectName> {
+    ) -> Option<Ready> {
         let mut best: Option<(&ReadyFilter, usize)> = None;
         for filter in &self.claims.get(&id)?.filters {
             let Some(pool) = found.get_mut(filter) else { continue };
@@ -348,7 +363,7 @@ impl Book {
             }
         }
         let (filter, at) = best?;
-        found.get_mut(filter).map(|pool| name_of(&pool.swap_remove(at)))
+        found.get_mut(filter).map(|pool| pool.swap_remove(at))
     }
 
     /// Nobody else is given an effect while it is being started for a claim.
@@ -387,16 +402,6 @@ impl Book {
                 sort.is_hungry = true;
             }
         }
-    }
-}
-
-fn hurried_as(name: &EffectName, of: &(String, ReadyFacts), now: Timestamp) -> Ready {
-    Ready {
-        run_id: name.run_id.clone(),
-        effect_id: name.effect_id,
-        kind: of.0.clone(),
-        at: of.1.at.min(now),
-        priority: of.1.priority,
     }
 }
 

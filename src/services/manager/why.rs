@@ -71,12 +71,20 @@ impl Handle {
         see: impl FnOnce(Look<'_>, &Memory) -> T + Send + 'static,
     ) -> Result<T> {
         let id = run.clone();
-        let memory = self.look(move |manager| manager.memory(&id)).await?;
-        if !memory.is_moving {
-            return self.read(run, move |look| Ok(see(look, &memory))).await;
+        let known = self.look(move |manager| (manager.memory(&id), manager.gate.slots.clone()));
+        let ((memory, slots), now) = (known.await?, self.now());
+        let is_moving = memory.is_moving;
+        let see = move |look: Look<'_>| {
+            // A key or a rule that keeps an effect is asked before limits are.
+            let mut holds = slots.holds_of(look.state, now);
+            holds.extend(memory.holds.clone());
+            see(look, &Memory { holds, ..memory })
+        };
+        if !is_moving {
+            return self.read(run, move |look| Ok(see(look))).await;
         }
         let id = run.clone();
-        self.aside(move |runs| Ok(see(runs.look_owned(id.as_str())?.look(), &memory))).await
+        self.aside(move |runs| Ok(see(runs.look_owned(id.as_str())?.look()))).await
     }
 }
 
@@ -102,7 +110,7 @@ impl Manager {
                 .collect(),
             workers: self.crew.by_kind(lately),
             hurried: self.claims.book.hurried_of(run).collect(),
-            holds: self.gate.holds_of(run),
+            holds: self.gate.holds_of(run).into_iter().chain(self.desk.holds_of(run)).collect(),
         }
     }
 }

@@ -395,7 +395,7 @@ impl From<Refusal> for Error {
                 ("held", Some("dormouse run resume RUN"))
             }
             Refusal::Held { by: Hold::Timeout, .. } => ("held", Some("dormouse run iterate RUN")),
-            Refusal::Held { by: Hold::Key, .. } => ("held", Some("dormouse why RUN")),
+            Refusal::Held { by: Hold::Key | Hold::Limit, .. } => ("held", Some("dormouse why RUN")),
             Refusal::Held { .. } => ("held", None),
             Refusal::NotClaimable { .. } => ("not_claimable", None),
             Refusal::WrongState { .. } => ("wrong_state", Some("dormouse task show RUN EFFECT")),

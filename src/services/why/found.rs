@@ -301,7 +301,10 @@ impl<'a> Seen<'a> {
         let unblock = unblock::of_effect(code, self.name, effect, hold, is_served);
         let is_child = code == Code::WaitingChild;
         let has_started = effect.epoch.0 > 0;
-        let waits = (code == Code::Backoff).then(|| effect.delayed_until()).flatten();
+        let waits = match hold {
+            Some(Hold::Limit { until, .. }) => *until,
+            _ => effect.delayed_until().filter(|_| code == Code::Backoff),
+        };
         Reason {
             effect_id: Some(effect.id),
             kind: Some(effect.kind.clone()),
@@ -321,9 +324,8 @@ impl<'a> Seen<'a> {
 
 fn holder(effect: &Effect, hold: Option<&Hold>) -> Option<String> {
     match hold {
-        Some(Hold::Limit { holder, .. } | Hold::Key { holder, .. }) => {
-            Some(format!("{}/{}", holder.run, holder.effect))
-        }
+        Some(Hold::Limit { holder, .. }) => holder.as_ref().map(ToString::to_string),
+        Some(Hold::Key { holder, .. }) => Some(holder.to_string()),
         _ => effect.worker.clone().filter(|_| effect.status != EffectStatus::Requested),
     }
 }

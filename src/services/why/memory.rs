@@ -3,9 +3,11 @@
 //! May not know where it comes from. Invariant: an answer without it is true, and says less.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
+use crate::machines::limits::Bucket;
 
 /// What a daemon knows of one run besides its journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,12 +31,17 @@ pub struct Memory {
 /// What keeps an effect from starting although it is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hold {
-    /// All slots of a limit are taken; one of those who have them.
+    /// A limit is used up.
     Limit {
-        /// The limit, such as `kind shell`.
-        limit: String,
-        /// Who has a slot.
-        holder: Holder,
+        /// The limit, by the name under which it is set.
+        limit: Bucket,
+        /// The kind or key that is full.
+        bucket: Bucket,
+        /// Of those who have slots, who has one for longest; nobody: none is given at all, or time
+        /// alone keeps it.
+        holder: Option<Holder>,
+        /// When time alone will let it start.
+        until: Option<Timestamp>,
     },
     /// Its idempotency key is taken by an effect without an outcome.
     Key {
@@ -45,9 +52,17 @@ pub enum Hold {
     },
     /// The configuration does not allow it.
     Policy {
+        /// Why not.
+        why: String,
         /// The line that would.
         allow: String,
     },
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.run, self.effect)
+    }
 }
 
 /// An effect that others wait for.

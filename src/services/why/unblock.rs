@@ -7,6 +7,7 @@ use super::code::Code;
 use super::memory::{Hold, Holder};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
+use crate::machines::limits::Bucket;
 
 /// A word as a shell takes it.
 #[must_use]
@@ -101,7 +102,10 @@ pub(super) fn of_effect(
             if is_served { vec![early] } else { vec![wait, early] }
         }
         (Code::HeldLimit | Code::HeldKey, _) => match hold {
-            Some(Hold::Limit { holder, .. } | Hold::Key { holder, .. }) => of_holder(holder),
+            Some(Hold::Key { holder, .. }) => of_holder(holder),
+            Some(Hold::Limit { limit, holder, until, .. }) => {
+                of_limit(limit, holder.as_ref(), until.is_some())
+            }
             _ => vec![show],
         },
         (Code::WaitingChild, _) => vec![match &effect.target {
@@ -115,6 +119,17 @@ pub(super) fn of_effect(
         (Code::Executing, _) => [vec![show, answer.post()], answer.decide(true)].concat(),
         _ if effect.wait.is_postable() => vec![show, answer.post()],
         _ => vec![show, format!("dormouse task cancel {run} {id} --abandon")],
+    }
+}
+
+/// What frees a limit: the end of whoever has it for longest, or another limit.
+fn of_limit(limit: &Bucket, holder: Option<&Holder>, is_rate: bool) -> Vec<String> {
+    let named = format!("{} -- {}", limit.scope.name(), quoted(&limit.name));
+    let show = format!("dormouse limits show {named}");
+    match holder {
+        Some(holder) => [of_holder(holder), vec![show]].concat(),
+        None if is_rate => vec![show],
+        None => vec![show, format!("dormouse limits set --concurrency 1 {named}")],
     }
 }
 

@@ -4,12 +4,13 @@
 //! control character.
 
 use super::code::Code;
-use super::memory::Hold;
+use super::memory::{Hold, Holder};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::EffectId;
 use crate::ground::limits::CLEANUP_TIMEOUT_MS;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::Effect;
+use crate::machines::limits::Bucket;
 use crate::machines::replay::state::CancelRequest;
 
 /// What keeps an effect from its end.
@@ -45,16 +46,35 @@ pub(super) fn of_effect(
             _ => format!("{name} waits for its time"),
         },
         Code::HeldLimit | Code::HeldKey | Code::HeldPolicy => match hold {
-            Some(Hold::Limit { limit, .. }) => format!("{name} waits for a slot of {limit}"),
+            Some(Hold::Limit { limit, bucket, holder, until }) => {
+                of_limit(&name, (limit, bucket), holder.as_ref(), until.is_some())
+            }
             Some(Hold::Key { key, .. }) => {
                 format!("{name} waits for another effect with its key {key:?}")
             }
-            Some(Hold::Policy { allow }) => {
-                format!("{name} may not be executed; this would allow it: {allow}")
+            Some(Hold::Policy { why, allow }) => {
+                format!("{name} may not be executed: {why}; this would allow it: {allow}")
             }
             None => format!("{name} is kept from starting"),
         },
         _ => format!("{name} waits for a worker of kind {kind}{}", workers(workers_seen)),
+    }
+}
+
+/// What a limit keeps an effect from.
+fn of_limit(
+    name: &str,
+    (limit, bucket): (&Bucket, &Bucket),
+    holder: Option<&Holder>,
+    is_rate: bool,
+) -> String {
+    let of = if limit == bucket { String::new() } else { format!(" for {:?}", bucket.name) };
+    match holder {
+        Some(holder) => {
+            format!("{name} waits for a slot of the limit {limit}{of}; {holder} has one")
+        }
+        None if is_rate => format!("{name} waits for the rate of the limit {limit}{of}"),
+        None => format!("{name} waits: the limit {limit} lets nothing start"),
     }
 }
 

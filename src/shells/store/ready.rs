@@ -3,6 +3,8 @@
 //! May not decide who gets what. Invariant: what nobody may start, because it is held or its run is
 //! paused, is not even read.
 
+use std::collections::HashSet;
+
 use rusqlite::types::Value;
 use rusqlite::{Row, params};
 
@@ -11,6 +13,7 @@ use super::rows::{self, EffectRow};
 use super::{Index, Result};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
+use crate::machines::limits::Demand;
 use crate::machines::ready::Ready;
 use crate::machines::replay::facts::ReadyFacts;
 
@@ -39,11 +42,22 @@ impl ReadyFilter {
             && (self.agents.is_empty() || ready.agent.as_ref().is_some_and(named))
     }
 
-    fn admits(&self, row: &EffectRow, now: Timestamp) -> bool {
+    /// The effect of a row, if it is wanted and could be started.
+    fn pick(&self, row: &EffectRow, now: Timestamp) -> Option<Ready> {
         let EffectRow { run_id, facts } = row;
-        let fits = |ready: &ReadyFacts| ready.at <= now && self.fits(run_id, &facts.kind, ready);
-        facts.ready.as_ref().is_some_and(fits)
+        let ready = facts.ready.as_ref()?;
+        let is_wanted = ready.at <= now && self.fits(run_id, &facts.kind, ready);
+        is_wanted.then(|| facts.as_ready(run_id, ready))
     }
+}
+
+/// Effects that could be started.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Candidates {
+    /// Those that were looked at.
+    pub ready: Vec<Ready>,
+    /// There may be others.
+    pub has_more: bool,
 }
 
 /// An effect, with its run.
@@ -66,8 +80,23 @@ pub struct Claimed {
 
 const READY: &str = "WHERE kind = ?1 AND ready_at IS NOT NULL AND rank <= ?2 \
     ORDER BY rank, run_id, effect LIMIT ?3";
+const ALL_READY: &str = "WHERE ready_at IS NOT NULL AND rank <= ?1 \
+    ORDER BY kind, limit_keys, run_id, rank, effect LIMIT ?2";
 const READY_OF_RUN: &str = "WHERE run_id = ?3 AND kind = ?1 AND ready_at IS NOT NULL \
     AND rank <= ?2 ORDER BY rank, effect LIMIT ?4";
+/// Who wants the same limits in the same run, after others who do.
+const NEXT_GROUP: &str = "SELECT limit_keys, run_id FROM effects WHERE kind = ?1 \
+    AND ready_at IS NOT NULL AND (limit_keys, run_id) > (?2, ?3) \
+    ORDER BY limit_keys, run_id LIMIT 1";
+/// The same, of those who want other limits.
+const NEXT_LIMITS: &str = "SELECT limit_keys, run_id FROM effects WHERE kind = ?1 \
+    AND ready_at IS NOT NULL AND limit_keys > ?2 ORDER BY limit_keys, run_id LIMIT 1";
+const READY_OF_GROUP: &str = "WHERE kind = ?1 AND limit_keys = ?3 AND run_id = ?4 \
+    AND ready_at IS NOT NULL AND rank <= ?2 ORDER BY rank, effect LIMIT ?5";
+/// Groups of effects of which the first are looked for when not all can be looked at.
+const GROUPS_MAX: usize = 512;
+/// Of each so many.
+const OF_GROUP_MAX: usize = 4;
 const NEXT_READY: &str = "SELECT ready_at FROM effects \
     WHERE kind = ?1 AND ready_at IS NOT NULL AND ready_at > ?2 ORDER BY ready_at LIMIT 1";
 const STARTED: &str = "WHERE status = 'started' AND (run_id, effect) > (?1, ?2) \
@@ -83,28 +112,88 @@ fn of(tail: &str) -> String {
 /// All queries of this module, for the test of their plans.
 #[cfg(test)]
 pub(super) fn queries() -> Vec<String> {
-    let mut all = vec![NEXT_READY.to_owned(), CLAIMED.to_owned()];
-    all.extend([READY, READY_OF_RUN, STARTED, STILL].map(of));
+    let mut all = [NEXT_READY, CLAIMED, NEXT_GROUP, NEXT_LIMITS].map(str::to_owned).to_vec();
+    all.extend([READY, ALL_READY, READY_OF_RUN, READY_OF_GROUP, STARTED, STILL].map(of));
     all
 }
 
 impl Index {
-    /// Effects that could be started now, nearly in the order in which they should be.
-    pub fn ready(&self, filter: &ReadyFilter, now: Timestamp, limit: usize) -> Result<Vec<Ready>> {
-        let mut params = vec![Value::Text(filter.kind.clone()), now.micros().into()];
-        params.extend(filter.run.as_ref().map(|run| Value::Text(run.to_string())));
-        let query = of(if filter.run.is_some() { READY_OF_RUN } else { READY });
-        let pick = |row: &EffectRow| {
-            let ready = row.facts.ready.as_ref().filter(|_| filter.admits(row, now));
-            Ok(ready.map(|ready| Ready {
-                run_id: row.run_id.clone(),
-                effect_id: row.facts.effect_id,
-                kind: row.facts.kind.clone(),
-                at: ready.at,
-                priority: ready.priority,
-            }))
+    /// Effects that could be started now, nearly in the order in which they should be: those that
+    /// come first of all, and if there are more, the first of each run as well. What `admits` does
+    /// not let start takes nobody's place.
+    pub fn ready(
+        &self,
+        filter: &ReadyFilter,
+        now: Timestamp,
+        limit: usize,
+        admits: &dyn Fn(&Demand) -> bool,
+    ) -> Result<Candidates> {
+        if !admits(&Demand::new(&filter.kind, &[])) {
+            return Ok(Candidates::default());
+        }
+        let pick = |row: &EffectRow| Ok(filter.pick(row, now).filter(|r| admits(&r.demand)));
+        let (kind, now_micros) = (Value::Text(filter.kind.clone()), Value::from(now.micros()));
+        if let Some(run) = &filter.run {
+            let params = vec![kind, now_micros, Value::Text(run.to_string())];
+            let ready = self.walk(&of(READY_OF_RUN), params, limit, rows::effect, pick)?.0;
+            return Ok(Candidates { has_more: ready.len() >= limit, ready });
+        }
+        let params = params![filter.kind, now.micros(), bound(limit)];
+        let first = self.all(&of(READY), params, rows::effect)?;
+        let mut found = Vec::new();
+        for row in &first {
+            found.extend(pick(row)?);
+        }
+        let has_more = first.len() >= limit;
+        if has_more {
+            let others = self.ready_by_group(filter, now, admits)?;
+            let known: HashSet<_> =
+                found.iter().map(|ready| (ready.run_id.clone(), ready.effect_id)).collect();
+            let is_new = |ready: &Ready| !known.contains(&(ready.run_id.clone(), ready.effect_id));
+            found.extend(others.into_iter().filter(is_new));
+        }
+        Ok(Candidates { ready: found, has_more })
+    }
+
+    /// The first effects of each run, and in a run of those who want the same limits. Whoever wants
+    /// a limit that is used up is passed over in one go.
+    fn ready_by_group(
+        &self,
+        filter: &ReadyFilter,
+        now: Timestamp,
+        admits: &dyn Fn(&Demand) -> bool,
+    ) -> Result<Vec<Ready>> {
+        let group = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (mut keys, mut run) = (String::new(), String::new());
+        let (mut found, mut is_admitted) = (Vec::new(), true);
+        for _ in 0..GROUPS_MAX {
+            let next: Vec<(String, String)> = if is_admitted {
+                self.all(NEXT_GROUP, params![filter.kind, keys, run], group)?
+            } else {
+                self.all(NEXT_LIMITS, params![filter.kind, keys], group)?
+            };
+            let Some((next_keys, next_run)) = next.into_iter().next() else { break };
+            (keys, run) = (next_keys, next_run);
+            let names: Vec<String> = serde_json::from_str(&keys).unwrap_or_default();
+            is_admitted = admits(&Demand::new(&filter.kind, &names));
+            if is_admitted {
+                let bound = bound(OF_GROUP_MAX);
+                let params = params![filter.kind, now.micros(), keys, run, bound];
+                let rows = self.all(&of(READY_OF_GROUP), params, rows::effect)?;
+                found.extend(rows.iter().filter_map(|row| filter.pick(row, now)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Effects of all kinds that could be started now, together those who want the same limits.
+    pub fn all_ready(&self, now: Timestamp, limit: usize) -> Result<Vec<Ready>> {
+        let rows = self.all(&of(ALL_READY), params![now.micros(), bound(limit)], rows::effect)?;
+        let ready = |row: &EffectRow| {
+            let ready = row.facts.ready.as_ref().filter(|ready| ready.at <= now)?;
+            Some(row.facts.as_ready(&row.run_id, ready))
         };
-        Ok(self.walk(&query, params, limit, rows::effect, pick)?.0)
+        Ok(rows.iter().filter_map(ready).collect())
     }
 
     /// When the next effect of a kind can be started that cannot be now.

@@ -27,7 +27,7 @@ pub(super) const RUN: &str = "run_id, state, native_state, process_id, process_d
 /// The columns that [`effect`] reads, in its order.
 pub(super) const EFFECT: &str = "run_id, effect, kind, status, key, title, task_id, \
     requested_at, epoch, worker, due_at, signal_name, signal_key, ready_at, priority, requires, \
-    agent, ttl_ms, claim, overdue_at";
+    agent, ttl_ms, claim, overdue_at, limit_keys";
 
 /// The columns that [`key`] reads, in its order.
 pub(super) const KEY: &str = "run_id, effect, key, kind, status, digest, standing, outcome_seq, \
@@ -166,6 +166,7 @@ pub(super) fn effect(row: &Row<'_>) -> rusqlite::Result<EffectRow> {
         worker: row.get(9)?,
         due_at: row.get::<_, Option<i64>>(10)?.map(Timestamp::from_micros),
         signal,
+        limit_keys: json(row, 20)?,
         ready,
         start,
     };

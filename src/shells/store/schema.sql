@@ -64,6 +64,7 @@ CREATE TABLE effects (
   ttl_ms INTEGER,
   claim TEXT,
   overdue_at INTEGER,
+  limit_keys TEXT NOT NULL,
   PRIMARY KEY (run_id, effect)
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX effects_requested ON effects (requested_at, run_id, effect);
@@ -73,6 +74,8 @@ CREATE INDEX effects_uncertain ON effects (requested_at, run_id, effect)
 CREATE INDEX effects_started ON effects (run_id, effect) WHERE status = 'started';
 CREATE INDEX effects_ready ON effects (kind, rank, run_id, effect) WHERE ready_at IS NOT NULL;
 CREATE INDEX effects_ready_of_run ON effects (run_id, kind, rank, effect)
+  WHERE ready_at IS NOT NULL;
+CREATE INDEX effects_ready_by_limit ON effects (kind, limit_keys, run_id, rank, effect)
   WHERE ready_at IS NOT NULL;
 CREATE INDEX effects_ready_at ON effects (kind, ready_at) WHERE ready_at IS NOT NULL;
 CREATE INDEX effects_by_worker ON effects (worker, requested_at, run_id, effect)
