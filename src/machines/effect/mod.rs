@@ -14,6 +14,7 @@ pub mod key;
 pub mod life;
 pub mod policy;
 pub mod post;
+pub mod probe;
 pub mod refusal;
 pub mod run;
 pub mod signal;

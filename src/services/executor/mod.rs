@@ -9,6 +9,7 @@ pub mod echo;
 pub mod guard;
 pub mod http;
 pub mod mcp;
+pub mod probe;
 pub mod redact;
 pub mod secrets;
 pub mod shell;
