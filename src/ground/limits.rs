@@ -322,6 +322,8 @@ pub const BRIEF_SUMMARY_BYTES_MAX: usize = 1024;
 pub const MCP_SERVERS_MAX: usize = 64;
 /// How long a server of tools may take until it has said what it can do, unless configured.
 pub const MCP_START_MS: u64 = 10_000;
+/// How long a call of a tool may take unless told otherwise.
+pub const MCP_ATTEMPT_MS_DEFAULT: u64 = 60_000;
 /// Longest message of a server of tools: a value of the largest size and its envelope.
 pub const MCP_MESSAGE_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// How much of what a server of tools complained of is told when it cannot be talked to.
