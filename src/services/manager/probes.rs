@@ -23,6 +23,7 @@ use crate::services::runs::open::OpenRun;
 use crate::services::runs::probe::Concluded;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result};
+use crate::services::why::memory::{self, Asks};
 use crate::shells::run_dir::dir::{RunDir, pretty};
 
 use super::attend::Attended;
@@ -117,17 +118,16 @@ impl Probes {
         .min()
     }
 
-    /// The same for each of them, with how often it was asked in vain: nothing where nobody is
-    /// asked any more.
-    pub(super) fn of_run(&self, run: &RunId) -> BTreeMap<EffectId, (u32, Option<Timestamp>)> {
+    /// The same for each of them, for people.
+    pub(super) fn shown(&self, run: &RunId) -> BTreeMap<EffectId, memory::Probing> {
         let all = self.by_run.get(run).into_iter().flatten();
         let shown = |(effect, probing): (&EffectId, &Probing)| {
             let next = match probing.next {
-                Next::At(at) => Some(at),
-                Next::UnderWay(_) => Some(Timestamp::default()),
-                Next::Parked => None,
+                Next::At(at) => Asks::At(at),
+                Next::UnderWay(_) => Asks::Now,
+                Next::Parked => Asks::Never,
             };
-            (*effect, (probing.asked, next))
+            (*effect, memory::Probing { asked: probing.asked, next })
         };
         all.map(shown).collect()
     }

@@ -15,6 +15,7 @@ use crate::codecs::json::{Json, Surrogates, gate};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, Seq};
 use crate::ground::limits::{JSON_DEPTH_MAX, VALUE_BYTES_MAX};
+use crate::machines::effect::ask;
 use crate::machines::effect::Wait;
 use crate::machines::effect::breakpoint::Answers;
 use crate::machines::effect::life::EffectStatus;
@@ -229,6 +230,16 @@ impl OpenRun {
                 Ok(Posted { repeat: false, warnings, normalised_shell_failure, ..posted })
             }
         }
+    }
+
+    /// Takes what a person says who was asked what became of an effect.
+    pub fn answer(&mut self, id: EffectId, words: &ask::Words) -> Result<Posted> {
+        let decision = ask::decision(words).map_err(|why| {
+            let show = format!("dormouse breakpoint list {}", self.dir.id());
+            Error::Invalid(Trouble::new("answer_invalid", why).next(show))
+        })?;
+        let decided = self.decide(id, &decision)?;
+        Ok(Posted { repeat: decided.repeat, ..self.repeat(id, decided.seq) })
     }
 
     /// Records a failure that its holder posted, and what follows from it.
