@@ -63,7 +63,7 @@ pub fn decision(words: &Words) -> Result<Decision, String> {
         (true | false, Some("failed")) | (false, None) => failed(),
         _ => {
             let options = OPTIONS.join(", ");
-            return Err(format!("the answer is one of the options {options}; a rejection is failed"));
+            return Err(format!("the answer is one of {options}; a rejection is failed"));
         }
     };
     let epoch = words.epoch.ok_or("the answer names the epoch that it is about")?;

@@ -128,12 +128,7 @@ pub fn close(
 /// The records that follow when the outside was asked as often as the policy says and did not say
 /// what became of `effect`; none if it is left to an operator.
 #[must_use]
-pub fn unanswered(
-    run: &Standing<'_>,
-    effect: &Effect,
-    now: Timestamp,
-    by: &str,
-) -> Option<Event> {
+pub fn unanswered(run: &Standing<'_>, effect: &Effect, now: Timestamp, by: &str) -> Option<Event> {
     let cause = effect.uncertain_cause.as_deref().unwrap_or_default();
     match effect.policy.on_uncertain {
         OnUncertain::Error => Some(never_known(effect, cause, by)),

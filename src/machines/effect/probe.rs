@@ -14,9 +14,7 @@ use super::policy::millis;
 use super::standing::Standing;
 use super::{member, plain_error, resolve_error, resolve_ok};
 use crate::codecs::event::clip::clip_error;
-use crate::codecs::event::{
-    EffectAttemptFailed, ErrorInfo, Event, FailureClass, Probe, ProbeKind,
-};
+use crate::codecs::event::{EffectAttemptFailed, ErrorInfo, Event, FailureClass, Probe, ProbeKind};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::limits::{
@@ -184,9 +182,8 @@ fn error_of(error: &Json) -> Option<ErrorInfo> {
 /// the outside cannot.
 #[must_use]
 pub fn asks_at(effect: &Effect) -> Option<Timestamp> {
-    let probe = effect.policy.probe.as_ref().filter(|_| {
-        effect.status == EffectStatus::Uncertain
-    })?;
+    let probe =
+        effect.policy.probe.as_ref().filter(|_| effect.status == EffectStatus::Uncertain)?;
     Some(effect.uncertain_at?.later_by(patience_ms(probe, effect)))
 }
 

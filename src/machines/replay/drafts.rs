@@ -9,7 +9,8 @@ use super::state::RunState;
 use crate::codecs::event::clip::{clip, clip_error, cut, inline_or_marked};
 use crate::codecs::event::{
     BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
-    Payload, Policy, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
+    Payload, Policy, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status,
+    ValueObserved,
 };
 use crate::codecs::json::Json;
 use crate::codecs::turn::{Output, Request};

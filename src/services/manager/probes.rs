@@ -238,9 +238,8 @@ impl Manager {
 
     fn patience_ms(&self, run: &RunId, effect: EffectId) -> u64 {
         let Some(Seat::Here(here)) = self.seats.get(run) else { return 0 };
-        let patience = |its: &Effect| {
-            its.policy.probe.as_ref().map(|probe| probe::patience_ms(probe, its))
-        };
+        let patience =
+            |its: &Effect| its.policy.probe.as_ref().map(|probe| probe::patience_ms(probe, its));
         here.run.state().effect(effect).and_then(patience).unwrap_or(0)
     }
 
@@ -280,7 +279,8 @@ impl Manager {
         self.runtime.spawn(async move {
             let heard = question.ask().await;
             // A manager that has ended hears nothing; the next one asks for itself.
-            let _ = inbox.send(Message::Look(Box::new(move |manager| manager.answered_probe(heard))));
+            let _ =
+                inbox.send(Message::Look(Box::new(move |manager| manager.answered_probe(heard))));
         });
     }
 

@@ -26,8 +26,7 @@ impl OpenRun {
     pub(super) fn is_inside(&self, effect: &Effect, definition: &Value) -> bool {
         let is_open = effect.status == EffectStatus::Requested && effect.wait == Wait::Outside;
         let cwd = self.state().cwd.as_deref();
-        is_open
-            && self.inside.as_ref().is_some_and(|i| i.executes(&effect.kind, definition, cwd))
+        is_open && self.inside.as_ref().is_some_and(|i| i.executes(&effect.kind, definition, cwd))
     }
 
     /// Completes the policy of a request with what only whoever executes it knows.

@@ -51,7 +51,7 @@ impl OpenRun {
             return Err(refuse(Refusal::WrongState { id, status, why }));
         }
         effect.policy.probe.ok_or_else(|| {
-            let what = format!("effect {id} has no probe: its author named nobody who can be asked");
+            let what = format!("effect {id} has no probe: nobody can be asked");
             let trouble = Trouble::new("no_probe", what).next("dormouse task decide RUN EFFECT");
             self.name_them(id, Error::Conflict(trouble))
         })

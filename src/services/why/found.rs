@@ -328,7 +328,11 @@ impl<'a> Seen<'a> {
             next_at: waits.or_else(|| self.asked_at(effect)).or_else(|| effect.due_at()),
             workers_seen,
             child_run_id: effect.target.as_ref().filter(|_| is_child).and_then(|c| c.parse().ok()),
-            ..self.of_run(code, words::of_effect(code, effect, self.known(effect), workers_seen), unblock)
+            ..self.of_run(
+                code,
+                words::of_effect(code, effect, self.known(effect), workers_seen),
+                unblock,
+            )
         }
     }
 }
