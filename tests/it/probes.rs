@@ -466,9 +466,9 @@ fn t33_a_person_is_asked_what_happened_and_the_answer_is_a_decision() {
         let why = place.cli.run("why r --json").ok().json();
         let unblock = &why["reasons"][0]["unblock"][1];
         assert_eq!(unblock, "dormouse breakpoint approve r e0001 --epoch 1 --option retry");
-        place.cli.run("breakpoint approve r e0001 --option retry").failed(2);
-        place.cli.run("breakpoint approve r e0001 --epoch 1").failed(2);
-        place.cli.run("breakpoint approve r e0001 --epoch 2 --option retry").failed(4);
+        place.cli.run("breakpoint approve r e0001 --option retry").exits(2);
+        place.cli.run("breakpoint approve r e0001 --epoch 1").exits(2);
+        place.cli.run("breakpoint approve r e0001 --epoch 2 --option retry").exits(4);
         place.cli.run("breakpoint approve r e0001 --epoch 1 --option done --response 7").ok();
         let events = place.events("r");
         let resolved = only(&events, "EFFECT_RESOLVED");
@@ -498,8 +498,7 @@ fn t05_what_the_daemon_executes_is_not_posted() {
     let (_place, ran) = posted(
         "[executors.shell]\nenabled = true\nallow = \"any\"\n[limits.kind.shell]\nconcurrency = 0",
     );
-    let said = ran.failed(6);
-    assert!(said.contains("not_postable") && said.contains("dormouse task cancel"), "{said}");
+    ran.exits(6).says("not_postable").says("dormouse task cancel");
 }
 
 #[test]
@@ -556,7 +555,6 @@ fn t13_a_run_that_is_paused_for_want_of_attempts_gets_as_many_again() {
     let def = json!({ "kind": "shell", "argv": ["sh", "-c", "exit 1"] });
     place.create("r", &json!({ "def": def, "options": { "retry": retry } }));
     for attempts in [2, 4] {
-        place.cli.run("run watch r --until paused --timeout 60s");
         let mut events = place.events("r");
         while all(&events, "RUN_PAUSED").len() < attempts / 2 {
             place.cli.run("run iterate r");
@@ -568,5 +566,36 @@ fn t13_a_run_that_is_paused_for_want_of_attempts_gets_as_many_again() {
         assert_eq!(why, (&json!("attempts_exhausted"), &json!("e0001")));
         place.cli.run("run resume r").ok();
     }
+    drop(daemon);
+}
+
+#[test]
+fn an_operator_has_the_outside_asked() {
+    let place = Place::new(PROCESS);
+    let said = place.cli.file("said.json", r#"{"state":"unsure"}"#);
+    let def = json!({ "kind": "agent", "agent": { "name": "a", "prompt": "p" } });
+    let ask = json!({ "kind": "shell", "def": { "argv": ["cat", said] }, "after": "1h" });
+    place.create("r", &json!({ "def": def, "options": { "probe": ask } }));
+    place.cli.run("run iterate r").ok();
+    place.cli.run("task claim r e0001 --worker w").ok();
+    place.cli.run("task post r e0001 --epoch 1 --status unknown").ok();
+    let decide = "task decide r e0001 probe --epoch 1 --reason ask --json";
+    place.cli.run(decide).exits(3).says("no_daemon");
+    let daemon = place.serve("[executors.shell]\nenabled = true\nallow = \"any\"");
+    let unsure = place.cli.run(decide).exits(1).json();
+    assert_eq!(
+        (&unsure["state"], &unsure["probe"]["answer"]),
+        (&json!("uncertain"), &json!("unsure"))
+    );
+    fs::write(&said, r#"{"state":"done","value":[7]}"#).unwrap();
+    let done = place.cli.run(decide).ok().json();
+    assert_eq!((&done["state"], &done["probe"]["answer"]), (&json!("ok"), &json!("done")));
+    assert_eq!(done["probe"]["file"], "tasks/e0001/probe-2.json");
+    let events = place.ended("r");
+    assert_eq!(only(&events, "EFFECT_RESOLVED")["value"], json!([7]));
+    let files = fs::read_dir(place.cli.root().join("r/tasks/e0001")).unwrap();
+    let left =
+        files.filter(|f| f.as_ref().unwrap().file_name().to_string_lossy().contains("asking"));
+    assert_eq!(left.count(), 0, "what asking took is cleared away");
     drop(daemon);
 }
