@@ -93,7 +93,7 @@ pub fn resolve(kind: &str, def: Option<&Json>, options: Option<&Json>) -> Result
         Some(Value::Bool(false)) => Nature { attempts: 1, ..nature }.retry(),
         None if stated != Some(true) => nature.retry(),
         Some(Value::Bool(true)) | None => Some(base),
-        Some(given) => Some(retry_of(given, base)?),
+        Some(given) => Some(retry_of(given, &base)?),
     };
     let limit_keys = strings("limitKeys", option("limitKeys"))?;
     if limit_keys.len() > LIMIT_KEYS_MAX {
@@ -171,7 +171,7 @@ const fn retry(max_attempts: u32) -> Retry {
     }
 }
 
-fn retry_of(given: &Value, base: Retry) -> Result<Retry, String> {
+fn retry_of(given: &Value, base: &Retry) -> Result<Retry, String> {
     let Some(map) = given.as_object() else {
         return Err("retry is true, false or an object".into());
     };
