@@ -62,6 +62,7 @@ mod log_by_hand;
 mod parallel_orders;
 mod pin_graph;
 mod play;
+mod probes;
 mod replay_prefix;
 mod replay_random;
 mod served;

@@ -3,6 +3,8 @@
 //! May not read a journal itself. Invariant: a run is opened once at a time, and never beside one
 //! that is here.
 
+use std::sync::Arc;
+
 use crate::ground::id::RunId;
 use crate::machines::effect::Wait;
 use crate::machines::replay::facts::Update;
@@ -99,6 +101,7 @@ impl Manager {
         }
         self.desk.lose(id);
         self.gate.slots.give_back_all(id);
+        self.probes.forget(id);
         self.report_parents();
     }
 
@@ -113,7 +116,8 @@ impl Manager {
     }
 
     /// A run is here.
-    pub(super) fn sit_down(&mut self, id: &RunId, run: OpenRun, coming: Coming) {
+    pub(super) fn sit_down(&mut self, id: &RunId, mut run: OpenRun, coming: Coming) {
+        run.served_by(Arc::new(self.desk.registry.clone()));
         self.set_aside(id, None);
         self.restless.remove(id);
         let durable = run.written().seq;

@@ -24,6 +24,7 @@ mod leases;
 mod leave;
 pub mod limits;
 mod play;
+mod probes;
 mod seat;
 mod shelf;
 mod slots;
@@ -63,6 +64,7 @@ pub use crew::Seen;
 pub use gate::Keys;
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
+pub use probes::Probed;
 pub use waiting::Wanted;
 
 use claims::Claims;
@@ -70,6 +72,7 @@ use create::Prepared;
 use crew::Crew;
 use desk::Desk;
 use gate::Gate;
+use probes::Probes;
 use seat::{Ask, Seat};
 use shelf::Shelf;
 use slots::Slots;
@@ -219,6 +222,8 @@ struct Manager {
     desk: Desk,
     /// Lets effects start.
     gate: Gate,
+    /// Questions to the outside about effects whose outcome nobody knows.
+    probes: Probes,
     runtime: tokio::runtime::Handle,
     /// How long attempts may go on, and when they are told to end.
     drain_ms: u64,
@@ -418,6 +423,7 @@ impl Manager {
         let mut manager = Self {
             desk: Desk::new(inside.registry, worker),
             gate: Gate::new(options.keys, slots),
+            probes: Probes::default(),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,

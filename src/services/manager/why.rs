@@ -111,6 +111,7 @@ impl Manager {
             workers: self.crew.by_kind(lately),
             hurried: self.claims.book.hurried_of(run).collect(),
             holds: self.gate.holds_of(run).into_iter().chain(self.desk.holds_of(run)).collect(),
+            probes: self.probes.shown(run),
         }
     }
 }
