@@ -296,9 +296,13 @@ mod tests {
             (json!({ "probe": true }), "probe"),
             (json!({ "probe": { "kind": "ftp", "def": {} } }), "probe.kind"),
             (json!({ "probe": { "kind": "http" } }), "probe.def"),
+            (json!({ "probe": { "kind": "http", "def": {} } }), "url"),
             (json!({ "probe": { "kind": "http", "def": {}, "often": 1 } }), "probe.often"),
-            (json!({ "probe": { "kind": "http", "def": {}, "maxAttempts": 0 } }), "maxAttempts"),
-            (json!({ "probe": { "kind": "http", "def": { "x": "y".repeat(20_000) } } }), "bytes"),
+            (
+                json!({ "probe": { "kind": "http", "def": { "url": "x" }, "maxAttempts": 0 } }),
+                "maxAttempts",
+            ),
+            (json!({ "probe": { "kind": "http", "def": { "url": "y".repeat(20_000) } } }), "bytes"),
             (json!({ "limitKeys": ["a", "b", "c", "d", "e"] }), "limitKeys"),
             (json!({ "idempotencyKey": "x".repeat(256) }), "idempotencyKey"),
         ] {
