@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::codecs::event::{ErrorInfo, FailureClass};
 use crate::codecs::json::Json;
+use crate::codecs::trace::TraceContext;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::effect::failures::Failure;
@@ -65,6 +66,9 @@ pub(crate) struct TaskGiven {
     attempt: u32,
     /// For the outside; the same over all attempts
     idempotency_key: String,
+    /// Where its work stands in the run's trace, as W3C `traceparent`
+    #[schema(value_type = String)]
+    traceparent: TraceContext,
     /// Whose it is now
     worker: String,
     /// Until when without a heartbeat
@@ -108,6 +112,7 @@ impl From<Given> for TaskGiven {
             epoch: task.epoch.0,
             attempt: task.attempt,
             idempotency_key: task.idempotency_key,
+            traceparent: task.traceparent,
             worker: task.worker.unwrap_or_default(),
             lease_until,
             ttl_ms: task.ttl_ms,
