@@ -171,10 +171,10 @@ mod tests {
         assert_ne!(own.id(), RunTrace::new(&s, None).id());
         assert_eq!(own.caller_span(), None);
         let caller: TraceContext = CALLER.parse().unwrap();
-        let called = RunTrace::new(&r, Some(caller));
-        assert_eq!((called.id(), called.caller_span()), (caller.trace, Some(caller.span)));
-        assert_eq!(called.attempt(one, Epoch(1)).span, first.span);
-        assert!(called.attempt(one, Epoch(1)).to_string().starts_with(&CALLER[..36]));
+        let run = RunTrace::new(&r, Some(caller));
+        assert_eq!((run.id(), run.caller_span()), (caller.trace, Some(caller.span)));
+        assert_eq!(run.attempt(one, Epoch(1)).span, first.span);
+        assert!(run.attempt(one, Epoch(1)).to_string().starts_with(&CALLER[..36]));
         assert_eq!(first.to_string().parse(), Ok(first));
     }
 

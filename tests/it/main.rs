@@ -66,6 +66,7 @@ mod support;
 mod task_tokens;
 mod telemetry;
 mod tidy;
+mod uploads;
 mod why;
 mod workers;
 mod yard;

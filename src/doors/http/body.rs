@@ -168,6 +168,13 @@ pub(super) struct Run(pub(super) RunId);
 /// The effect that a path names, with its run.
 pub(super) struct Effect(pub(super) RunId, pub(super) EffectId);
 
+/// The names in the path of an effect; there may be more.
+#[derive(serde::Deserialize)]
+struct EffectNames {
+    run: String,
+    effect: String,
+}
+
 async fn names<T: DeserializeOwned + Send>(parts: &mut Parts) -> Result<T, Problem> {
     let named = Path::<T>::from_request_parts(parts, &()).await;
     named.map(|path| path.0).map_err(|e| Problem::bad_request(e.body_text()))
@@ -196,7 +203,7 @@ impl FromRequestParts<Door> for Effect {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let (run, effect): (String, String) = names(parts).await?;
+        let EffectNames { run, effect } = names(parts).await?;
         let run = run_named(door, &run).await?;
         let invalid = |e: id::Error| {
             let next = format!("dormouse task list {run}");

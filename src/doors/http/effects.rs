@@ -15,6 +15,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::{Caller, Scope};
+use super::blobs::{self, Blob};
 use super::body::{self, EffectPath, Query, Run, RunPath, Strict, present};
 use super::index;
 use super::problem::{Answer, Problem};
@@ -26,6 +27,7 @@ use crate::doors::shapes;
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::PostStatus as Said;
+use crate::machines::effect::refusal::Refusal;
 use crate::services::manager::{Flow, Handle};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::{Output, Posted, Posting};
@@ -258,6 +260,9 @@ struct TaskResult {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Value, required = false)]
     value: Option<Text>,
+    /// The value where it was uploaded
+    #[schema(nullable = false)]
+    value_blob: Option<Blob>,
     /// The error, for `error`
     error: Option<PostError>,
     /// The start that is answered, by whoever claimed it
@@ -269,11 +274,20 @@ struct TaskResult {
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stdout_ref: Option<String>,
+    /// What it printed, where that was uploaded
+    #[schema(nullable = false)]
+    stdout_blob: Option<Blob>,
     /// What it printed as errors
     stderr: Option<String>,
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stderr_ref: Option<String>,
+    /// What it printed as errors, where that was uploaded
+    #[schema(nullable = false)]
+    stderr_blob: Option<Blob>,
+    /// Who did it: refused if somebody else holds that start
+    #[schema(nullable = false)]
+    worker: Option<String>,
     /// When the work began
     #[schema(format = DateTime)]
     started_at: Option<String>,
@@ -346,6 +360,28 @@ fn task_failed() -> String {
 }
 
 impl TaskResult {
+    /// Puts what was uploaded where it belongs.
+    async fn fetch(&mut self, door: &Door, run: &RunId) -> Answer<()> {
+        let twice = || Problem::bad_request("give something itself or where it is, not both");
+        if let Some(blob) = self.value_blob.take() {
+            if self.value.is_some() {
+                return Err(twice());
+            }
+            self.value = Some(blobs::value(door, run, blob.read()?).await?);
+        }
+        for (blob, text, place) in [
+            (self.stdout_blob.take(), &self.stdout, &mut self.stdout_ref),
+            (self.stderr_blob.take(), &self.stderr, &mut self.stderr_ref),
+        ] {
+            let Some(blob) = blob else { continue };
+            if text.is_some() || place.is_some() {
+                return Err(twice());
+            }
+            *place = Some(blobs::file(door, run, blob.read()?).await?);
+        }
+        Ok(())
+    }
+
     fn read(self, effect: EffectId, caller: &Caller) -> Answer<Posting> {
         let ok = self.status == PostStatus::Ok;
         if !ok && self.value.is_some() {
@@ -429,8 +465,10 @@ async fn post(
     door: &Door,
     caller: Caller,
     body::Effect(run, effect): body::Effect,
-    asked: TaskResult,
+    mut asked: TaskResult,
 ) -> Answer<Json<PostDone>> {
+    asked.fetch(door, &run).await?;
+    let worker = asked.worker.take();
     let posting = asked.read(effect, &caller)?;
     let may_decide = caller.may(Scope::Decide);
     let act = move |open: &mut OpenRun| -> Result<Posted> {
@@ -438,6 +476,9 @@ async fn post(
         if is_decision && !may_decide {
             let what = "breakpoints are answered with the right approval.decide";
             return Err(Error::Refused(Trouble::new("forbidden", what)));
+        }
+        if let Some(named) = worker {
+            holds(open, &posting, &named)?;
         }
         open.post(posting)
     };
@@ -453,6 +494,19 @@ async fn post(
         other => other,
     };
     Ok(Json(PostDone::of(effect, posted.map_err(|e| about(e, &run, effect))?)))
+}
+
+/// Refuses whoever says another name than the holder's: their number is a mix-up.
+fn holds(open: &OpenRun, posting: &Posting, named: &str) -> Result<()> {
+    let effect = open.state().effect(posting.effect);
+    let started = effect.filter(|e| posting.epoch == Some(e.epoch) && e.ended.is_none());
+    match started.and_then(|effect| effect.worker.clone()) {
+        Some(worker) if worker != named => {
+            let (id, epoch) = (posting.effect, posting.epoch.unwrap_or_default());
+            Err(Refusal::Leased { id, worker, epoch }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why an effect is given up

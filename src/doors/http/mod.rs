@@ -3,12 +3,14 @@
 //! May not decide anything about a run. Invariant: an answer leaves after what it says is durable.
 
 mod auth;
+mod blobs;
 mod body;
 mod breakpoints;
 mod code;
 mod decide;
 mod effects;
 mod events;
+mod files;
 mod follow;
 mod guard;
 mod health;
@@ -72,7 +74,9 @@ pub struct Options {
 pub struct Bounds {
     /// Largest body.
     pub body_bytes_max: usize,
-    /// How long a body may take to arrive.
+    /// Largest upload.
+    pub blob_bytes_max: u64,
+    /// How long a body may take to arrive; of an upload, each part of it.
     pub body_wait_ms: u64,
     /// How long the head of a request may take to arrive, and a connection may be idle.
     pub headers_wait_ms: u64,
@@ -90,6 +94,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             body_bytes_max: limits::HTTP_BODY_BYTES_MAX,
+            blob_bytes_max: limits::BLOB_BYTES_MAX,
             body_wait_ms: limits::HTTP_BODY_WAIT_MS,
             headers_wait_ms: limits::HTTP_HEADERS_WAIT_MS,
             write_wait_ms: limits::HTTP_WRITE_WAIT_MS,
@@ -160,6 +165,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(events::routes())
         .merge(effects::routes())
         .merge(work::routes())
+        .merge(blobs::routes())
         .merge(decide::routes())
         .merge(ledger::routes())
         .merge(breakpoints::routes())
