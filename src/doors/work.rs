@@ -12,6 +12,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::effect::failures::Failure;
 use crate::machines::effect::life::EffectStatus;
+use crate::machines::lease::Progress;
 use crate::services::manager::{Held, Renewed, Seen};
 use crate::services::runs::attempt::DecisionDone;
 use crate::services::runs::give::Given;
@@ -254,6 +255,24 @@ pub(crate) struct LeaseShown {
     lease_until: Timestamp,
     /// It was not renewed in time
     lapsed: bool,
+    /// How far its holder said that it is
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    progress: Option<ProgressShown>,
+}
+
+/// How far a worker said that it is
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProgressShown {
+    /// Of a hundred
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    percent: Option<f64>,
+    /// In a few words
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    label: Option<String>,
 }
 
 impl From<Held> for LeaseShown {
@@ -263,6 +282,9 @@ impl From<Held> for LeaseShown {
             epoch: held.epoch.0,
             lease_until: held.until,
             lapsed: held.is_late,
+            progress: held
+                .progress
+                .map(|Progress { percent, label }| ProgressShown { percent, label }),
         }
     }
 }

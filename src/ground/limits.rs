@@ -229,6 +229,12 @@ pub const HTTP_CONNECTIONS_MAX: usize = 512;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Longest head of a request, and most bytes that are read ahead of a connection.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest label of a worker's progress.
+pub const PROGRESS_LABEL_BYTES_MAX: usize = 256;
+/// Most durable records that are remembered by name for whoever follows all runs.
+pub const FEED_RECORDS_MAX: usize = 16_384;
+/// Most passing notes that wait for one follower; older ones are dropped.
+pub const FEED_NOTES_MAX: usize = 256;
 /// Largest content that is uploaded in one go, in a stream.
 pub const BLOB_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// How much of a file goes over the wire at a time.

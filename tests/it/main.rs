@@ -44,6 +44,7 @@ mod host_tasks;
 mod host_turns;
 mod http_contract;
 mod http_events;
+mod http_feed;
 mod http_runs;
 mod inbox;
 mod index;

@@ -10,6 +10,7 @@ mod code;
 mod decide;
 mod effects;
 mod events;
+mod feed;
 mod files;
 mod follow;
 mod guard;
@@ -163,6 +164,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(rebuild::routes())
         .merge(status::routes())
         .merge(events::routes())
+        .merge(feed::routes())
         .merge(effects::routes())
         .merge(work::routes())
         .merge(blobs::routes())
