@@ -229,6 +229,8 @@ pub const HTTP_CONNECTIONS_MAX: usize = 512;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Longest head of a request, and most bytes that are read ahead of a connection.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How often a log that somebody follows is looked at.
+pub const LOG_LOOK_MS: u64 = 250;
 /// Longest label of a worker's progress.
 pub const PROGRESS_LABEL_BYTES_MAX: usize = 256;
 /// Most durable records that are remembered by name for whoever follows all runs.

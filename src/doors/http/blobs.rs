@@ -172,7 +172,7 @@ async fn write(mut incoming: Incoming, mut piece: Vec<u8>) -> Answer<(Incoming, 
 }
 
 /// Does something with files where nobody waits for it.
-async fn aside<T: Send + 'static>(
+pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> disk::Result<T> + Send + 'static,
 ) -> Answer<T> {
     let done = tokio::task::spawn_blocking(work).await.map_err(|_| body::gave_up())?;

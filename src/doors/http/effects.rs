@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -16,15 +17,16 @@ use utoipa_axum::routes;
 use super::Door;
 use super::auth::{Caller, Scope};
 use super::blobs::{self, Blob};
-use super::body::{self, EffectPath, Query, Run, RunPath, Strict, present};
+use super::body::{self, EffectPath, InParts, Query, Run, RunPath, Strict, present};
 use super::index;
 use super::problem::{Answer, Problem};
 use super::runs::{bad_token, page_size, read_id, read_time};
 use crate::codecs::event::ErrorInfo;
-use crate::codecs::json::Json as Text;
+use crate::codecs::json::{Json as Text, Surrogates, gate};
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
 use crate::ground::id::{EffectId, RunId};
+use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::PostStatus as Said;
 use crate::machines::effect::refusal::Refusal;
@@ -360,6 +362,35 @@ fn task_failed() -> String {
 }
 
 impl TaskResult {
+    /// The outcome with what came beside it.
+    fn whole(asked: InParts<Self>) -> Answer<Self> {
+        let InParts { mut outcome, parts } = asked;
+        let twice = |name: &str| Problem::bad_request(format!("{name} is given twice"));
+        for (name, bytes) in parts {
+            let place = match name.as_str() {
+                "value" if outcome.value.is_some() => return Err(twice(&name)),
+                "value" => {
+                    let value = gate(&bytes, JSON_DEPTH_MAX, Surrogates::Paired);
+                    let why = |e| Problem::bad_request(format!("the value is not JSON: {e}"));
+                    outcome.value = Some(value.map_err(why)?);
+                    continue;
+                }
+                "stdout" => &mut outcome.stdout,
+                "stderr" => &mut outcome.stderr,
+                _ => {
+                    let what = format!("the part {name:?} is not value, stdout or stderr");
+                    let status = StatusCode::UNPROCESSABLE_ENTITY;
+                    return Err(Problem::new("unknown_field", status, what));
+                }
+            };
+            if place.is_some() {
+                return Err(twice(&name));
+            }
+            *place = Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(outcome)
+    }
+
     /// Puts what was uploaded where it belongs.
     async fn fetch(&mut self, door: &Door, run: &RunId) -> Answer<()> {
         let twice = || Problem::bad_request("give something itself or where it is, not both");
@@ -438,9 +469,9 @@ async fn result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<TaskResult>,
+    asked: InParts<TaskResult>,
 ) -> Answer<Json<PostDone>> {
-    post(&door, caller, effect, asked).await
+    post(&door, caller, effect, TaskResult::whole(asked)?).await
 }
 
 /// Post how a task ended, under another name
@@ -456,9 +487,9 @@ async fn effect_result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<TaskResult>,
+    asked: InParts<TaskResult>,
 ) -> Answer<Json<PostDone>> {
-    post(&door, caller, effect, asked).await
+    post(&door, caller, effect, TaskResult::whole(asked)?).await
 }
 
 async fn post(

@@ -19,6 +19,7 @@ mod holder;
 mod index;
 mod keyring;
 mod ledger;
+mod logs;
 mod metrics;
 mod openapi;
 mod problem;
@@ -37,6 +38,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -168,6 +170,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(effects::routes())
         .merge(work::routes())
         .merge(blobs::routes())
+        .merge(logs::routes())
         .merge(decide::routes())
         .merge(ledger::routes())
         .merge(breakpoints::routes())
@@ -234,6 +237,8 @@ fn finish(router: Router<Door>, door: Door) -> Router {
             axum::response::IntoResponse::into_response(body::gave_up())
         }))
         .layer(from_fn_with_state(door.clone(), guard::pass))
+        // Bodies have limits of this door's own.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(numbers, metrics::observe))
         .with_state(door)
 }
