@@ -16,12 +16,11 @@ fn part(site: &Site, name: &str, range: &str) -> Answer {
 
 /// A form with these parts.
 fn form(site: &Site, parts: &[(&str, &str)]) -> Answer {
-    let mut body = String::new();
-    for (name, text) in parts {
+    let part = |(name, text): &(&str, &str)| {
         let head = format!("Content-Disposition: form-data; name=\"{name}\"");
-        body.push_str(&format!("--x\r\n{head}\r\n\r\n{text}\r\n"));
-    }
-    body.push_str("--x--\r\n");
+        format!("--x\r\n{head}\r\n\r\n{text}\r\n")
+    };
+    let body = parts.iter().map(part).collect::<String>() + "--x--\r\n";
     let kind = "Content-Type: multipart/form-data; boundary=x\r\n";
     site.served.send(&site.served.request(&format!("POST {TASK}/result"), kind, body.as_bytes()))
 }

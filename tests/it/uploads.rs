@@ -55,13 +55,13 @@ fn what_is_uploaded_is_a_value_and_what_was_printed() {
     assert_eq!(data["valueBlob"], blob);
     let name = printed["digest"].as_str().unwrap().strip_prefix("b3:").unwrap();
     assert_eq!(data["stdout"], format!("blobs/{name}"));
-    let link = format!("{TASK}/blobs/{}", blob["digest"].as_str().unwrap());
-    let back = site.served.get(&link);
+    let place = format!("{TASK}/blobs/{}", blob["digest"].as_str().unwrap());
+    let back = site.served.get(&place);
     assert_eq!((back.status, back.body), (200, value.into_bytes()));
     // A file that is not what its name says is never sent to the end.
     std::fs::remove_file(&file).unwrap();
     std::fs::write(&file, vec![b'y'; blob["bytes"].as_u64().unwrap().try_into().unwrap()]).unwrap();
-    assert!(site.served.get(&link).body.len() < 600_000);
+    assert!(site.served.get(&place).body.len() < 600_000);
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn an_upload_that_is_too_long_leaves_nothing() {
         [format!("{head}\r\n\r\n3e9\r\n").as_bytes(), &[7; 1_001], b"\r\n0\r\n\r\n"].concat();
     served.send(&whole).is_problem(413, "payload_too_large");
     let blobs = served.cli.root().join(&run).join("blobs");
-    let left = std::fs::read_dir(blobs).map_or(0, |left| left.count());
+    let left = std::fs::read_dir(blobs).map_or(0, Iterator::count);
     assert_eq!(left, 0);
     assert_eq!(served.send(&served.request(&line, "", &[7; 1_000])).status, 201);
 }

@@ -196,8 +196,8 @@ async fn download(
     body::Effect(run, id): body::Effect,
     names: RawPathParams,
 ) -> Answer<Response> {
-    let named = names.iter().find(|(name, _)| *name == "digest").map_or("", |(_, text)| text);
-    let digest: Digest = named
+    let wanted = names.iter().find(|(name, _)| *name == "digest").map_or("", |(_, text)| text);
+    let digest: Digest = wanted
         .parse()
         .map_err(|e: crate::ground::digest::NotADigest| Problem::bad_request(e.to_string()))?;
     let dir = door.handle.read(&run, move |look| {
