@@ -85,7 +85,7 @@ impl Site {
         self.clock.by_millis(days * 24 * 60 * 60 * 1000);
     }
 
-    fn jump(&self, seconds: i64) {
+    pub(crate) fn jump(&self, seconds: i64) {
         self.clock.by_millis(seconds * 1000);
         // The answer to the second may only come after what the first has led to.
         for _ in 0..2 {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -15,15 +16,17 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::{Caller, Scope};
-use super::body::{self, EffectPath, Query, Run, RunPath, Strict, present};
+use super::blobs::{self, Blob};
+use super::body::{self, EffectPath, InParts, Query, Run, RunPath, Strict, present};
 use super::index;
 use super::problem::{Answer, Problem};
 use super::runs::{bad_token, page_size, read_id, read_time};
 use crate::codecs::event::ErrorInfo;
-use crate::codecs::json::Json as Text;
+use crate::codecs::json::{Json as Text, Surrogates, gate};
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, RunId};
+use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::PostStatus as Said;
@@ -260,6 +263,9 @@ struct TaskResult {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Value, required = false)]
     value: Option<Text>,
+    /// The value where it was uploaded
+    #[schema(nullable = false)]
+    value_blob: Option<Blob>,
     /// The error, for `error`
     error: Option<PostError>,
     /// The start that is answered, by whoever claimed it
@@ -271,11 +277,20 @@ struct TaskResult {
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stdout_ref: Option<String>,
+    /// What it printed, where that was uploaded
+    #[schema(nullable = false)]
+    stdout_blob: Option<Blob>,
     /// What it printed as errors
     stderr: Option<String>,
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stderr_ref: Option<String>,
+    /// What it printed as errors, where that was uploaded
+    #[schema(nullable = false)]
+    stderr_blob: Option<Blob>,
+    /// Who did it: refused if somebody else holds that start
+    #[schema(nullable = false)]
+    worker: Option<String>,
     /// When the work began
     #[schema(format = DateTime)]
     started_at: Option<String>,
@@ -348,7 +363,58 @@ fn task_failed() -> String {
 }
 
 impl TaskResult {
-    fn read(self, effect: EffectId) -> Answer<Posting> {
+    /// The outcome with what came beside it.
+    fn whole(asked: InParts<Self>) -> Answer<Self> {
+        let InParts { mut outcome, parts } = asked;
+        let twice = |name: &str| Problem::bad_request(format!("{name} is given twice"));
+        for (name, bytes) in parts {
+            let place = match name.as_str() {
+                "value" if outcome.value.is_some() => return Err(twice(&name)),
+                "value" => {
+                    let value = gate(&bytes, JSON_DEPTH_MAX, Surrogates::Paired);
+                    let why = |e| Problem::bad_request(format!("the value is not JSON: {e}"));
+                    outcome.value = Some(value.map_err(why)?);
+                    continue;
+                }
+                "stdout" => &mut outcome.stdout,
+                "stderr" => &mut outcome.stderr,
+                _ => {
+                    let what = format!("the part {name:?} is not value, stdout or stderr");
+                    let status = StatusCode::UNPROCESSABLE_ENTITY;
+                    return Err(Problem::new("unknown_field", status, what));
+                }
+            };
+            if place.is_some() {
+                return Err(twice(&name));
+            }
+            *place = Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(outcome)
+    }
+
+    /// Puts what was uploaded where it belongs.
+    async fn fetch(&mut self, door: &Door, run: &RunId) -> Answer<()> {
+        let twice = || Problem::bad_request("give something itself or where it is, not both");
+        if let Some(blob) = self.value_blob.take() {
+            if self.value.is_some() {
+                return Err(twice());
+            }
+            self.value = Some(blobs::value(door, run, blob.read()?).await?);
+        }
+        for (blob, text, place) in [
+            (self.stdout_blob.take(), &self.stdout, &mut self.stdout_ref),
+            (self.stderr_blob.take(), &self.stderr, &mut self.stderr_ref),
+        ] {
+            let Some(blob) = blob else { continue };
+            if text.is_some() || place.is_some() {
+                return Err(twice());
+            }
+            *place = Some(blobs::file(door, run, blob.read()?).await?);
+        }
+        Ok(())
+    }
+
+    fn read(self, effect: EffectId, caller: &Caller) -> Answer<Posting> {
         let ok = self.status == PostStatus::Ok;
         if !ok && self.value.is_some() {
             return Err(Problem::bad_request("value belongs to status ok"));
@@ -378,7 +444,7 @@ impl TaskResult {
             retryable,
             value: self.value,
             error: error.or_else(|| (self.status == PostStatus::Error).then(plain)),
-            epoch: self.epoch.map(Epoch),
+            epoch: caller.attempt(self.epoch)?,
             invocation_key: self.invocation_key,
             stdout: printed(self.stdout, self.stdout_ref)?,
             stderr: printed(self.stderr, self.stderr_ref)?,
@@ -404,9 +470,9 @@ async fn result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<TaskResult>,
+    asked: InParts<TaskResult>,
 ) -> Answer<Json<PostDone>> {
-    post(&door, caller, effect, asked).await
+    post(&door, caller, effect, TaskResult::whole(asked)?).await
 }
 
 /// Post how a task ended, under another name
@@ -422,18 +488,20 @@ async fn effect_result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<TaskResult>,
+    asked: InParts<TaskResult>,
 ) -> Answer<Json<PostDone>> {
-    post(&door, caller, effect, asked).await
+    post(&door, caller, effect, TaskResult::whole(asked)?).await
 }
 
 async fn post(
     door: &Door,
     caller: Caller,
     body::Effect(run, effect): body::Effect,
-    asked: TaskResult,
+    mut asked: TaskResult,
 ) -> Answer<Json<PostDone>> {
-    let posting = asked.read(effect)?;
+    asked.fetch(door, &run).await?;
+    let worker = asked.worker.take();
+    let posting = asked.read(effect, &caller)?;
     let (may_decide, may_wake) = (caller.may(Scope::Decide), caller.may(Scope::Operate));
     let act = move |open: &mut OpenRun| -> Result<Posted> {
         let is_decision = open.state().effect(effect).is_some_and(|e| e.kind == "breakpoint");
@@ -442,6 +510,9 @@ async fn post(
             return Err(Error::Refused(Trouble::new("forbidden", what)));
         }
         may_wake_it(open, effect, may_wake)?;
+        if let Some(named) = worker {
+            holds(open, &posting, &named)?;
+        }
         open.post(posting)
     };
     let posted = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
@@ -466,6 +537,19 @@ fn may_wake_it(open: &OpenRun, id: EffectId, is_operator: bool) -> Result<()> {
     }
     let (kind, instead) = (effect.kind.clone(), "its time, or an operator, wakes it");
     Err(Refusal::NotPostable { id, kind, instead }.into())
+}
+
+/// Refuses whoever says another name than the holder's: their number is a mix-up.
+fn holds(open: &OpenRun, posting: &Posting, named: &str) -> Result<()> {
+    let effect = open.state().effect(posting.effect);
+    let started = effect.filter(|e| posting.epoch == Some(e.epoch) && e.ended.is_none());
+    match started.and_then(|effect| effect.worker.clone()) {
+        Some(worker) if worker != named => {
+            let (id, epoch) = (posting.effect, posting.epoch.unwrap_or_default());
+            Err(Refusal::Leased { id, worker, epoch }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why an effect is given up

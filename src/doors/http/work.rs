@@ -23,8 +23,10 @@ use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::ground::limits::{
     CLAIM_MAX, CLAIM_NAME_BYTES_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_DEFAULT, CLAIM_WAIT_MS_MAX,
     HEARTBEAT_TASKS_MAX, LEASE_TTL_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN,
+    PROGRESS_LABEL_BYTES_MAX,
 };
 use crate::machines::effect::attempt::Report;
+use crate::machines::lease::Progress;
 use crate::services::manager::{Flow, Sign, Wanted};
 use crate::services::runs::Error;
 
@@ -196,8 +198,10 @@ async fn claim(
     Strict(asked): Strict<ClaimMany>,
 ) -> Answer<Json<ClaimDone>> {
     let (wanted, wait) = asked.read(caller.by)?;
+    let key = door.handle.task_key().await?;
     let (given, spent) = door.handle.claim(wanted, wait).await?;
-    Ok(Json(ClaimDone { tasks: given.into_iter().map(TaskGiven::from).collect(), spent }))
+    let tasks = given.into_iter().map(|given| TaskGiven::by(given, &key)).collect();
+    Ok(Json(ClaimDone { tasks, spent }))
 }
 
 /// Start one certain effect
@@ -215,21 +219,52 @@ async fn claim_one(
     Strict(asked): Strict<ClaimOne>,
 ) -> Answer<Json<TaskGiven>> {
     let wanted = asked.read(caller.by)?;
+    let key = door.handle.task_key().await?;
     let given = door.handle.claim_one(&run, effect, wanted).await;
-    Ok(Json(given.map_err(|e| super::effects::about(e, &run, effect))?.into()))
+    let given = given.map_err(|e| super::effects::about(e, &run, effect))?;
+    Ok(Json(TaskGiven::by(given, &key)))
 }
 
 /// A sign of life
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Heartbeat {
-    /// The number of the start
-    epoch: u64,
+    /// The number of the start; may be left out by who comes with its task token
+    #[schema(nullable = false)]
+    epoch: Option<u64>,
     /// Who gives it
     worker: Option<String>,
     /// How long silence is to be taken for life from now on
     #[schema(minimum = 5_000, maximum = 86_400_000)]
     ttl_ms: Option<u64>,
+    /// How far it is
+    #[schema(nullable = false)]
+    progress: Option<ProgressSaid>,
+}
+
+/// How far a worker says that it is
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ProgressSaid {
+    /// Of a hundred
+    #[schema(minimum = 0, maximum = 100, nullable = false)]
+    percent: Option<f64>,
+    /// In a few words
+    #[schema(max_length = 256, nullable = false)]
+    label: Option<String>,
+}
+
+impl ProgressSaid {
+    fn read(self) -> Answer<Progress> {
+        if self.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            return Err(Problem::bad_request("percent is 0 to 100"));
+        }
+        if self.label.as_ref().is_some_and(|label| label.len() > PROGRESS_LABEL_BYTES_MAX) {
+            let max = PROGRESS_LABEL_BYTES_MAX;
+            return Err(Problem::bad_request(format!("label has at most {max} bytes")));
+        }
+        Ok(Progress { percent: self.percent, label: self.label })
+    }
 }
 
 /// Say that an effect is being worked on
@@ -244,12 +279,15 @@ struct Heartbeat {
 )]
 async fn heartbeat(
     State(door): State<Door>,
+    caller: Caller,
     body::Effect(run, effect): body::Effect,
     Strict(asked): Strict<Heartbeat>,
 ) -> Answer<Json<BeatDone>> {
     let ttl_ms = asked.ttl_ms.map(|ms| ttl(Some(ms))).transpose()?;
-    let epoch = Epoch(asked.epoch);
-    let sign = Sign { run: run.clone(), effect, epoch, ttl_ms, worker: asked.worker };
+    let epoch = caller.attempt(asked.epoch)?;
+    let epoch = epoch.ok_or_else(|| Problem::bad_request("a heartbeat names its epoch"))?;
+    let progress = asked.progress.map(ProgressSaid::read).transpose()?;
+    let sign = Sign { run: run.clone(), effect, epoch, ttl_ms, worker: asked.worker, progress };
     let renewed = door.handle.renew(vec![sign]).await?;
     let about = |e| super::effects::about(e, &run, effect);
     let renewed = renewed.into_iter().next().ok_or_else(body::gave_up)?;
@@ -324,7 +362,8 @@ async fn heartbeats(
             Problem::new("effect_id_invalid", StatusCode::BAD_REQUEST, e.to_string())
         })?;
         let (run, epoch) = (read_id(&of.run_id)?, Epoch(of.epoch));
-        Ok(Sign { run, effect, epoch, ttl_ms: None, worker: Some(worker.clone()) })
+        let worker = Some(worker.clone());
+        Ok(Sign { run, effect, epoch, ttl_ms: None, worker, progress: None })
     };
     let signs = asked.tasks.iter().map(sign).collect::<Answer<Vec<_>>>()?;
     let renewed = door.handle.renew(signs.clone()).await?;

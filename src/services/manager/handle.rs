@@ -3,7 +3,7 @@
 //! May not touch a run itself. Invariant: an ask that was not taken in changes nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, PoisonError, mpsc};
 
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -17,11 +17,12 @@ use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
+use crate::shells::run_dir::task_key::TaskKey;
 
 use super::create::{Made, Origin, Prepared};
 use super::seat::{Answer, Ask};
 use super::slots::Slots;
-use super::{Figures, Followers, Message};
+use super::{Feed, Figures, Followers, Message};
 
 /// Whether an ask brings new work in, or brings work to its end: when room on the disk runs out,
 /// outcomes are still taken and inflow is refused.
@@ -38,6 +39,7 @@ pub enum Flow {
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     followers: Followers,
+    feed: Feed,
     runs: Runs,
     indexer: Indexer,
     known: KnownCode,
@@ -47,20 +49,22 @@ pub struct Handle {
     asked: Arc<Semaphore>,
     /// Names that were given to those who wait for something to do.
     waiters: Arc<AtomicU64>,
+    /// The key of task tokens, once it was needed.
+    task_key: Arc<OnceLock<TaskKey>>,
 }
 
 impl Handle {
     pub(super) fn new(
         inbox: mpsc::Sender<Message>,
-        followers: Followers,
+        (followers, feed): (Followers, Feed),
         runs: Runs,
         indexer: Indexer,
         known: KnownCode,
         (slots, limits): (Slots, Arc<LimitBook>),
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
-        let waiters = Arc::default();
-        Self { inbox, followers, runs, indexer, known, slots, limits, asked, waiters }
+        let (waiters, task_key) = (Arc::default(), Arc::default());
+        Self { inbox, followers, feed, runs, indexer, known, slots, limits, asked, waiters, task_key }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
@@ -187,6 +191,12 @@ impl Handle {
         followers.entry(run.clone()).or_insert_with(|| watch::Sender::new(Seq(0))).subscribe()
     }
 
+    /// What becomes durable, over all runs.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
     /// The runs service, for what only looks: its root, its clock, lists.
     #[must_use]
     pub fn runs(&self) -> &Runs {
@@ -207,6 +217,15 @@ impl Handle {
     /// What was set.
     pub(super) fn limit_book(&self) -> &LimitBook {
         &self.limits
+    }
+
+    /// The key of this root's task tokens; made at first need.
+    pub async fn task_key(&self) -> Result<TaskKey> {
+        if let Some(key) = self.task_key.get() {
+            return Ok(key.clone());
+        }
+        let key = self.aside(|runs| Ok(TaskKey::open(&*runs.disk, &runs.root)?)).await?;
+        Ok(self.task_key.get_or_init(|| key).clone())
     }
 
     fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {

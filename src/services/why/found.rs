@@ -322,6 +322,10 @@ impl<'a> Seen<'a> {
             Some(Hold::Limit { until, .. }) => *until,
             _ => effect.delayed_until().filter(|_| code == Code::Backoff),
         };
+        let mut what = words::of_effect(code, effect, self.known(effect), workers_seen);
+        if let Some(said) = self.memory.and_then(|memory| memory.progress.get(&effect.id)) {
+            what = format!("{what} ({said})");
+        }
         Reason {
             effect_id: Some(effect.id),
             kind: Some(effect.kind.clone()),
@@ -334,11 +338,7 @@ impl<'a> Seen<'a> {
             next_at: waits.or_else(|| self.asked_at(effect)).or_else(|| effect.due_at()),
             workers_seen,
             child_run_id: effect.target.as_ref().filter(|_| is_child).and_then(|c| c.parse().ok()),
-            ..self.of_run(
-                code,
-                words::of_effect(code, effect, self.known(effect), workers_seen),
-                unblock,
-            )
+            ..self.of_run(code, what, unblock)
         }
     }
 }
