@@ -30,8 +30,12 @@ const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What a file of agents is called.
 const AGENTS_FILE: &str = "agents.yaml";
 
-/// The executors of a daemon.
-pub(super) fn registry(runs: &Runs, config: &Config, ours: &Listeners) -> Result<Registry> {
+/// The executors of a daemon, and the agents that one of them asks.
+pub(super) fn registry(
+    runs: &Runs,
+    config: &Config,
+    ours: &Listeners,
+) -> Result<(Registry, Arc<Book>)> {
     let asked = &config.executors;
     let echo = |kind: &String| Arc::new(Echo::new(kind.clone())) as Arc<dyn Executor>;
     let (mut on, mut off): (Vec<_>, _) = (asked.echo_kinds.iter().map(echo).collect(), Vec::new());
@@ -47,9 +51,11 @@ pub(super) fn registry(runs: &Runs, config: &Config, ours: &Listeners) -> Result
         let means = Means { client: client.clone(), passed: passed() };
         on.push(Arc::new(Mcp::new(config.mcp_servers.clone(), &means)));
     }
-    let book = Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config)));
-    on.push(Arc::new(AgentsOverHttp::new(client, book)));
-    Ok(Registry::of(on).and_off(off))
+    let book = Arc::new(Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config))));
+    // What is wrong with the file is said at once, not when the first agent is asked.
+    book.agents();
+    on.push(Arc::new(AgentsOverHttp::new(client, Arc::clone(&book))));
+    Ok((Registry::of(on).and_off(off), book))
 }
 
 /// What servers of tools get of the daemon's environment.

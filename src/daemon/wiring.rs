@@ -13,6 +13,7 @@ use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
 use crate::services::executor::Registry;
+use crate::services::executor::agents::book::Book;
 use crate::services::executor::guard::Listeners;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
@@ -49,6 +50,7 @@ pub(super) struct Wired {
     pub(super) mailbox: Mailbox,
     pub(super) executors: executors::Threads,
     pub(super) listeners: Listeners,
+    pub(super) agents: Arc<Book>,
 }
 
 /// Puts a daemon together and lets it work.
@@ -69,7 +71,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     let listeners = Listeners::default();
-    let registry = executors::registry(&runs, config, &listeners)?;
+    let (registry, agents) = executors::registry(&runs, config, &listeners)?;
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
@@ -109,6 +111,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
     Ok(Wired {
+        agents,
         listeners,
         manager,
         committer,

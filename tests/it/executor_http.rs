@@ -209,7 +209,7 @@ impl Bench {
     fn agents(&self, yaml: &str) -> AgentsOverHttp {
         let path = self.dir.path().join("agents.yaml");
         fs::write(&path, yaml).unwrap();
-        AgentsOverHttp::new(self.client(), Book::new(Arc::new(StdDisk), Some(path)))
+        AgentsOverHttp::new(self.client(), Arc::new(Book::new(Arc::new(StdDisk), Some(path))))
     }
 
     fn agent(&self, yaml: &str, prompt: &Value) -> Outcome {

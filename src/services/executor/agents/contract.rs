@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::file::{Endpoint, Protocol, Token};
+use super::agent::{Endpoint, Protocol, Token};
 use crate::codecs::event::ErrorInfo;
 use crate::ground::limits::HTTP_CONNECT_MS_DEFAULT;
 use crate::services::executor::guard::{self, Guard, Origin};

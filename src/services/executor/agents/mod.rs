@@ -4,21 +4,23 @@
 //! [`answer`] reads what comes back. May not know other kinds. Invariant: an effect whose agent is
 //! not listed is left to whoever works outside.
 
+pub mod agent;
 pub mod answer;
 pub mod book;
 pub mod duration;
 pub mod file;
 
 mod contract;
+mod entry;
 
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use self::agent::{AgentKind, Endpoint, Protocol};
 use self::answer::{Said, Stream};
 use self::book::Book;
 use self::contract::Asked;
-use self::file::{Agent, Endpoint, How, Protocol};
 use super::guard::{self, Origin};
 use super::http::exchange::{Head, Rest, Unread, exchange};
 use super::http::outcome::{Class, Seen, Statuses, classify};
@@ -30,25 +32,24 @@ use super::redact::Redactor;
 use super::{Attempt, Bar, Executor, Outcome, Stop, Working};
 use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
-use crate::ground::limits::HTTP_ANSWER_BYTES_MAX;
+use crate::ground::limits::{AGENT_ATTEMPT_MS_DEFAULT, HTTP_ANSWER_BYTES_MAX};
 
 /// Executes effects of kind `agent` whose agents are listed.
 pub struct AgentsOverHttp {
     client: Client,
-    book: Book,
+    book: Arc<Book>,
 }
 
 impl AgentsOverHttp {
     /// Asks the agents of this book.
     #[must_use]
-    pub const fn new(client: Client, book: Book) -> Self {
+    pub const fn new(client: Client, book: Arc<Book>) -> Self {
         Self { client, book }
     }
 
-    fn agent(&self, definition: &Value) -> Option<(String, Agent)> {
+    fn agent(&self, definition: &Value) -> Option<(String, AgentKind)> {
         let id = contract::agent_of(definition)?;
-        let agent = self.book.agents().agents.get(id)?.clone();
-        Some((id.to_owned(), agent))
+        Some((id.to_owned(), self.book.kind_of(id)?))
     }
 }
 
@@ -59,17 +60,16 @@ impl Executor for AgentsOverHttp {
 
     fn may_run(&self, definition: &Value, _cwd: Option<&str>) -> Result<(), Bar> {
         match self.agent(definition) {
-            None | Some((_, Agent { how: How::External, .. })) => Err(Bar::Elsewhere),
-            Some((id, Agent { how: How::Unsupported(instead), .. })) => {
-                Err(Bar::Never(unsupported(&id, &instead)))
+            None | Some((_, AgentKind::External)) => Err(Bar::Elsewhere),
+            Some((id, kind)) => {
+                why_not(&kind).map_or(Ok(()), |why| Err(Bar::Never(unsupported(&id, &why))))
             }
-            Some(_) => Ok(()),
         }
     }
 
     fn target(&self, definition: &Value) -> Option<String> {
-        match self.agent(definition)?.1.how {
-            How::Http(endpoint) => {
+        match self.agent(definition)?.1 {
+            AgentKind::Http(endpoint) => {
                 guard::read(&endpoint.url).ok().map(|url| Origin::of(&url).to_string())
             }
             _ => None,
@@ -79,22 +79,34 @@ impl Executor for AgentsOverHttp {
     fn run(&self, attempt: Attempt, mut stop: Stop) -> Working {
         let (client, found) = (self.client.clone(), self.agent(&attempt.definition));
         Box::pin(async move {
-            match found {
-                Some((id, Agent { how: How::Http(endpoint), .. })) => {
+            let listed = "the agent is not listed any more";
+            // It was listed when the effect was given to us.
+            let Some((id, kind)) = found else {
+                return refused(&failure("AgentUnknown", listed.to_owned()));
+            };
+            match kind {
+                AgentKind::Http(endpoint) => {
                     let outcome = over_http(&client, &id, &endpoint, &attempt, &mut stop).await;
                     client.metrics.http_executor.with([&id, class_of(&outcome)]).one();
                     outcome
                 }
-                Some((_, Agent { how: How::Echo, .. })) => echo(&attempt),
-                Some((id, Agent { how: How::Unsupported(instead), .. })) => {
-                    refused(&unsupported(&id, &instead))
-                }
-                // It was listed when the effect was given to us.
-                Some((_, Agent { how: How::External, .. })) | None => {
-                    refused(&failure("AgentUnknown", "the agent is not listed any more".to_owned()))
-                }
+                AgentKind::Echo => echo(&attempt),
+                AgentKind::External => refused(&failure("AgentUnknown", listed.to_owned())),
+                other => refused(&unsupported(&id, &why_not(&other).unwrap_or_default())),
             }
         })
+    }
+}
+
+/// Why no effect asks such an agent from here.
+fn why_not(kind: &AgentKind) -> Option<String> {
+    match kind {
+        AgentKind::Unsupported { why } => Some(why.clone()),
+        AgentKind::Process { entry } | AgentKind::Workflow { document: entry } => {
+            Some(format!("it is a run of its own: `await ctx.run(…)` of {entry} asks for one"))
+        }
+        AgentKind::Command(_) => Some("it is a command".to_owned()),
+        AgentKind::Http(_) | AgentKind::Echo | AgentKind::External => None,
     }
 }
 
@@ -116,7 +128,7 @@ async fn over_http(
     stop: &mut Stop,
 ) -> Outcome {
     let traffic = Arc::default();
-    let limit_ms = attempt.timeout_ms.unwrap_or(endpoint.timeout_ms);
+    let limit_ms = attempt.timeout_ms.unwrap_or(AGENT_ATTEMPT_MS_DEFAULT);
     let outcome = within(limit_ms, stop, ask(client, id, endpoint, attempt, &traffic)).await;
     outcome.unwrap_or_else(|why| interrupted(why, &traffic))
 }
