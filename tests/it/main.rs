@@ -63,6 +63,7 @@ mod replay_random;
 mod served;
 mod storm;
 mod support;
+mod task_tokens;
 mod telemetry;
 mod tidy;
 mod why;

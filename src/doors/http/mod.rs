@@ -12,6 +12,7 @@ mod events;
 mod follow;
 mod guard;
 mod health;
+mod holder;
 mod index;
 mod keyring;
 mod ledger;
