@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::services::executor::agents::AgentsOverHttp;
+use crate::services::executor::agents::AgentExecutor;
 use crate::services::executor::agents::book::Book;
+use crate::services::executor::agents::postbox::Postbox;
 use crate::services::executor::echo::Echo;
 use crate::services::executor::guard::{Guard, Listeners};
 use crate::services::executor::http::wire::{SystemNames, Wire};
@@ -39,11 +40,10 @@ pub(super) fn registry(
     let asked = &config.executors;
     let echo = |kind: &String| Arc::new(Echo::new(kind.clone())) as Arc<dyn Executor>;
     let (mut on, mut off): (Vec<_>, _) = (asked.echo_kinds.iter().map(echo).collect(), Vec::new());
-    match &asked.shell {
-        Some(rules) => on.push(shell(runs, rules.clone())),
-        None => off.push(shell(runs, Rules::default())),
-    }
     let client = client(runs, config, ours)?;
+    let commands = shell(runs, asked.shell.clone().unwrap_or_default());
+    let list = if asked.shell.is_some() { &mut on } else { &mut off };
+    list.push(Arc::clone(&commands) as Arc<dyn Executor>);
     if asked.http.is_some() {
         on.push(Arc::new(Http::new(client.clone())));
     }
@@ -54,7 +54,19 @@ pub(super) fn registry(
     let book = Arc::new(Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config))));
     // What is wrong with the file is said at once, not when the first agent is asked.
     book.agents();
-    on.push(Arc::new(AgentsOverHttp::new(client, Arc::clone(&book))));
+    let postbox = Arc::new(Postbox::new(
+        Arc::clone(&runs.disk),
+        runs.root.clone(),
+        ours.clone(),
+        config.http.public_url.clone(),
+    ));
+    on.push(Arc::new(AgentExecutor {
+        client,
+        book: Arc::clone(&book),
+        shell: commands,
+        commands: asked.shell.is_some(),
+        postbox,
+    }));
     Ok((Registry::of(on).and_off(off), book))
 }
 
@@ -102,7 +114,7 @@ fn agents_file(runs: &Runs, config: &Config) -> PathBuf {
     of_user.filter(|of_user| !is_there(&of_root) && is_there(of_user)).unwrap_or(of_root)
 }
 
-fn shell(runs: &Runs, rules: Rules) -> Arc<dyn Executor> {
+fn shell(runs: &Runs, rules: Rules) -> Arc<Shell> {
     let variable = |name: &str| std::env::var(name).ok();
     Arc::new(Shell::new(rules, Arc::clone(&runs.disk), runs.hosts.program(), variable))
 }

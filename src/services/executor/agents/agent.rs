@@ -56,8 +56,8 @@ pub struct Endpoint {
     pub headers: BTreeMap<String, String>,
     /// What is spoken.
     pub protocol: Protocol,
-    /// 202 says that it was taken in; the answer is posted later.
-    pub posts_later: bool,
+    /// It may say 202 and post its answer later: how long its silence is then taken for work.
+    pub posts_later_ms: Option<u64>,
     /// What made it, if that was said.
     pub framework: Option<String>,
     /// Its name over there, if it is another one.

@@ -12,7 +12,9 @@ use super::agent::{Agent, AgentKind, CommandLine, Endpoint, Protocol, Token};
 use super::duration;
 use crate::codecs::json::Json;
 use crate::codecs::yaml::{Node, NotYaml, Yaml};
-use crate::ground::limits::{AGENT_ATTEMPT_MS_DEFAULT, AGENT_LEASE_MS_DEFAULT};
+use crate::ground::limits::{
+    AGENT_ATTEMPT_MS_DEFAULT, AGENT_LEASE_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN,
+};
 use crate::machines::effect::policy;
 use crate::services::executor::guard::{self, Origin};
 use crate::services::executor::http::request::header_name;
@@ -206,7 +208,7 @@ impl Reader<'_> {
             token: self.token(members)?,
             headers,
             protocol,
-            posts_later: posts_later(members)?,
+            posts_later_ms: posts_later_ms(members)?,
             framework: framework.map(str::to_owned),
             agent_id: members.text("agent_id")?.map(str::to_owned),
         })
@@ -229,9 +231,18 @@ impl Reader<'_> {
     }
 }
 
-fn posts_later(members: &Members<'_>) -> Result<bool, NotYaml> {
-    let Some(node) = members.get("async") else { return Ok(false) };
-    node.switch().ok_or_else(|| wrong(node.line, "async is true or false"))
+/// The lease of an agent that posts its answer later.
+fn posts_later_ms(members: &Members<'_>) -> Result<Option<u64>, NotYaml> {
+    let Some(node) = members.get("async") else { return Ok(None) };
+    if !node.switch().ok_or_else(|| wrong(node.line, "async is true or false"))? {
+        return Ok(None);
+    }
+    let ttl_ms = members.span("timeout")?.unwrap_or(AGENT_LEASE_MS_DEFAULT);
+    if !(LEASE_TTL_MS_MIN..=LEASE_TTL_MS_MAX).contains(&ttl_ms) {
+        let line = members.get("timeout").map_or(node.line, |node| node.line);
+        return Err(wrong(line, "timeout of an agent with async is 5s to 24h"));
+    }
+    Ok(Some(ttl_ms))
 }
 
 fn command(members: &Members<'_>) -> Result<CommandLine, NotYaml> {
@@ -250,13 +261,15 @@ fn command(members: &Members<'_>) -> Result<CommandLine, NotYaml> {
 
 /// Options of the agent's effects, as an author would write them.
 fn options(members: &Members<'_>, kind: &AgentKind) -> Result<Map<String, Value>, NotYaml> {
-    let by_kind = match kind {
-        AgentKind::Http(endpoint) if endpoint.posts_later => Some(AGENT_LEASE_MS_DEFAULT),
-        AgentKind::Http(_) => Some(AGENT_ATTEMPT_MS_DEFAULT),
-        _ => None,
+    let timeout = members.span("timeout")?;
+    let timeout = match kind {
+        // It is a lease, which signs of life prolong.
+        AgentKind::Http(endpoint) if endpoint.posts_later_ms.is_some() => None,
+        AgentKind::Http(_) => Some(timeout.unwrap_or(AGENT_ATTEMPT_MS_DEFAULT)),
+        _ => timeout,
     };
     let mut options = Map::new();
-    if let Some(ms) = members.span("timeout")?.or(by_kind) {
+    if let Some(ms) = timeout {
         options.insert("timeout".to_owned(), ms.into());
     }
     for name in OPTIONS {

@@ -147,7 +147,7 @@ agents:
         let helper = endpoint(&list, "helper");
         assert_eq!(helper.url, "http://localhost:5000/agent");
         assert_eq!(options(&list, "helper"), json!({ "timeout": 30_000 }));
-        assert_eq!((helper.protocol, helper.posts_later), (Protocol::Json, false));
+        assert_eq!((helper.protocol, helper.posts_later_ms), (Protocol::Json, None));
         assert_eq!((helper.framework.clone(), list.remarks.len()), (None, 0));
 
         let map = agents(MAP);
@@ -203,8 +203,8 @@ agents:
         assert_eq!(kind("c"), AgentKind::Command(command));
         assert_eq!(kind("p"), AgentKind::Process { entry: "/etc/x/flow.ts#main".to_owned() });
         assert_eq!(kind("w"), AgentKind::Workflow { document: "/d.yaml".to_owned() });
-        assert!(endpoint(&set, "l").posts_later);
-        let keys = json!({ "timeout": 3_600_000, "idempotent": true, "limitKeys": ["gpu"] });
+        assert_eq!(endpoint(&set, "l").posts_later_ms, Some(3_600_000));
+        let keys = json!({ "idempotent": true, "limitKeys": ["gpu"] });
         assert_eq!((options(&set, "c"), options(&set, "l")), (json!({ "timeout": 5_000 }), keys));
         assert_eq!((options(&set, "p"), remarks(&set).len()), (json!({}), 0));
     }
@@ -251,6 +251,7 @@ agents:
             ("agents:\n  a:\n    type: echo\n    idempotent: 1", "line 4: idempotent is true"),
             ("agents:\n  a:\n    type: echo\n    retry:\n      max: x", "line 5: max is seconds"),
             ("agents:\n  a:\n    url: http://x\n    async: 1", "line 4: async is true"),
+            ("agents:\n  a: {url: 'http://x', async: true, timeout: 1s}", "is 5s to 24h"),
             ("agents: [", "line"),
         ] {
             let error = read(text, Path::new("/"), &|_| true).unwrap_err().to_string();
