@@ -221,6 +221,7 @@ impl Bench {
                 Rules::default(),
                 Arc::new(StdDisk),
                 Path::new("/none"),
+                (self.client().secrets, Arc::clone(&self.metrics)),
                 |_| None,
             )),
             commands: false,
