@@ -49,18 +49,21 @@ impl Postbox {
         told.or_else(here)
     }
 
+    /// The key of task tokens, read when it is first needed.
+    async fn key(&self) -> Result<TaskKey, String> {
+        if let Some(key) = self.key.get() {
+            return Ok(key.clone());
+        }
+        let (disk, root) = (Arc::clone(&self.disk), self.root.clone());
+        let read = tokio::task::spawn_blocking(move || TaskKey::open(&*disk, &root)).await;
+        let key = read.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        Ok(self.key.get_or_init(|| key).clone())
+    }
+
     /// The slip of an attempt.
     pub(super) async fn slip(&self, attempt: &Attempt) -> Result<Slip, String> {
         let base = self.base().ok_or("this daemon listens on no TCP address")?;
-        let key = match self.key.get() {
-            Some(key) => key.clone(),
-            None => {
-                let (disk, root) = (Arc::clone(&self.disk), self.root.clone());
-                let read = tokio::task::spawn_blocking(move || TaskKey::open(&*disk, &root)).await;
-                let key = read.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
-                self.key.get_or_init(|| key).clone()
-            }
-        };
+        let key = self.key().await?;
         let Attempt { run_id, effect_id, epoch, .. } = attempt;
         let token = key.token(run_id, *effect_id, *epoch);
         Ok(Slip {

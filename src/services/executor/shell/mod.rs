@@ -250,7 +250,8 @@ impl Means {
                 Bar::Never(error) => error.message,
                 Bar::Elsewhere => "it is done elsewhere".to_owned(),
             })?;
-        let folder = Folder::make(&attempt.dir, attempt.effect_id, attempt.epoch).map_err(said)?;
+        let folder =
+            Folder::make(&attempt.dir, attempt.effect_id, attempt.epoch).map_err(|e| said(&e))?;
         let job = self.job(attempt, plan, &folder, secrets)?;
         let runner = keeper::start(&self.exe, &job).map_err(|e| e.to_string())?;
         Ok((folder, runner))
@@ -263,19 +264,19 @@ impl Means {
         folder: &Folder,
         secrets: &Found,
     ) -> Result<Job, String> {
-        let run_dir = self.disk.canonicalize(attempt.dir.path()).map_err(said)?;
+        let run_dir = self.disk.canonicalize(attempt.dir.path()).map_err(|e| said(&e))?;
         for text in plan.def.env.values_mut() {
             let filled = template::fill_secrets(text, &|name| secrets.get(name));
             // A secret that is missing here was not named when they were fetched.
             let filled = filled.map_err(|name| format!("there is no secret {name} any more"))?;
             text.zeroize();
-            *text = String::clone(&filled);
+            text.push_str(&filled);
         }
         let task = run_dir.join("tasks").join(attempt.effect_id.to_string());
         let cwd = if let Some(cwd) = plan.cwd {
             cwd
         } else {
-            folder.dir().ensure_dir("scratch").map_err(said)?;
+            folder.dir().ensure_dir("scratch").map_err(|e| said(&e))?;
             task.join("scratch")
         };
         let mut ours = vec![
@@ -375,7 +376,7 @@ impl Drop for Counted {
     }
 }
 
-fn said(error: disk::Error) -> String {
+fn said(error: &disk::Error) -> String {
     format!("{error}: {}", error.source)
 }
 
