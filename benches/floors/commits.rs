@@ -61,6 +61,7 @@ fn created(run: &RunId) -> Event {
         tags: Vec::new(),
         cwd: None,
         non_interactive: false,
+        traceparent: None,
         by: "operator:bench".into(),
     }
     .into()

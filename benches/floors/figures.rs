@@ -152,6 +152,7 @@ impl Bench {
             source: Some(source),
             inputs: Some(json(inputs)),
             non_interactive: alone,
+            traceparent: None,
             ..NewRun::default()
         }
     }

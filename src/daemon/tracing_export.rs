@@ -1,7 +1,7 @@
-//! Traces for a collector: one span for each effect and one for the whole run, over OTLP.
+//! Traces for a collector: a span for each attempt, each effect and the whole run, over OTLP.
 //!
-//! May not keep anything about a run. Invariant: whoever commits never waits for a collector, and
-//! trace and span ids are functions of run and effect, so that a restart continues the same trace.
+//! May not keep anything about a run: ids are those of `codecs::trace`, which a restart gives
+//! again. Invariant: whoever commits never waits for a collector.
 
 use std::borrow::Cow;
 use std::pin::pin;
@@ -20,9 +20,10 @@ use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
 
-use crate::codecs::event::{Event, Record};
+use crate::codecs::event::{Event, FailureClass, Record};
+use crate::codecs::trace::RunTrace;
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, Epoch};
 use crate::ground::limits::{SPAN_BATCH_MAX, SPAN_QUEUE_MAX};
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::replay::state::{End, RunState};
@@ -109,7 +110,11 @@ impl Exporter {
         Ok((Arc::new(exporter), Sending { queue, stop, thread }))
     }
 
-    fn put(&self, span: SpanData) {
+    fn put(&self, run: &RunState, span: SpanData) {
+        // Its caller keeps nothing of this trace: parts of it would be orphans.
+        if !run.trace().is_sampled() {
+            return;
+        }
         if self.queue.try_send(Message::Span(Box::new(span))).is_err() {
             self.metrics.trace_spans.with(["dropped"]).one();
         }
@@ -129,14 +134,23 @@ impl Sending {
 impl Tracer for Exporter {
     fn committed(&self, run: &RunState, record: &Record) {
         match &record.event {
-            Event::EffectResolved(resolved) => self.effect(run, resolved.effect_id, record.at),
-            Event::EffectCancelled(gone) => self.effect(run, gone.effect_id, record.at),
+            Event::EffectAttemptFailed(over) => {
+                self.attempt(run, over.effect_id, over.epoch, class_of(over.class), record.at);
+            }
+            Event::EffectResolved(over) => {
+                self.attempt(run, over.effect_id, over.epoch, "ended", record.at);
+                self.effect(run, over.effect_id, record.at);
+            }
+            Event::EffectCancelled(over) => {
+                self.attempt(run, over.effect_id, over.epoch, "cancelled", record.at);
+                self.effect(run, over.effect_id, record.at);
+            }
             Event::RunCompleted(_)
             | Event::RunFailed(_)
             | Event::RunHalted(_)
             | Event::RunCancelled(_) => {
                 if let Some((end, _)) = run.end {
-                    self.put(run_span(run, end, record.at));
+                    self.put(run, run_span(run, end, record.at));
                 }
             }
             _ => {}
@@ -147,54 +161,66 @@ impl Tracer for Exporter {
 impl Exporter {
     fn effect(&self, run: &RunState, id: EffectId, at: Timestamp) {
         if let Some(effect) = run.effect(id) {
-            self.put(effect_span(&run.run_id, effect, at));
+            self.put(run, effect_span(run, effect, at));
+        }
+    }
+
+    fn attempt(&self, run: &RunState, id: EffectId, epoch: Epoch, class: &str, at: Timestamp) {
+        // An outcome without a claim had no attempt.
+        if let Some(effect) = run.effect(id).filter(|_| epoch > Epoch(0)) {
+            self.put(run, attempt_span(run, effect, epoch, class, at));
         }
     }
 }
 
-/// The trace context that the work for an effect goes on under, as W3C `traceparent`.
-#[must_use]
-pub fn traceparent_of(run: &RunId, effect: EffectId) -> String {
-    format!("00-{}-{}-01", trace_id(run), span_id(run, Some(effect)))
+const fn class_of(class: FailureClass) -> &'static str {
+    match class {
+        FailureClass::NotBegun => "not_begun",
+        FailureClass::Reported => "reported",
+        FailureClass::Unknown => "unknown",
+    }
 }
 
-fn trace_id(run: &RunId) -> TraceId {
-    let digest = blake3::hash(&[b"trace", run.as_str().as_bytes()].concat());
-    TraceId::from_bytes(first(digest.as_bytes()))
+fn attempt_span(
+    run: &RunState,
+    effect: &Effect,
+    epoch: Epoch,
+    class: &str,
+    at: Timestamp,
+) -> SpanData {
+    // The fold may know of a later start already.
+    let began = effect.started_at.filter(|_| effect.epoch == epoch).unwrap_or(at);
+    let attributes = vec![
+        KeyValue::new("dormouse.run_id", run.run_id.to_string()),
+        KeyValue::new("dormouse.effect_id", effect.id.to_string()),
+        KeyValue::new("dormouse.kind", effect.kind.clone()),
+        KeyValue::new("dormouse.class", class.to_owned()),
+        KeyValue::new("dormouse.epoch", i64::try_from(epoch.0).unwrap_or(i64::MAX)),
+    ];
+    let trace = run.trace();
+    let ids = (trace.attempt_span(effect.id, epoch), Some(trace.effect_span(effect.id)));
+    let name = format!("attempt {}", effect.name).into();
+    span(trace, ids, name, (began, at), attributes, Status::Unset)
 }
 
-/// The span of an effect, or of the run itself.
-fn span_id(run: &RunId, effect: Option<EffectId>) -> SpanId {
-    let effect = effect.map_or_else(String::new, |id| id.to_string());
-    // No id holds a slash: two pairs never give the same text.
-    let digest = blake3::hash(format!("span/{run}/{effect}").as_bytes());
-    SpanId::from_bytes(first(digest.as_bytes()))
-}
-
-/// The beginning of a digest; all zeros would be no id.
-fn first<const N: usize>(digest: &[u8; 32]) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&digest[..N]);
-    if out == [0; N] { [1; N] } else { out }
-}
-
-fn effect_span(run: &RunId, effect: &Effect, at: Timestamp) -> SpanData {
+fn effect_span(run: &RunState, effect: &Effect, at: Timestamp) -> SpanData {
     let status = match effect.status {
         EffectStatus::Error => Status::error(""),
         EffectStatus::Ok => Status::Ok,
         _ => Status::Unset,
     };
     let attributes = vec![
-        KeyValue::new("dormouse.run_id", run.to_string()),
+        KeyValue::new("dormouse.run_id", run.run_id.to_string()),
         KeyValue::new("dormouse.effect_id", effect.id.to_string()),
         KeyValue::new("dormouse.kind", effect.kind.clone()),
         KeyValue::new("dormouse.key", effect.key.clone()),
         KeyValue::new("dormouse.status", effect.status.name()),
         KeyValue::new("dormouse.epoch", i64::try_from(effect.epoch.0).unwrap_or(i64::MAX)),
     ];
-    let ids = (span_id(run, Some(effect.id)), span_id(run, None));
+    let trace = run.trace();
+    let ids = (trace.effect_span(effect.id), Some(trace.run_span()));
     let name = format!("effect {}", effect.name).into();
-    span(run, ids, name, (effect.requested_at, at), attributes, status)
+    span(trace, ids, name, (effect.requested_at, at), attributes, status)
 }
 
 fn run_span(run: &RunState, end: End, at: Timestamp) -> SpanData {
@@ -213,22 +239,24 @@ fn run_span(run: &RunState, end: End, at: Timestamp) -> SpanData {
     if let Some(parent) = &run.parent {
         attributes.push(KeyValue::new("dormouse.parent_run_id", parent.run_id.to_string()));
     }
-    let ids = (span_id(&run.run_id, None), SpanId::INVALID);
-    span(&run.run_id, ids, "run".into(), (run.created_at, at), attributes, status)
+    let trace = run.trace();
+    let ids = (trace.run_span(), trace.caller_span());
+    span(trace, ids, "run".into(), (run.created_at, at), attributes, status)
 }
 
 fn span(
-    run: &RunId,
-    (own, parent): (SpanId, SpanId),
+    trace: RunTrace<'_>,
+    (own, parent): ([u8; 8], Option<[u8; 8]>),
     name: Cow<'static, str>,
     (from, to): (Timestamp, Timestamp),
     attributes: Vec<KeyValue>,
     status: Status,
 ) -> SpanData {
+    let (id, own) = (TraceId::from_bytes(trace.id()), SpanId::from_bytes(own));
     let state = TraceState::default();
     SpanData {
-        span_context: SpanContext::new(trace_id(run), own, TraceFlags::SAMPLED, false, state),
-        parent_span_id: parent,
+        span_context: SpanContext::new(id, own, TraceFlags::SAMPLED, false, state),
+        parent_span_id: parent.map_or(SpanId::INVALID, SpanId::from_bytes),
         parent_span_is_remote: false,
         span_kind: SpanKind::Internal,
         name,
@@ -303,19 +331,6 @@ fn wait_for<T>(future: impl Future<Output = T>) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ids_depend_on_run_and_effect_alone() {
-        let (one, two): (RunId, RunId) = ("r1".parse().unwrap(), "r2".parse().unwrap());
-        let effect = EffectId::new;
-        assert_eq!(traceparent_of(&one, effect(1)), traceparent_of(&one, effect(1)));
-        assert_ne!(traceparent_of(&one, effect(1)), traceparent_of(&one, effect(2)));
-        assert_ne!(trace_id(&one), trace_id(&two));
-        assert_ne!(span_id(&one, None), span_id(&one, Some(effect(1))));
-        let text = traceparent_of(&one, effect(1));
-        assert_eq!(text.len(), 55);
-        assert_eq!(text[3..35], trace_id(&one).to_string());
-    }
 
     #[test]
     fn an_address_that_is_none_is_refused_at_once() {

@@ -24,7 +24,7 @@ use crate::services::runs::accept::Plan;
 use crate::services::runs::check::{Checked, Line};
 use crate::services::runs::post::Posted;
 use crate::services::runs::steer::Done;
-use crate::services::runs::view::{self, Look};
+use crate::services::runs::view::{self, Look, Stream};
 use crate::services::runs::{Error, Result};
 
 /// A run that was created
@@ -520,6 +520,39 @@ pub(crate) struct ShownTask {
     /// Who is at it, as a daemon knows
     #[schema(required)]
     lease: Option<LeaseShown>,
+    /// `requested`, `started`, `uncertain`, `ok`, `error`, `cancelled`
+    #[schema(value_type = String)]
+    state: EffectStatus,
+    /// Where what it printed is to be had
+    logs: Logs,
+    /// Run-relative files of posts that were refused
+    stale: Vec<String>,
+    /// When time alone will do something about it
+    #[schema(required, value_type = Option<String>)]
+    wake: Option<Timestamp>,
+}
+
+/// Where what a task printed is to be had
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Logs {
+    /// What it printed; null: nothing
+    #[schema(required)]
+    stdout: Option<String>,
+    /// What it printed as errors; null: nothing
+    #[schema(required)]
+    stderr: Option<String>,
+}
+
+impl Logs {
+    fn of(look: Look<'_>, effect: &Effect) -> Self {
+        let link = |stream: Stream| {
+            let opened = look.dir.open_relative(&look.log(effect, stream));
+            let there = opened.is_ok_and(|file| file.is_some());
+            let (run, id, name) = (look.dir.id(), effect.id, stream.name());
+            there.then(|| format!("/v1/runs/{run}/tasks/{id}/{name}"))
+        };
+        Self { stdout: link(Stream::Stdout), stderr: link(Stream::Stderr) }
+    }
 }
 
 impl ShownTask {
@@ -542,6 +575,10 @@ impl ShownTask {
             large_result: None,
             attempts: effect.failures.last.iter().map(ClosedAttempt::from).collect(),
             lease: None,
+            state: effect.status,
+            logs: Logs::of(look, effect),
+            stale: look.stale(effect),
+            wake: effect.due_at().into_iter().chain(effect.not_before).min(),
         })
     }
 }

@@ -7,10 +7,12 @@ use utoipa::ToSchema;
 
 use crate::codecs::event::{ErrorInfo, FailureClass};
 use crate::codecs::json::Json;
+use crate::codecs::trace::TraceContext;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::effect::failures::Failure;
 use crate::machines::effect::life::EffectStatus;
+use crate::machines::lease::Progress;
 use crate::services::manager::{Held, Renewed, Seen};
 use crate::services::runs::attempt::DecisionDone;
 use crate::services::runs::give::Given;
@@ -65,6 +67,9 @@ pub(crate) struct TaskGiven {
     attempt: u32,
     /// For the outside; the same over all attempts
     idempotency_key: String,
+    /// Where its work stands in the run's trace, as W3C `traceparent`
+    #[schema(value_type = String)]
+    traceparent: TraceContext,
     /// Whose it is now
     worker: String,
     /// Until when without a heartbeat
@@ -108,6 +113,7 @@ impl From<Given> for TaskGiven {
             epoch: task.epoch.0,
             attempt: task.attempt,
             idempotency_key: task.idempotency_key,
+            traceparent: task.traceparent,
             worker: task.worker.unwrap_or_default(),
             lease_until,
             ttl_ms: task.ttl_ms,
@@ -249,6 +255,24 @@ pub(crate) struct LeaseShown {
     lease_until: Timestamp,
     /// It was not renewed in time
     lapsed: bool,
+    /// How far its holder said that it is
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    progress: Option<ProgressShown>,
+}
+
+/// How far a worker said that it is
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ProgressShown {
+    /// Of a hundred
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    percent: Option<f64>,
+    /// In a few words
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    label: Option<String>,
 }
 
 impl From<Held> for LeaseShown {
@@ -258,6 +282,9 @@ impl From<Held> for LeaseShown {
             epoch: held.epoch.0,
             lease_until: held.until,
             lapsed: held.is_late,
+            progress: held
+                .progress
+                .map(|Progress { percent, label }| ProgressShown { percent, label }),
         }
     }
 }

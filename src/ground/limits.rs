@@ -229,6 +229,18 @@ pub const HTTP_CONNECTIONS_MAX: usize = 512;
 pub const HTTP_HEADERS_MAX: usize = 64;
 /// Longest head of a request, and most bytes that are read ahead of a connection.
 pub const HTTP_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How often a log that somebody follows is looked at.
+pub const LOG_LOOK_MS: u64 = 250;
+/// Longest label of a worker's progress.
+pub const PROGRESS_LABEL_BYTES_MAX: usize = 256;
+/// Most durable records that are remembered by name for whoever follows all runs.
+pub const FEED_RECORDS_MAX: usize = 16_384;
+/// Most passing notes that wait for one follower; older ones are dropped.
+pub const FEED_NOTES_MAX: usize = 256;
+/// Largest content that is uploaded in one go, in a stream.
+pub const BLOB_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// How much of a file goes over the wire at a time.
+pub const HTTP_CHUNK_BYTES: usize = 256 * 1024;
 /// Most clients that follow runs at a time: each keeps a connection.
 pub const SSE_FOLLOWERS_MAX: usize = 256;
 /// How often a follower hears that the daemon lives, when nothing else happens.
@@ -328,6 +340,7 @@ const _: () = {
     assert!((JOURNAL_RECORD_BYTES_MAX as u64) <= JOURNAL_SEGMENT_BYTES);
     assert!(ERROR_BYTES_MAX + 3 * INLINE_BYTES_MAX <= JOURNAL_RECORD_BYTES_MAX);
     assert!(INLINE_BYTES_MAX <= VALUE_BYTES_MAX);
+    assert!((VALUE_BYTES_MAX as u64) < BLOB_BYTES_MAX);
     assert!(JSON_DEPTH_MAX < 128);
     assert!(LOG_RESERVE_BYTES < LOG_SEGMENT_BYTES);
     assert!(LOG_BATCH_BYTES_MAX <= LOG_FRAME_BYTES_MAX);

@@ -30,8 +30,28 @@ pub struct Grant {
     pub attempt_deadline_ms: Option<u64>,
 }
 
+/// How far a holder says that it is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Progress {
+    /// 0 to 100.
+    pub percent: Option<f64>,
+    /// In a few words.
+    pub label: Option<String>,
+}
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match (self.percent, &self.label) {
+            (Some(percent), Some(label)) => write!(f, "{percent} %, {label}"),
+            (Some(percent), None) => write!(f, "{percent} %"),
+            (None, Some(label)) => f.write_str(label),
+            (None, None) => f.write_str("it goes on"),
+        }
+    }
+}
+
 /// A timed right to execute. Times are milliseconds of a clock that nobody sets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Lease {
     /// The start.
     pub epoch: Epoch,
@@ -45,6 +65,8 @@ pub struct Lease {
     pub attempt_deadline_ms: Option<u64>,
     /// When its holder was heard last.
     pub renewed_ms: u64,
+    /// How far its holder said that it is.
+    pub progress: Option<Progress>,
 }
 
 /// Why a lease has lapsed.
@@ -93,8 +115,16 @@ impl Leases {
             deadline_ms: now_ms.saturating_add(grant.ttl_ms),
             attempt_deadline_ms: grant.attempt_deadline_ms,
             renewed_ms: now_ms,
+            progress: None,
         };
         self.put(key, lease);
+    }
+
+    /// Its holder says how far it is.
+    pub fn note(&mut self, key: &LeaseKey, progress: Progress) {
+        if let Some(lease) = self.by_key.get_mut(key) {
+            lease.progress = Some(progress);
+        }
     }
 
     /// Its holder was heard. Nothing when it holds no lease of that epoch.

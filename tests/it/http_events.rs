@@ -10,17 +10,17 @@ use std::net::TcpStream;
 
 /// One message of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Message {
-    id: Option<u64>,
-    event: String,
-    data: String,
+pub(crate) struct Message {
+    pub(crate) id: Option<String>,
+    pub(crate) event: String,
+    pub(crate) data: String,
 }
 
 /// A client that follows a run.
-struct Reader(BufReader<TcpStream>);
+pub(crate) struct Reader(BufReader<TcpStream>);
 
 impl Reader {
-    fn open(served: &Served, path: &str, headers: &str) -> Self {
+    pub(crate) fn open(served: &Served, path: &str, headers: &str) -> Self {
         let headers = format!("Accept: text/event-stream\r\n{headers}");
         let mut stream = served.tcp();
         stream.write_all(&served.request(&format!("GET {path}"), &headers, b"")).unwrap();
@@ -50,14 +50,14 @@ impl Reader {
         }
     }
 
-    fn next(&mut self) -> Option<Message> {
+    pub(crate) fn next(&mut self) -> Option<Message> {
         let mut message = Message { id: None, event: String::new(), data: String::new() };
         loop {
             let line = self.line()?;
             match line.split_once(": ") {
                 _ if line.is_empty() && message.event.is_empty() => {}
                 _ if line.is_empty() => return Some(message),
-                Some(("id", id)) => message.id = Some(id.parse().unwrap()),
+                Some(("id", id)) => message.id = Some(id.into()),
                 Some(("event", event)) => message.event = event.into(),
                 Some(("data", data)) => message.data = data.into(),
                 _ => assert!(line.starts_with(':'), "{line}"),
@@ -65,7 +65,7 @@ impl Reader {
         }
     }
 
-    fn rest(mut self) -> Vec<Message> {
+    pub(crate) fn rest(mut self) -> Vec<Message> {
         std::iter::from_fn(|| self.next()).collect()
     }
 }
@@ -82,7 +82,7 @@ fn a_follower_sees_every_record_as_it_is_stored() {
     let path = "/v1/runs/r/events";
     let mut reader = Reader::open(&served, path, "");
     let hello = reader.next().unwrap();
-    assert_eq!((hello.event.as_str(), hello.id), ("hello", None));
+    assert_eq!((hello.event.as_str(), &hello.id), ("hello", &None));
     let hello: serde_json::Value = serde_json::from_str(&hello.data).unwrap();
     let head = stored(&served, "r").len();
     assert_eq!(hello, json!({ "runId": "r", "head": head, "state": "waiting" }));
@@ -101,12 +101,12 @@ fn a_follower_sees_every_record_as_it_is_stored() {
     served.post("/v1/runs/r/halt", &json!({})).ok();
     let rest = reader.rest();
     let (end, rest) = rest.split_last().unwrap();
-    assert_eq!((end.event.as_str(), end.id), ("end", None));
+    assert_eq!((end.event.as_str(), &end.id), ("end", &None));
     let seen: Vec<Message> = first.into_iter().chain([noted]).chain(rest.to_vec()).collect();
     let lines = stored(&served, "r");
     assert_eq!(seen.iter().map(|m| m.data.clone()).collect::<Vec<_>>(), lines);
     for (n, message) in seen.iter().enumerate() {
-        assert_eq!(message.id, Some(n as u64 + 1));
+        assert_eq!(message.id, Some((n + 1).to_string()));
         assert!(message.data.contains(&format!("\"type\":\"{}\"", message.event)), "{message:?}");
     }
     // A run that has ended is told to its end, and no further.

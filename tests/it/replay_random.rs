@@ -148,6 +148,7 @@ impl Run {
                 tags: Vec::new(),
                 cwd: None,
                 non_interactive: false,
+                traceparent: None,
                 by: "test".into(),
             }
             .into(),

@@ -3,13 +3,15 @@
 #![allow(clippy::disallowed_methods, reason = "tests read sources and what the program wrote")]
 
 use crate::cli::Cli;
+use crate::daemon_cli::Daemon as Killed;
 use crate::inbox::{appears, terminate};
 use crate::yard::Yard;
 use dormouse::codecs::event::{Event, Record};
+use dormouse::codecs::trace::RunTrace;
 use dormouse::daemon::Daemon;
 use dormouse::daemon::config::Config;
 use dormouse::daemon::metrics::Exposition;
-use dormouse::daemon::tracing_export::{Exporter, traceparent_of};
+use dormouse::daemon::tracing_export::Exporter;
 use dormouse::ground::clock::Timestamp;
 use dormouse::ground::digest::hex;
 use dormouse::ground::id::{EffectId, RunId};
@@ -35,6 +37,9 @@ use std::time::Duration;
 /// What only requests to the outside write: the tests of executors look at it.
 const OUTSIDE: &[&str] =
     &["http_executor", "mcp_calls", "ssrf_refusals", "secret_resolutions", "redactions"];
+
+/// How often something is looked at that is on its way.
+const LOOKS_MAX: usize = 400;
 
 /// What nothing writes while all is well: replay that fails, hosts that must be killed, an index
 /// that is wrong, journals that are damaged.
@@ -276,8 +281,18 @@ impl Collector {
         self.bodies.try_iter().collect()
     }
 
+    /// Waits until so many spans have come in all.
+    fn gather(&self, spans: &mut Vec<Span>, count: usize) {
+        while spans.len() < count {
+            spans.extend(Self::decoded(&[self.bodies.recv().unwrap()]));
+        }
+    }
+
     fn spans(&self) -> Vec<Span> {
-        let requests = self.bytes();
+        Self::decoded(&self.bytes())
+    }
+
+    fn decoded(requests: &[Vec<u8>]) -> Vec<Span> {
         let decoded = requests.iter().map(|body| ExportTraceServiceRequest::decode(&**body));
         let resources = decoded.flat_map(|request| request.unwrap().resource_spans);
         let scopes = resources.flat_map(|resource| resource.scope_spans);
@@ -346,8 +361,11 @@ fn traces_have_a_span_for_each_effect_and_one_trace_over_restarts() {
     let records = yard.records(&run);
     for (span, n) in [(first, 1), (second, 2)] {
         let id = EffectId::new(n);
-        let parent = traceparent_of(&run, id);
-        assert_eq!(parent, format!("00-{}-{}-01", hex(&span.trace_id), hex(&span.span_id)));
+        let trace = RunTrace::new(&run, None);
+        assert_eq!(
+            (&span.trace_id[..], &span.span_id[..]),
+            (&trace.id()[..], &trace.effect_span(id)[..])
+        );
         assert_eq!(span.parent_span_id, whole.span_id);
         assert_eq!(span.trace_id, whole.trace_id);
         let asked = |e: &Event| matches!(e, Event::EffectRequested(e) if e.effect_id == id);
@@ -370,6 +388,74 @@ fn traces_have_a_span_for_each_effect_and_one_trace_over_restarts() {
     assert_eq!(attribute(whole, "dormouse.status"), "completed");
     assert_eq!(whole.start_time_unix_nano, nanos(records[0].at));
     assert_eq!(whole.end_time_unix_nano, nanos(records.last().unwrap().at));
+}
+
+/// A task, then a child run with a task of its own.
+const FAMILY: &str = r#"
+import { defineTask } from "dormouse";
+const t = defineTask("t", () => ({ kind: "agent" }));
+export async function process(inputs, ctx) {
+  await ctx.task(t, {});
+  return ctx.run({ process: "main.js", exportName: "child" });
+}
+export async function child(inputs, ctx) { return ctx.task(t, {}); }
+"#;
+
+const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Starts a task in the name of a worker. Gives its epoch and its place in the trace.
+fn claim(cli: &Cli, task: &str) -> (u64, String) {
+    for _ in 0..LOOKS_MAX {
+        let id = task.replace(' ', "-");
+        let ran = cli.run(&format!("task claim {task} --worker w --claim-id {id} --json"));
+        if ran.code == 0 {
+            let task = serde_json::from_str::<Value>(&ran.out).unwrap()["tasks"][0].clone();
+            return (task["epoch"].as_u64().unwrap(), task["traceparent"].as_str().unwrap().into());
+        }
+    }
+    panic!("{task} was never there");
+}
+
+#[test]
+fn e30_one_trace_and_one_tree_through_kills() {
+    let (cli, collector, mut spans) = (Cli::new(), Collector::start(), Vec::new());
+    let serve = || Killed::start(&cli, &["--otlp-endpoint", &collector.address()]);
+    cli.file("main.js", FAMILY);
+    let daemon = serve();
+    let mut create = cli.command(&["run", "create", "--entry", "main.js", "--run-id", "r"]);
+    assert!(create.env("TRACEPARENT", CALLER).output().unwrap().status.success());
+    let first = claim(&cli, "r e0001");
+    drop(daemon);
+    let daemon = serve();
+    assert_eq!(claim(&cli, "r e0001"), first, "the same start after a kill");
+    cli.run("task release r e0001 --epoch 1 --began no").ok();
+    let second = cli.run("task claim r e0001 --worker w --json").ok();
+    let second: Value = serde_json::from_str(&second.out).unwrap();
+    let second = second["tasks"][0]["traceparent"].as_str().unwrap().to_owned();
+    assert_ne!(second, first.1);
+    cli.run("task post r e0001 --epoch 2 --status ok --value-inline 1").ok();
+    let (_, third) = claim(&cli, "r.e0002 e0001");
+    collector.gather(&mut spans, 3);
+    drop(daemon);
+    let daemon = serve();
+    cli.run("task post r.e0002 e0001 --epoch 1 --status ok --value-inline 2").ok();
+    collector.gather(&mut spans, 9);
+    drop(daemon);
+    let id = |span: &Span| hex(&span.span_id);
+    let ids: BTreeSet<String> = spans.iter().map(id).collect();
+    assert_eq!(ids.len(), 9, "{spans:#?}");
+    for handed in [&first.1, &second, &third] {
+        assert_eq!(handed[..36], CALLER[..36]);
+        assert!(ids.contains(&handed[36..52]), "{handed} is the place of an attempt");
+    }
+    let roots: Vec<&Span> =
+        spans.iter().filter(|s| !ids.contains(&hex(&s.parent_span_id))).collect();
+    assert_eq!(roots.len(), 1, "{roots:#?}");
+    assert_eq!(hex(&roots[0].parent_span_id), CALLER[36..52]);
+    assert!(spans.iter().all(|span| hex(&span.trace_id) == CALLER[3..35]));
+    let child = spans.iter().find(|s| s.name == "run" && s.span_id != roots[0].span_id).unwrap();
+    let above = spans.iter().find(|s| s.span_id == child.parent_span_id).unwrap();
+    assert_eq!(attribute(above, "dormouse.effect_id"), "e0002");
 }
 
 #[test]

@@ -87,6 +87,26 @@ def test_a_run_gets_its_value(
     assert started.data["worker"] == "w"
 
 
+def test_a_long_value_is_uploaded(
+    daemon: Daemon,
+    client: Client,
+    make: Callable[..., Worker],
+    work: Callable[[Worker], Worker],
+) -> None:
+    worker = make()
+
+    @worker.task("work")
+    def function(task: Attempt) -> Any:
+        task.progress(50, "half")
+        return "ä" * 800_000
+
+    work(worker)
+    create(daemon, client, None)
+    assert output(client) == {"value": "ä" * 800_000}
+    resolved = next(e for e in client.runs.events("r1", types=["EFFECT_RESOLVED"]))
+    assert resolved.data["valueBlob"]["bytes"] == 2 * 800_000 + 2
+
+
 def test_a_final_failure_reaches_the_process(
     daemon: Daemon,
     client: Client,

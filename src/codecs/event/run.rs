@@ -5,6 +5,7 @@
 
 use super::{BlobRef, present};
 use crate::codecs::json::Json;
+use crate::codecs::trace::TraceContext;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,9 @@ pub struct RunCreated {
     /// Breakpoints are answered at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub non_interactive: bool,
+    /// Where in a trace whoever asked stood.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceContext>,
     /// Who asked.
     pub by: String,
 }

@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 
 use super::failure::{Exit, Failure};
-use super::output;
+use super::{output, variables};
 
 /// How long a daemon may take to answer.
 #[derive(Debug, Clone, Copy)]
@@ -138,7 +138,11 @@ impl Client {
         let (mut sender, connection) = connected.map_err(|e| unreachable(&e))?;
         tokio::spawn(connection);
         let operator = HeaderValue::from_bytes(self.operator.as_bytes());
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(place) = variables::traceparent() {
+            request = request.header("traceparent", place.to_string());
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header(HOST, "localhost")

@@ -5,6 +5,7 @@
 use clap::CommandFactory as _;
 
 use super::{Cli, completions, output};
+use crate::codecs::trace::TraceContext;
 use crate::daemon::config::{KEYS, Key};
 
 /// How far a name may be from the one that was meant.
@@ -17,6 +18,11 @@ pub(super) fn switch(text: &str) -> Result<bool, String> {
         "" | "0" | "false" | "no" | "n" | "off" | "f" => Ok(false),
         _ => Err("it is true or false".to_owned()),
     }
+}
+
+/// Where in a trace this command was started: inside a task, in that of its run.
+pub(super) fn traceparent() -> Option<TraceContext> {
+    std::env::var("TRACEPARENT").ok()?.parse().ok()
 }
 
 /// Warns of variables that nothing reads.

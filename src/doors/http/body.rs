@@ -3,10 +3,11 @@
 //! May not know routes. Invariant: a body passes the JSON gate before anything looks into it; what
 //! a request says and no route knows is refused, not skipped.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Multipart, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -33,12 +34,57 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for Strict<T> {
             None if bytes.is_empty() => {}
             _ => return Err(unsupported("send application/json")),
         }
-        if bytes.len() <= INLINE_BYTES_MAX {
-            return parse(&bytes).map(Self);
+        read(bytes).await.map(Self)
+    }
+}
+
+/// Reads an object, a long one aside: others of this thread would have to wait for it.
+async fn read<T: DeserializeOwned + Send + 'static>(bytes: Vec<u8>) -> Result<T, Problem> {
+    if bytes.len() <= INLINE_BYTES_MAX {
+        return parse(&bytes);
+    }
+    let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
+    parsed.unwrap_or_else(|_| Err(gave_up()))
+}
+
+/// A body that may come in parts, as `multipart/form-data`: `outcome` is the object, the others go
+/// beside it.
+pub(super) struct InParts<T> {
+    /// The object.
+    pub(super) outcome: T,
+    /// The other parts by name, each once.
+    pub(super) parts: BTreeMap<String, Vec<u8>>,
+}
+
+impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for InParts<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, door: &Door) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE).cloned();
+        let kind = kind.filter(|kind| kind.as_bytes().starts_with(b"multipart/form-data"));
+        let Some(kind) = kind else {
+            let Strict(outcome) = Strict::from_request(request, door).await?;
+            return Ok(Self { outcome, parts: BTreeMap::new() });
+        };
+        let unreadable =
+            |e: &dyn std::fmt::Display| Problem::bad_request(format!("the parts: {e}"));
+        // The whole of it is bounded before anything looks at its parts.
+        let whole = bytes(request, &door.bounds).await?;
+        let request = Request::builder().header(header::CONTENT_TYPE, kind).body(whole.into());
+        let request = request.map_err(|e| unreadable(&e))?;
+        let form = Multipart::from_request(request, door).await;
+        let mut form = form.map_err(|e| unreadable(&e.body_text()))?;
+        let mut parts = BTreeMap::new();
+        while let Some(part) = form.next_field().await.map_err(|e| unreadable(&e.body_text()))? {
+            let name = part.name().unwrap_or_default().to_owned();
+            let bytes = part.bytes().await.map_err(|e| unreadable(&e.body_text()))?;
+            if parts.insert(name.clone(), Vec::from(bytes)).is_some() {
+                return Err(unreadable(&format!("{name:?} stands twice")));
+            }
         }
-        // Reading a long text would keep other requests of this thread waiting.
-        let parsed = tokio::task::spawn_blocking(move || parse(&bytes)).await;
-        parsed.unwrap_or_else(|_| Err(gave_up())).map(Self)
+        let outcome = parts.remove("outcome");
+        let outcome = outcome.ok_or_else(|| unreadable(&"the part outcome is missing"))?;
+        Ok(Self { outcome: read(outcome).await?, parts })
     }
 }
 
@@ -168,6 +214,13 @@ pub(super) struct Run(pub(super) RunId);
 /// The effect that a path names, with its run.
 pub(super) struct Effect(pub(super) RunId, pub(super) EffectId);
 
+/// The names in the path of an effect; there may be more.
+#[derive(serde::Deserialize)]
+struct EffectNames {
+    run: String,
+    effect: String,
+}
+
 async fn names<T: DeserializeOwned + Send>(parts: &mut Parts) -> Result<T, Problem> {
     let named = Path::<T>::from_request_parts(parts, &()).await;
     named.map(|path| path.0).map_err(|e| Problem::bad_request(e.body_text()))
@@ -196,7 +249,7 @@ impl FromRequestParts<Door> for Effect {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, door: &Door) -> Result<Self, Problem> {
-        let (run, effect): (String, String) = names(parts).await?;
+        let EffectNames { run, effect } = names(parts).await?;
         let run = run_named(door, &run).await?;
         let invalid = |e: id::Error| {
             let next = format!("dormouse task list {run}");

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -15,17 +16,20 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::{Caller, Scope};
-use super::body::{self, EffectPath, Query, Run, RunPath, Strict, present};
+use super::blobs::{self, Blob};
+use super::body::{self, EffectPath, InParts, Query, Run, RunPath, Strict, present};
 use super::index;
 use super::problem::{Answer, Problem};
 use super::runs::{bad_token, page_size, read_id, read_time};
 use crate::codecs::event::ErrorInfo;
-use crate::codecs::json::Json as Text;
+use crate::codecs::json::{Json as Text, Surrogates, gate};
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
 use crate::ground::id::{EffectId, RunId};
+use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::PostStatus as Said;
+use crate::machines::effect::refusal::Refusal;
 use crate::services::manager::{Flow, Handle};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::{Output, Posted, Posting};
@@ -258,6 +262,9 @@ struct TaskResult {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Value, required = false)]
     value: Option<Text>,
+    /// The value where it was uploaded
+    #[schema(nullable = false)]
+    value_blob: Option<Blob>,
     /// The error, for `error`
     error: Option<PostError>,
     /// The start that is answered, by whoever claimed it
@@ -269,11 +276,20 @@ struct TaskResult {
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stdout_ref: Option<String>,
+    /// What it printed, where that was uploaded
+    #[schema(nullable = false)]
+    stdout_blob: Option<Blob>,
     /// What it printed as errors
     stderr: Option<String>,
     /// Run-relative file that holds it already
     #[schema(nullable = false)]
     stderr_ref: Option<String>,
+    /// What it printed as errors, where that was uploaded
+    #[schema(nullable = false)]
+    stderr_blob: Option<Blob>,
+    /// Who did it: refused if somebody else holds that start
+    #[schema(nullable = false)]
+    worker: Option<String>,
     /// When the work began
     #[schema(format = DateTime)]
     started_at: Option<String>,
@@ -346,6 +362,57 @@ fn task_failed() -> String {
 }
 
 impl TaskResult {
+    /// The outcome with what came beside it.
+    fn whole(asked: InParts<Self>) -> Answer<Self> {
+        let InParts { mut outcome, parts } = asked;
+        let twice = |name: &str| Problem::bad_request(format!("{name} is given twice"));
+        for (name, bytes) in parts {
+            let place = match name.as_str() {
+                "value" if outcome.value.is_some() => return Err(twice(&name)),
+                "value" => {
+                    let value = gate(&bytes, JSON_DEPTH_MAX, Surrogates::Paired);
+                    let why = |e| Problem::bad_request(format!("the value is not JSON: {e}"));
+                    outcome.value = Some(value.map_err(why)?);
+                    continue;
+                }
+                "stdout" => &mut outcome.stdout,
+                "stderr" => &mut outcome.stderr,
+                _ => {
+                    let what = format!("the part {name:?} is not value, stdout or stderr");
+                    let status = StatusCode::UNPROCESSABLE_ENTITY;
+                    return Err(Problem::new("unknown_field", status, what));
+                }
+            };
+            if place.is_some() {
+                return Err(twice(&name));
+            }
+            *place = Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        Ok(outcome)
+    }
+
+    /// Puts what was uploaded where it belongs.
+    async fn fetch(&mut self, door: &Door, run: &RunId) -> Answer<()> {
+        let twice = || Problem::bad_request("give something itself or where it is, not both");
+        if let Some(blob) = self.value_blob.take() {
+            if self.value.is_some() {
+                return Err(twice());
+            }
+            self.value = Some(blobs::value(door, run, blob.read()?).await?);
+        }
+        for (blob, text, place) in [
+            (self.stdout_blob.take(), &self.stdout, &mut self.stdout_ref),
+            (self.stderr_blob.take(), &self.stderr, &mut self.stderr_ref),
+        ] {
+            let Some(blob) = blob else { continue };
+            if text.is_some() || place.is_some() {
+                return Err(twice());
+            }
+            *place = Some(blobs::file(door, run, blob.read()?).await?);
+        }
+        Ok(())
+    }
+
     fn read(self, effect: EffectId, caller: &Caller) -> Answer<Posting> {
         let ok = self.status == PostStatus::Ok;
         if !ok && self.value.is_some() {
@@ -402,9 +469,9 @@ async fn result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<TaskResult>,
+    asked: InParts<TaskResult>,
 ) -> Answer<Json<PostDone>> {
-    post(&door, caller, effect, asked).await
+    post(&door, caller, effect, TaskResult::whole(asked)?).await
 }
 
 /// Post how a task ended, under another name
@@ -420,17 +487,19 @@ async fn effect_result(
     State(door): State<Door>,
     caller: Caller,
     effect: body::Effect,
-    Strict(asked): Strict<TaskResult>,
+    asked: InParts<TaskResult>,
 ) -> Answer<Json<PostDone>> {
-    post(&door, caller, effect, asked).await
+    post(&door, caller, effect, TaskResult::whole(asked)?).await
 }
 
 async fn post(
     door: &Door,
     caller: Caller,
     body::Effect(run, effect): body::Effect,
-    asked: TaskResult,
+    mut asked: TaskResult,
 ) -> Answer<Json<PostDone>> {
+    asked.fetch(door, &run).await?;
+    let worker = asked.worker.take();
     let posting = asked.read(effect, &caller)?;
     let may_decide = caller.may(Scope::Decide);
     let act = move |open: &mut OpenRun| -> Result<Posted> {
@@ -438,6 +507,9 @@ async fn post(
         if is_decision && !may_decide {
             let what = "breakpoints are answered with the right approval.decide";
             return Err(Error::Refused(Trouble::new("forbidden", what)));
+        }
+        if let Some(named) = worker {
+            holds(open, &posting, &named)?;
         }
         open.post(posting)
     };
@@ -453,6 +525,19 @@ async fn post(
         other => other,
     };
     Ok(Json(PostDone::of(effect, posted.map_err(|e| about(e, &run, effect))?)))
+}
+
+/// Refuses whoever says another name than the holder's: their number is a mix-up.
+fn holds(open: &OpenRun, posting: &Posting, named: &str) -> Result<()> {
+    let effect = open.state().effect(posting.effect);
+    let started = effect.filter(|e| posting.epoch == Some(e.epoch) && e.ended.is_none());
+    match started.and_then(|effect| effect.worker.clone()) {
+        Some(worker) if worker != named => {
+            let (id, epoch) = (posting.effect, posting.epoch.unwrap_or_default());
+            Err(Refusal::Leased { id, worker, epoch }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why an effect is given up

@@ -48,17 +48,21 @@ struct Follower {
 }
 
 /// One of the places that there are for followers.
-struct Place {
+pub(super) struct Place {
     metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
-    fn take(door: &Door) -> Option<Self> {
-        let permit = door.followers.clone().try_acquire_owned().ok()?;
+    pub(super) fn take(door: &Door) -> Answer<Self> {
+        let permit = door.followers.clone().try_acquire_owned().map_err(|_| {
+            let what = "too many clients follow runs (sse_followers_max)";
+            Problem::new("followers_full", StatusCode::SERVICE_UNAVAILABLE, what)
+                .next("read pages of events instead")
+        })?;
         let metrics = Arc::clone(&door.handle.runs().telemetry.metrics);
         metrics.sse_followers.shift(1);
-        Some(Self { metrics, _permit: permit })
+        Ok(Self { metrics, _permit: permit })
     }
 }
 
@@ -70,11 +74,7 @@ impl Drop for Place {
 
 /// Follows a run from `after` on.
 pub(super) async fn follow(door: &Door, run: RunId, after: Seq) -> Answer<Response> {
-    let place = Place::take(door).ok_or_else(|| {
-        let what = "too many clients follow runs (sse_followers_max)";
-        Problem::new("followers_full", StatusCode::SERVICE_UNAVAILABLE, what)
-            .next("read pages of events instead")
-    })?;
+    let place = Place::take(door)?;
     // Subscribed first: what becomes durable from now on wakes the follower.
     let durable = door.handle.follow(&run);
     let page = read(&door.handle, &run, after).await;
@@ -143,6 +143,16 @@ impl Follower {
 
 async fn read(handle: &Handle, run: &RunId, after: Seq) -> Result<Page> {
     handle.read(run, move |look| Ok(page(look, after))).await
+}
+
+/// The stored line at a place, if the journal goes so far.
+pub(super) fn line_at(look: Look<'_>, seq: Seq) -> Option<String> {
+    let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
+    let record = look.records.get(at)?;
+    let before = at.checked_sub(1).and_then(|at| look.records.get(at));
+    let sum = before.map_or_else(|| line::genesis(look.dir.id()), |record| record.sum);
+    let (text, _) = line::encode(record.seq, record.at, &record.event, sum);
+    Some(String::from_utf8_lossy(text.trim_ascii_end()).into_owned())
 }
 
 /// The stored lines after a place. A journal holds exactly what encoding its records gives (J23).

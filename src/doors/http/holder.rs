@@ -34,14 +34,14 @@ pub(super) async fn of(door: &Door, request: &mut Request) -> Result<Option<Call
     if !OPEN.iter().any(|(method, open)| method == request.method() && path == Some(*open)) {
         return Err(forbidden("a task token allows heartbeat, blobs and result of its attempt"));
     }
-    let names = request.extract_parts::<RawPathParams>().await.ok();
-    let named = |what: &str| {
-        let mut names = names.iter().flatten();
-        names.find(|(name, _)| *name == what).map(|(_, value)| value.to_owned())
+    let path = request.extract_parts::<RawPathParams>().await.ok();
+    let part = |wanted: &str| {
+        let mut parts = path.iter().flatten();
+        parts.find(|(name, _)| *name == wanted).map(|(_, text)| text)
     };
     // The whole id: a token does not find out what else there is.
-    let run = named("run").and_then(|text| text.parse::<RunId>().ok());
-    let effect = named("effect").and_then(|text| text.parse::<EffectId>().ok());
+    let run = part("run").and_then(|text| text.parse::<RunId>().ok());
+    let effect = part("effect").and_then(|text| text.parse::<EffectId>().ok());
     let (run, effect) = run.zip(effect).ok_or_else(unauthenticated)?;
     let epoch = door.handle.task_key().await?.epoch(&token, &run, effect);
     let epoch = epoch.ok_or_else(unauthenticated)?;

@@ -3,12 +3,15 @@
 //! May not decide anything about a run. Invariant: an answer leaves after what it says is durable.
 
 mod auth;
+mod blobs;
 mod body;
 mod breakpoints;
 mod code;
 mod decide;
 mod effects;
 mod events;
+mod feed;
+mod files;
 mod follow;
 mod guard;
 mod health;
@@ -16,6 +19,7 @@ mod holder;
 mod index;
 mod keyring;
 mod ledger;
+mod logs;
 mod metrics;
 mod openapi;
 mod problem;
@@ -34,6 +38,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -72,7 +77,9 @@ pub struct Options {
 pub struct Bounds {
     /// Largest body.
     pub body_bytes_max: usize,
-    /// How long a body may take to arrive.
+    /// Largest upload.
+    pub blob_bytes_max: u64,
+    /// How long a body may take to arrive; of an upload, each part of it.
     pub body_wait_ms: u64,
     /// How long the head of a request may take to arrive, and a connection may be idle.
     pub headers_wait_ms: u64,
@@ -90,6 +97,7 @@ impl Default for Bounds {
     fn default() -> Self {
         Self {
             body_bytes_max: limits::HTTP_BODY_BYTES_MAX,
+            blob_bytes_max: limits::BLOB_BYTES_MAX,
             body_wait_ms: limits::HTTP_BODY_WAIT_MS,
             headers_wait_ms: limits::HTTP_HEADERS_WAIT_MS,
             write_wait_ms: limits::HTTP_WRITE_WAIT_MS,
@@ -158,8 +166,11 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(rebuild::routes())
         .merge(status::routes())
         .merge(events::routes())
+        .merge(feed::routes())
         .merge(effects::routes())
         .merge(work::routes())
+        .merge(blobs::routes())
+        .merge(logs::routes())
         .merge(decide::routes())
         .merge(ledger::routes())
         .merge(breakpoints::routes())
@@ -226,6 +237,8 @@ fn finish(router: Router<Door>, door: Door) -> Router {
             axum::response::IntoResponse::into_response(body::gave_up())
         }))
         .layer(from_fn_with_state(door.clone(), guard::pass))
+        // Bodies have limits of this door's own.
+        .layer(DefaultBodyLimit::disable())
         .layer(from_fn_with_state(numbers, metrics::observe))
         .with_state(door)
 }

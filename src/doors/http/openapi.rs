@@ -95,5 +95,5 @@ fn name_of(status: &str) -> String {
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.post].into_iter().flatten()
+    [&mut item.get, &mut item.post, &mut item.put].into_iter().flatten()
 }

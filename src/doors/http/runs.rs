@@ -18,6 +18,7 @@ use super::body::{Query, Run, RunPath, Strict, present};
 use super::index;
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
+use crate::codecs::trace::TraceContext;
 use crate::doors::answers::{Created, Shown};
 use crate::doors::shapes;
 use crate::ground::clock::Timestamp;
@@ -112,7 +113,10 @@ struct Create {
 #[utoipa::path(
     post, path = "/v1/runs", operation_id = "createRun",
     tag = "runs", security(("token" = ["run.write"])),
-    params(("Idempotency-Key" = Option<String>, Header, description = "As `idempotencyKey`")),
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "As `idempotencyKey`"),
+        ("traceparent" = Option<String>, Header, description = "The run's spans go on from there"),
+    ),
     request_body = Create,
     responses(
         (status = 201, description = "The run exists", body = Created),
@@ -135,6 +139,7 @@ async fn create(
         tags: asked.tags,
         cwd: asked.cwd,
         non_interactive: asked.non_interactive,
+        traceparent: traceparent(&headers),
     };
     if new.tags.iter().any(String::is_empty) {
         return Err(Problem::bad_request("a tag is empty"));
@@ -142,6 +147,13 @@ async fn create(
     let created = Created::from(door.handle.create(new, &caller.by).await?);
     let status = if created.existed { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(created)))
+}
+
+/// Where in a trace the caller stands. What is unreadable is left out, as its specification says.
+fn traceparent(headers: &HeaderMap) -> Option<TraceContext> {
+    let mut given = headers.get_all("traceparent").iter();
+    let text = given.next().filter(|_| given.next().is_none())?;
+    text.to_str().ok()?.parse().ok()
 }
 
 /// The idempotency key of a request, from its header or its body; raw or as a quoted string.

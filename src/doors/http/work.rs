@@ -23,8 +23,10 @@ use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::ground::limits::{
     CLAIM_MAX, CLAIM_NAME_BYTES_MAX, CLAIM_NAMES_MAX, CLAIM_WAIT_MS_DEFAULT, CLAIM_WAIT_MS_MAX,
     HEARTBEAT_TASKS_MAX, LEASE_TTL_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN,
+    PROGRESS_LABEL_BYTES_MAX,
 };
 use crate::machines::effect::attempt::Report;
+use crate::machines::lease::Progress;
 use crate::services::manager::{Flow, Sign, Wanted};
 use crate::services::runs::Error;
 
@@ -235,6 +237,34 @@ struct Heartbeat {
     /// How long silence is to be taken for life from now on
     #[schema(minimum = 5_000, maximum = 86_400_000)]
     ttl_ms: Option<u64>,
+    /// How far it is
+    #[schema(nullable = false)]
+    progress: Option<ProgressSaid>,
+}
+
+/// How far a worker says that it is
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct ProgressSaid {
+    /// Of a hundred
+    #[schema(minimum = 0, maximum = 100, nullable = false)]
+    percent: Option<f64>,
+    /// In a few words
+    #[schema(max_length = 256, nullable = false)]
+    label: Option<String>,
+}
+
+impl ProgressSaid {
+    fn read(self) -> Answer<Progress> {
+        if self.percent.is_some_and(|percent| !(0.0..=100.0).contains(&percent)) {
+            return Err(Problem::bad_request("percent is 0 to 100"));
+        }
+        if self.label.as_ref().is_some_and(|label| label.len() > PROGRESS_LABEL_BYTES_MAX) {
+            let max = PROGRESS_LABEL_BYTES_MAX;
+            return Err(Problem::bad_request(format!("label has at most {max} bytes")));
+        }
+        Ok(Progress { percent: self.percent, label: self.label })
+    }
 }
 
 /// Say that an effect is being worked on
@@ -256,7 +286,8 @@ async fn heartbeat(
     let ttl_ms = asked.ttl_ms.map(|ms| ttl(Some(ms))).transpose()?;
     let epoch = caller.attempt(asked.epoch)?;
     let epoch = epoch.ok_or_else(|| Problem::bad_request("a heartbeat names its epoch"))?;
-    let sign = Sign { run: run.clone(), effect, epoch, ttl_ms, worker: asked.worker };
+    let progress = asked.progress.map(ProgressSaid::read).transpose()?;
+    let sign = Sign { run: run.clone(), effect, epoch, ttl_ms, worker: asked.worker, progress };
     let renewed = door.handle.renew(vec![sign]).await?;
     let about = |e| super::effects::about(e, &run, effect);
     let renewed = renewed.into_iter().next().ok_or_else(body::gave_up)?;
@@ -331,7 +362,8 @@ async fn heartbeats(
             Problem::new("effect_id_invalid", StatusCode::BAD_REQUEST, e.to_string())
         })?;
         let (run, epoch) = (read_id(&of.run_id)?, Epoch(of.epoch));
-        Ok(Sign { run, effect, epoch, ttl_ms: None, worker: Some(worker.clone()) })
+        let worker = Some(worker.clone());
+        Ok(Sign { run, effect, epoch, ttl_ms: None, worker, progress: None })
     };
     let signs = asked.tasks.iter().map(sign).collect::<Answer<Vec<_>>>()?;
     let renewed = door.handle.renew(signs.clone()).await?;

@@ -90,6 +90,32 @@ pub fn fence(effect: &Effect, epoch: Epoch) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether parts of an outcome may be brought by whoever names `epoch`, or claimed nothing.
+///
+/// # Errors
+/// Their post would be refused, whatever it says.
+pub fn may_bring(effect: &Effect, epoch: Option<Epoch>) -> Result<(), Refusal> {
+    let (id, current) = (effect.id, effect.epoch);
+    fence_epoch(effect, epoch.unwrap_or(current))?;
+    if let Some(ended) = &effect.ended {
+        return Err(Refusal::Ended { id, status: effect.status.name(), seq: ended.seq });
+    }
+    match (effect.status, epoch) {
+        (EffectStatus::Started, None) => {
+            let worker = effect.worker.clone().unwrap_or_default();
+            Err(Refusal::Leased { id, worker, epoch: current })
+        }
+        (EffectStatus::Uncertain, None) => Err(Refusal::Uncertain { id, epoch: current }),
+        // How that attempt ended nobody knows: its late value counts.
+        (EffectStatus::Requested, Some(epoch))
+            if epoch > Epoch(0) && effect.closed_as != Some(FailureClass::Unknown) =>
+        {
+            Err(Refusal::AttemptClosed { id, epoch })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The records that close the open start of `effect`; none if it stays as uncertain as it is.
 #[must_use]
 pub fn close(

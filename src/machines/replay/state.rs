@@ -13,6 +13,7 @@ use crate::codecs::event::{
     ProcessRef, Record, RunHeld, RunPaused,
 };
 use crate::codecs::json::Json;
+use crate::codecs::trace::{RunTrace, TraceContext};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
@@ -127,6 +128,8 @@ pub struct RunState {
     pub cwd: Option<String>,
     /// Breakpoints are answered at once.
     pub non_interactive: bool,
+    /// Where in a trace whoever asked for it stood.
+    pub traceparent: Option<TraceContext>,
     /// Stopped by the engine.
     pub held: Option<RunHeld>,
     /// Stopped by an operator.
@@ -199,6 +202,7 @@ impl RunState {
             tags: created.tags.clone(),
             cwd: created.cwd.clone(),
             non_interactive: created.non_interactive,
+            traceparent: created.traceparent,
             held: None,
             paused: None,
             cancel: None,
@@ -223,6 +227,12 @@ impl RunState {
             generation_events: 1,
             idle_generations: 0,
         })
+    }
+
+    /// Its trace.
+    #[must_use]
+    pub const fn trace(&self) -> RunTrace<'_> {
+        RunTrace::new(&self.run_id, self.traceparent)
     }
 
     /// Folds one record. Called for every record in order, by replay, by `fsck`, by views.

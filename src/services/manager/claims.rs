@@ -227,6 +227,7 @@ impl Manager {
         }
         let now = self.now();
         self.crew.saw(&wanted.worker, &wanted.kinds, now);
+        self.feed.note(|| super::feed::Note::worker(&wanted.worker));
         self.claims.look_by(now.plus_millis(LOOK_EVERY_MS));
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Handle {
     }
 
     /// Does what takes long, and needs no run of its own, outside the manager's thread.
-    pub(super) async fn aside<T: Send + 'static>(
+    pub async fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Runs) -> Result<T> + Send + 'static,
     ) -> Result<T> {

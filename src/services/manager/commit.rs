@@ -141,6 +141,7 @@ impl Manager {
                 let mut leases = Vec::new();
                 for record in &here.run.records()[span] {
                     self.runs.telemetry.committed(here.run.state(), record);
+                    self.feed.tell(&id, record.seq, record.event.name());
                     leases.extend(LeaseNews::of(here.run.state(), record, now_ms));
                 }
                 news.changes.extend(here.durable_changes());
@@ -150,6 +151,7 @@ impl Manager {
             Some(Seat::Coming(coming)) => {
                 if let Some(fresh) = &mut coming.fresh {
                     fresh.durable = true;
+                    self.feed.tell(&id, fresh.record.seq, fresh.record.event.name());
                     news.changes.extend(fresh.change.take());
                     news.answers.append(&mut fresh.answers);
                 }

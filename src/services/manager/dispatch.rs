@@ -349,7 +349,7 @@ fn attended(
         timeout_ms,
         dir: run.dir.clone(),
         cwd: run.state().cwd.clone(),
-        traceparent: None,
+        traceparent: Some(task.traceparent.to_string()),
     };
     let (stopper, stop) = Stopper::new();
     Attended { executor, attempt, args: None, stopper: Arc::new(stopper), stop, resumed: None }

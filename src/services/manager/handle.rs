@@ -21,7 +21,7 @@ use crate::shells::run_dir::task_key::TaskKey;
 use super::create::{Made, Origin, Prepared};
 use super::desk::Inside;
 use super::seat::{Answer, Ask};
-use super::{Figures, Followers, Message};
+use super::{Feed, Figures, Followers, Message};
 
 /// Whether an ask brings new work in, or brings work to its end: when room on the disk runs out,
 /// outcomes are still taken and inflow is refused.
@@ -38,6 +38,7 @@ pub enum Flow {
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     followers: Followers,
+    feed: Feed,
     runs: Runs,
     indexer: Indexer,
     known: KnownCode,
@@ -52,14 +53,14 @@ pub struct Handle {
 impl Handle {
     pub(super) fn new(
         inbox: mpsc::Sender<Message>,
-        followers: Followers,
+        (followers, feed): (Followers, Feed),
         runs: Runs,
         indexer: Indexer,
         known: KnownCode,
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
         let (waiters, task_key) = (Arc::default(), Arc::default());
-        Self { inbox, followers, runs, indexer, known, asked, waiters, task_key }
+        Self { inbox, followers, feed, runs, indexer, known, asked, waiters, task_key }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
@@ -190,6 +191,12 @@ impl Handle {
     pub fn follow(&self, run: &RunId) -> watch::Receiver<Seq> {
         let mut followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner);
         followers.entry(run.clone()).or_insert_with(|| watch::Sender::new(Seq(0))).subscribe()
+    }
+
+    /// What becomes durable, over all runs.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.feed
     }
 
     /// The runs service, for what only looks: its root, its clock, lists.

@@ -8,7 +8,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::machines::effect::attempt::Report;
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::lease::{Grant, Lapse, Lease, LeaseKey};
+use crate::machines::lease::{Grant, Lapse, Lease, LeaseKey, Progress};
 use crate::machines::replay::state::RunState;
 use crate::services::runs::attempt::{Beat, Directive};
 use crate::services::runs::open::OpenRun;
@@ -17,6 +17,7 @@ use crate::services::runs::{Error, Result};
 use crate::shells::store::{EffectName, EffectRow};
 
 use super::crew::Seen;
+use super::feed::Note;
 use super::handle::{self, Flow, Handle};
 use super::seat::{Answer, Ask, Seat};
 use super::{Manager, Message};
@@ -37,6 +38,8 @@ pub struct Sign {
     pub ttl_ms: Option<u64>,
     /// Who gives it.
     pub worker: Option<String>,
+    /// How far it is.
+    pub progress: Option<Progress>,
 }
 
 /// The answer to a sign of life.
@@ -55,7 +58,7 @@ pub struct Renewed {
 }
 
 /// A lease, as others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Held {
     /// Whose.
     pub worker: String,
@@ -65,6 +68,8 @@ pub struct Held {
     pub until: Timestamp,
     /// It was not renewed in time.
     pub is_late: bool,
+    /// How far its holder said that it is.
+    pub progress: Option<Progress>,
 }
 
 /// What a durable record says about a lease.
@@ -184,10 +189,15 @@ impl Manager {
         let now_ms = self.runs.clock.passed_millis();
         for news in news {
             match news {
-                LeaseNews::Began(key, grant) => self.leases.grant(key, grant, now_ms),
+                LeaseNews::Began(key, grant) => {
+                    self.feed.note(|| Note::lease(&key, grant.epoch, "granted"));
+                    self.leases.grant(key, grant, now_ms);
+                }
                 LeaseNews::Over(key) => {
                     self.claims.forget(&name(&key));
-                    self.leases.remove(&key);
+                    if let Some(lease) = self.leases.remove(&key) {
+                        self.feed.note(|| Note::lease(&key, lease.epoch, "over"));
+                    }
                 }
             }
         }
@@ -215,6 +225,7 @@ impl Manager {
         };
         let why = if lapse == Lapse::Silence { "silent" } else { "timeout" };
         self.runs.telemetry.metrics.leases_lapsed.with([why]).one();
+        self.feed.note(|| Note::lease(&key, epoch, "lapsed"));
         let (inbox, run, effect) = (self.inbox.clone(), key.run.clone(), key.effect);
         let act = move |run: Result<&mut OpenRun>| -> Answer {
             let done = run.and_then(|run| match run.state().effect(effect).map(|e| e.status) {
@@ -308,6 +319,11 @@ impl Manager {
             };
             self.leases.grant(key.clone(), grant, now_ms);
         }
+        if let Some(progress) = &sign.progress {
+            self.leases.note(key, progress.clone());
+            self.feed.note(|| Note::progress(key, sign.epoch, progress));
+        }
+        self.feed.note(|| Note::lease(key, sign.epoch, "renewed"));
         let lease = self.leases.get(key);
         let is_overdue = lease.is_some_and(|lease| lease.is_overdue(now_ms));
         let (directive, reason) = match beat.directive {
@@ -340,6 +356,7 @@ impl Manager {
             epoch: lease.epoch,
             until: self.now().plus_millis(left),
             is_late: left < 0,
+            progress: lease.progress.clone(),
         })
     }
 

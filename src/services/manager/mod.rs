@@ -17,6 +17,7 @@ mod create;
 mod crew;
 mod desk;
 mod dispatch;
+mod feed;
 mod handle;
 mod leases;
 mod leave;
@@ -36,6 +37,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use crate::ground::clock::{Timestamp, monotonic_micros};
+use crate::ground::digest::hex;
 use crate::ground::id::{RunId, Seq};
 use crate::machines::lease::Leases;
 use crate::machines::timer::Timers;
@@ -56,6 +58,7 @@ pub use code::Assignment;
 pub use create::Made;
 pub use crew::Seen;
 pub use desk::{Inside, Standing};
+pub use feed::{Feed, Note, Told};
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
 pub use waiting::Wanted;
@@ -161,6 +164,7 @@ struct Manager {
     shelf: Shelf,
     inbox: mpsc::Sender<Message>,
     followers: Followers,
+    feed: Feed,
     limits: Limits,
     seats: HashMap<RunId, Seat>,
     instances: HashMap<InstanceId, RunId>,
@@ -297,9 +301,10 @@ pub fn start(
     make: impl FnOnce() -> Result<Parts> + Send + 'static,
 ) -> Result<Running> {
     let Inbox { sender, receiver } = inbox;
-    let followers = Followers::default();
+    let (followers, feed) =
+        (Followers::default(), Feed::new(hex(&options.runs.disk.random()[..6])));
     let (ready, started) = mpsc::sync_channel(1);
-    let (to_self, theirs) = (sender.clone(), Arc::clone(&followers));
+    let (to_self, theirs) = (sender.clone(), (Arc::clone(&followers), feed.clone()));
     let (runs, indexer) = (options.runs.clone(), options.indexer.clone());
     let known = options.known.clone();
     let (alarm, failure) = oneshot::channel();
@@ -329,7 +334,7 @@ pub fn start(
     let spawned = std::thread::Builder::new().name("manager".into()).spawn(run);
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
-    let handle = Handle::new(sender.clone(), followers, runs, indexer, known);
+    let handle = Handle::new(sender.clone(), (followers, feed), runs, indexer, known);
     Ok(Running { handle, thread, inbox: sender, failure })
 }
 
@@ -388,7 +393,7 @@ impl Manager {
         options: Options,
         parts: Parts,
         inbox: mpsc::Sender<Message>,
-        followers: Followers,
+        (followers, feed): (Followers, Feed),
     ) -> Result<Self> {
         let limits = Limits {
             loaded: options.loaded_max,
@@ -413,6 +418,7 @@ impl Manager {
             shelf: Shelf::default(),
             inbox,
             followers,
+            feed,
             limits,
             seats: HashMap::new(),
             instances: HashMap::new(),

@@ -94,12 +94,16 @@ impl Manager {
             None => (self.queue.contains(run), None),
         };
         let lately = self.now().plus_millis(-WHY_WORKERS_SEEN_MS);
-        let leases = self.leases.all().filter(|(key, _)| key.run == *run);
+        let leases = || self.leases.all().filter(|(key, _)| key.run == *run);
+        let said = leases().filter_map(|(key, lease)| {
+            lease.progress.as_ref().map(|progress| (key.effect, progress.to_string()))
+        });
         Memory {
+            progress: said.collect(),
             is_moving,
             damage: self.aside.get(run).cloned(),
             is_draining: matches!(rest, Some(Rest::Waiting { draining: true })),
-            leases: leases
+            leases: leases()
                 .filter_map(|(key, _)| Some((key.effect, self.lease_until(key)?)))
                 .collect(),
             workers: self.crew.by_kind(lately),

@@ -5,6 +5,7 @@
 //! start is durable.
 
 use crate::codecs::event::{Event, Payload, Policy};
+use crate::codecs::trace::TraceContext;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::INLINE_BYTES_MAX;
@@ -58,6 +59,8 @@ pub struct TaskClaim {
     pub ttl_ms: u64,
     /// The key under which the outside knows it, over all attempts.
     pub idempotency_key: String,
+    /// Where its work stands in the run's trace.
+    pub traceparent: TraceContext,
     /// When all of it has to be over.
     pub deadline: Option<Timestamp>,
     /// The last attempts before, oldest first.
@@ -202,6 +205,7 @@ impl OpenRun {
             worker: effect.worker,
             ttl_ms: effect.ttl_ms,
             idempotency_key,
+            traceparent: self.state().trace().attempt(id, effect.epoch),
             deadline,
             previous: effect.failures.last,
             repeat: false,

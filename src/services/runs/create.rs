@@ -11,6 +11,7 @@ use crate::codecs::event::{
     Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
 };
 use crate::codecs::json::{Json, Numbers, canonical};
+use crate::codecs::trace::TraceContext;
 use crate::codecs::turn::{FromHost, HostLimits, LoadFailure, Start, ToHost};
 use crate::ground::digest::Digest;
 use crate::ground::id::RunId;
@@ -65,6 +66,8 @@ pub struct NewRun {
     pub cwd: Option<String>,
     /// Breakpoints are answered at once.
     pub non_interactive: bool,
+    /// Where in a trace whoever asks stands.
+    pub traceparent: Option<TraceContext>,
 }
 
 /// A run that was created, or existed already under the same key.
@@ -234,6 +237,7 @@ impl Runs {
             tags: new.tags.clone(),
             cwd: new.cwd.clone(),
             non_interactive: new.non_interactive,
+            traceparent: new.traceparent,
             by: self.by.clone(),
         };
         Ok((created, graph, warnings))

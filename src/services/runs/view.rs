@@ -144,7 +144,51 @@ pub fn overdue(state: &RunState, now: Timestamp) -> Vec<String> {
     state.open_effects().filter(late).map(|e| e.id.to_string()).collect()
 }
 
+/// What a task prints to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Its output.
+    Stdout,
+    /// Its errors.
+    Stderr,
+}
+
+impl Stream {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
 impl Look<'_> {
+    /// Run-relative file of what a task printed, or prints to while it is executed here. Whether it
+    /// is there shows when it is opened.
+    #[must_use]
+    pub fn log(&self, effect: &Effect, stream: Stream) -> String {
+        let ended = effect.ended.as_ref().and_then(|ended| record_at(self.records, ended.seq));
+        let kept = match ended.map(|record| &record.event) {
+            Some(Event::EffectResolved(done)) => match stream {
+                Stream::Stdout => done.stdout.clone(),
+                Stream::Stderr => done.stderr.clone(),
+            },
+            _ => None,
+        };
+        kept.unwrap_or_else(|| format!("tasks/{}/{}.log", effect.id, stream.name()))
+    }
+
+    /// Run-relative files of posts about an effect that were refused.
+    #[must_use]
+    pub fn stale(&self, effect: &Effect) -> Vec<String> {
+        let place = format!("tasks/{}/stale", effect.id);
+        let names = self.dir.list_relative(&place).unwrap_or_default();
+        let kept = names.into_iter().filter(|name| !name.starts_with('.'));
+        kept.map(|name| format!("{place}/{name}")).collect()
+    }
+
     /// Whether every value of an effect can be had.
     pub fn intact(&self, effect: &Effect) -> super::Result<()> {
         let records = [Some(effect.requested_seq), effect.ended.as_ref().map(|e| e.seq)];

@@ -299,6 +299,10 @@ impl<'a> Seen<'a> {
         let is_child = code == Code::WaitingChild;
         let has_started = effect.epoch.0 > 0;
         let waits = (code == Code::Backoff).then(|| effect.delayed_until()).flatten();
+        let mut what = words::of_effect(code, effect, hold, workers_seen);
+        if let Some(said) = self.memory.and_then(|memory| memory.progress.get(&effect.id)) {
+            what = format!("{what} ({said})");
+        }
         Reason {
             effect_id: Some(effect.id),
             kind: Some(effect.kind.clone()),
@@ -311,7 +315,7 @@ impl<'a> Seen<'a> {
             next_at: waits.or_else(|| effect.due_at()),
             workers_seen,
             child_run_id: effect.target.as_ref().filter(|_| is_child).and_then(|c| c.parse().ok()),
-            ..self.of_run(code, words::of_effect(code, effect, hold, workers_seen), unblock)
+            ..self.of_run(code, what, unblock)
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Memory {
     pub is_draining: bool,
     /// Until when the started effects' leases run, as far as one is known.
     pub leases: BTreeMap<EffectId, Timestamp>,
+    /// How far the holders of started effects say that they are.
+    pub progress: BTreeMap<EffectId, String>,
     /// How many workers asked for work in the last minute, by kind.
     pub workers: BTreeMap<String, usize>,
     /// Effects that an operator does not let wait for their next attempt.

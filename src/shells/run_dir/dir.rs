@@ -9,10 +9,12 @@ use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
 use crate::codecs::format::line;
 use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Timestamp};
-use crate::ground::digest::Sum;
+use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::{RUN_JOURNAL_BYTES_MAX, STALE_FILES_MAX, VALUE_BYTES_MAX};
-use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Lock, Open, Rename, Stat};
+use crate::ports::disk::{
+    self, Atomic, Dir, Disk, FileHandle, FileKind, Kind, Lock, Open, Rename, Stat,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::path::Path;
@@ -370,6 +372,17 @@ impl RunDir {
         blob::put(&*blobs, bytes)
     }
 
+    /// Begins to take a large value in parts.
+    pub fn begin_blob(&self) -> disk::Result<blob::Incoming> {
+        blob::Incoming::begin(self.dir.ensure_durable_dir("blobs")?)
+    }
+
+    /// Opens a large value; nothing if there is none of that digest. Whoever reads it checks it.
+    pub fn open_blob(&self, digest: &Digest) -> disk::Result<Option<Box<dyn FileHandle>>> {
+        let Some(blobs) = disk::optional(self.dir.open_dir("blobs"))? else { return Ok(None) };
+        disk::optional(blobs.open(&digest.hex(), Open::Read))
+    }
+
     /// Reads a large value and checks it.
     pub fn get_blob(&self, blob: &BlobRef) -> Result<Vec<u8>, blob::Error> {
         let blobs = disk::optional(self.dir.open_dir("blobs"))?;
@@ -381,6 +394,12 @@ impl RunDir {
     pub fn read_relative(&self, path: &str, max: u64) -> disk::Result<Vec<u8>> {
         let (dir, name) = self.descend(path, false)?;
         dir.read_file(&name, Open::Read, max)
+    }
+
+    /// Opens a file by its path below the run directory; nothing if it is not there.
+    pub fn open_relative(&self, path: &str) -> disk::Result<Option<Box<dyn FileHandle>>> {
+        let opened = self.descend(path, false).and_then(|(dir, name)| dir.open(&name, Open::Read));
+        disk::optional(opened)
     }
 
     /// The names in a directory below the run directory.

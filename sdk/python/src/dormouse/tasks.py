@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from .runs import ABSENT, pages
-from .wire import Body, Line, Wire, given, segment
+from .wire import Body, Line, Wire, encode, given, segment
 
 #: How much longer than a claim waits its answer may take, in seconds.
 CLAIM_SLACK = 10.0
+#: Longer values are uploaded before their result, in bytes.
+VALUE_SENT_MAX = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Task:
     deadline: Optional[str] = None
     previous_attempts: Sequence[Mapping[str, Any]] = ()
     traceparent: Optional[str] = None
+    #: Lets its bearer speak for this attempt, and for nothing else.
+    task_token: Optional[str] = field(default=None, repr=False)
     #: The whole answer.
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -59,6 +63,7 @@ class Task:
             deadline=told.get("deadline"),
             previous_attempts=tuple(told.get("previousAttempts") or ()),
             traceparent=told.get("traceparent"),
+            task_token=told.get("taskToken"),
             raw=told,
         )
 
@@ -229,8 +234,24 @@ class Tasks:
         return self.post_body(run_id, effect_id, body)
 
     def post_body(self, run_id: str, effect_id: str, body: Body) -> Dict[str, Any]:
-        """The same, with the request as it is sent."""
+        """The same, with the request as it is sent. A long value goes ahead of it."""
+        if "value" in body:
+            content = encode(body["value"])
+            if content is not None and len(content) > VALUE_SENT_MAX:
+                rest = {name: value for name, value in body.items() if name != "value"}
+                blob = self.upload(run_id, effect_id, content, epoch=body.get("epoch"))
+                body = {**rest, "valueBlob": blob}
         return self._post(run_id, effect_id, "result", body)
+
+    def upload(
+        self, run_id: str, effect_id: str, content: bytes, *, epoch: Optional[int] = None
+    ) -> Dict[str, Any]:
+        """Uploads what a result names as ``valueBlob``, ``stdoutBlob`` or ``stderrBlob``."""
+        path = f"{_task(run_id, effect_id)}/blobs"
+        blob: Dict[str, Any] = self._wire.ask(
+            "PUT", path, query={"epoch": epoch}, content=content, repeatable=True
+        )
+        return blob
 
     def decide(
         self,

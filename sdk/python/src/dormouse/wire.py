@@ -128,18 +128,21 @@ class Wire:
         *,
         query: Optional[Query] = None,
         body: Optional[Body] = None,
+        content: Optional[bytes] = None,
         headers: Optional[Mapping[str, str]] = None,
         repeatable: bool = False,
         timeout: Optional[float] = None,
         line: Optional[Line] = None,
         tries: int = TRIES_MAX,
     ) -> Any:
-        """The JSON that the daemon answers.
+        """The JSON that the daemon answers. ``content`` is sent as it is, instead of a ``body``.
 
         ``repeatable`` says that the request may reach the daemon twice. Raises ``Problem`` or
         ``Unreachable``.
         """
-        target, sent = _target(path, query), encode(body)
+        target, sent = _target(path, query), encode(body) if content is None else content
+        if content is not None:
+            headers = {"Content-Type": "application/octet-stream", **(headers or {})}
         timeout = self.timeout if timeout is None else timeout
         for tried in range(1, tries + 1):
             try:
@@ -234,7 +237,7 @@ class Wire:
     def _headers(self, body: Optional[bytes], more: Mapping[str, str]) -> Dict[str, str]:
         headers = {"Accept": "application/json", **more}
         if body is not None:
-            headers["Content-Type"] = "application/json"
+            headers.setdefault("Content-Type", "application/json")
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
         return headers

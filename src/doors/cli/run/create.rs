@@ -9,7 +9,7 @@ use serde_json::json;
 use super::source::SourceArgs;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
-use crate::doors::cli::{input, output};
+use crate::doors::cli::{input, output, variables};
 use crate::services::runs::Error;
 use crate::services::runs::create::NewRun;
 use crate::shells::run_dir::root;
@@ -58,6 +58,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         tags: args.tags.clone(),
         cwd: std::env::current_dir().ok().map(|dir| dir.display().to_string()),
         non_interactive: args.non_interactive,
+        traceparent: variables::traceparent(),
     };
     if args.dry_run {
         return dry_run(args, &new, context);

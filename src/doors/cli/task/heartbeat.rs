@@ -27,6 +27,12 @@ pub(crate) struct Args {
     /// How long silence is to be taken for life from now on
     #[arg(long, value_name = "DURATION")]
     ttl: Option<humantime::Duration>,
+    /// How far it is, of a hundred
+    #[arg(long, value_name = "N")]
+    percent: Option<f64>,
+    /// How far it is, in a few words
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
@@ -36,6 +42,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     }
     if args.ttl.is_some() {
         body["ttlMs"] = json!(ttl_ms(args.ttl)?);
+    }
+    if let Some(percent) = args.percent {
+        body["progress"]["percent"] = json!(percent);
+    }
+    if let Some(label) = &args.label {
+        body["progress"]["label"] = json!(label);
     }
     let done = context.heartbeat(&args.target.run, args.target.id()?, &body)?;
     if context.json {

@@ -27,8 +27,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     target: EffectArg,
     /// How it ended
-    #[arg(long, value_enum, ignore_case = true)]
-    status: PostStatus,
+    #[arg(long, value_enum, ignore_case = true, required_unless_present = "from_stale")]
+    status: Option<PostStatus>,
     /// The value: a JSON file (looked up in the run directory first), or - for standard input
     #[arg(long, value_name = "FILE")]
     value: Option<PathBuf>,
@@ -68,12 +68,26 @@ pub(crate) struct Args {
     /// The start that is answered, by whoever claimed it
     #[arg(long, value_name = "N")]
     epoch: Option<u64>,
+    /// Post again what was refused: a file that was kept in the task's stale/, such as
+    /// tasks/e0001/stale/1-1.json
+    #[arg(long, value_name = "FILE")]
+    #[arg(conflicts_with_all = ["status", "value", "value_inline", "error"])]
+    from_stale: Option<PathBuf>,
     /// Say what would be posted, and post nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// What is kept of a post that was refused, as far as it says how the task ended.
+#[derive(serde::Deserialize)]
+struct Refused {
+    status: PostStatus,
+    value: Option<Json>,
+    error: Option<ErrorInfo>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum PostStatus {
     /// Well
     Ok,
@@ -147,25 +161,16 @@ fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
     let json = |flag: &str, path: &Path| -> Result<Json, Failure> {
         input::parse(flag, &input::run_bytes(runs, &dir, flag, path)?)
     };
-    let ok = args.status == PostStatus::Ok;
-    if !ok && (args.value_inline.is_some() || args.value.is_some()) {
-        return Err(Failure::usage("--value belongs to --status ok", "give --error FILE"));
-    }
-    if ok && args.error.is_some() {
-        return Err(Failure::usage("--error belongs to --status error", "give --value FILE"));
-    }
-    let value = match (&args.value, &args.value_inline) {
-        (Some(path), _) => Some(json("--value", path)?),
-        (None, Some(text)) => Some(input::inline("--value-inline", text)?),
-        (None, None) => None,
-    };
-    let (error, retryable) = match args.status {
-        PostStatus::Ok => (None, None),
-        PostStatus::Unknown if args.error.is_none() => (None, None),
-        _ => {
-            let error = error(args.error.as_deref(), context, &dir)?;
-            (Some(error), args.retryable)
+    let (status, value, error) = match &args.from_stale {
+        Some(path) => {
+            let kept = input::run_bytes(runs, &dir, "--from-stale", path)?;
+            let kept: Refused = serde_json::from_slice(&kept).map_err(|e| {
+                let what = format!("--from-stale is no post that was refused: {e}");
+                Failure::usage(&what, "name a file in tasks/<effect>/stale/")
+            })?;
+            (kept.status, kept.value, kept.error)
         }
+        None => said(args, context, &dir)?,
     };
     let printed = |flag: &str, file: &Option<PathBuf>, reference: &Option<String>| match file {
         Some(path) => Ok(Some(Output::Content(input::run_bytes(runs, &dir, flag, path)?))),
@@ -173,8 +178,8 @@ fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
     };
     Ok(Posting {
         effect,
-        status: args.status.into(),
-        retryable,
+        status: status.into(),
+        retryable: args.retryable.filter(|_| error.is_some()),
         value,
         error,
         epoch: args.epoch.map(Epoch),
@@ -185,6 +190,35 @@ fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
         finished_at: args.finished_at.clone(),
         metadata: args.metadata.as_deref().map(|path| json("--metadata", path)).transpose()?,
     })
+}
+
+/// How the task ended, as the options say.
+fn said(
+    args: &Args,
+    context: &Context,
+    dir: &RunDir,
+) -> Result<(PostStatus, Option<Json>, Option<ErrorInfo>), Failure> {
+    let status = args.status.unwrap_or(PostStatus::Ok);
+    let ok = status == PostStatus::Ok;
+    if !ok && (args.value_inline.is_some() || args.value.is_some()) {
+        return Err(Failure::usage("--value belongs to --status ok", "give --error FILE"));
+    }
+    if ok && args.error.is_some() {
+        return Err(Failure::usage("--error belongs to --status error", "give --value FILE"));
+    }
+    let value = match (&args.value, &args.value_inline) {
+        (Some(path), _) => {
+            Some(input::parse("--value", &input::run_bytes(&context.runs, dir, "--value", path)?)?)
+        }
+        (None, Some(text)) => Some(input::inline("--value-inline", text)?),
+        (None, None) => None,
+    };
+    let error = match status {
+        PostStatus::Ok => None,
+        PostStatus::Unknown if args.error.is_none() => None,
+        _ => Some(error(args.error.as_deref(), context, dir)?),
+    };
+    Ok((status, value, error))
 }
 
 /// The posted error: JSON with a message, else plain text.
