@@ -280,7 +280,7 @@ impl Kind {
             }
             Self::Servers => {
                 "{ NAME = { command = \"…\", args = […], env = {…} } } or { NAME = { url = \"…\", \
-                 headers = {…} } }, with start_timeout and allow_tools"
+                 headers = {…} } }, with start_timeout, allow_tools, trust_hints"
                     .to_owned()
             }
             Self::Address => {

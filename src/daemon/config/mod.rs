@@ -496,7 +496,7 @@ mod tests {
             ("[secrets.\"a b\"]\nfrom = \"env\"", "{ NAME = { from = "),
             ("[mcp.servers.a]\ncommand = \"a\"\nurl = \"http://b\"", "/c.toml:1: mcp.servers"),
             ("[mcp.servers.a]\ncommand = \"a\"\nenvs = {}", "is not allowed"),
-            ("[mcp.servers.a]\nallow_tools = []", "start_timeout and allow_tools"),
+            ("[mcp.servers.a]\nallow_tools = []", "start_timeout, allow_tools"),
             ("[mcp.server.a]", "there is no key mcp.server"),
             ("log = 3", "there is no key log"),
         ] {
@@ -531,12 +531,13 @@ mod tests {
     #[test]
     fn servers_of_tools_are_read_and_printed_as_they_can_be_read() {
         let file = "[mcp.servers.files]\ncommand = \"/opt/files\"\nargs = [\"--ro\"]\n\
-            env = { KEY = \"secret:KEY\" }\nallow_tools = [\"read\"]\n\
+            env = { KEY = \"secret:KEY\" }\nallow_tools = [\"read\"]\ntrust_hints = true\n\
             [mcp.servers.\"a b\"]\nurl = \"http://127.0.0.1:1/mcp\"\nstart_timeout = \"3s\"\n";
         let (config, settings) = load(Some(file), &[]).unwrap();
         let files = &config.mcp_servers["files"];
         assert_eq!(files.start_timeout_ms, limits::MCP_START_MS);
         assert_eq!(files.allow_tools.as_deref(), Some(&["read".to_owned()][..]));
+        assert!(files.trust_hints);
         assert_eq!(config.mcp_servers["a b"].start_timeout_ms, 3_000);
         let rows = settings.rows();
         let printed = rows.iter().map(|(name, value, _)| format!("{name} = {value}\n"));

@@ -76,6 +76,12 @@ impl Executor for Mcp {
         self.find(definition).map(|_| ())
     }
 
+    fn options(&self, definition: &Json) -> Option<Map<String, Value>> {
+        let called = Definition::read(&definition.to_value()).ok()?;
+        let repeats = self.servers.get(&called.server)?.may_repeat(&called.tool);
+        repeats.then(|| [("idempotent".to_owned(), Value::Bool(true))].into_iter().collect())
+    }
+
     fn target(&self, definition: &Value) -> Option<String> {
         let called = Definition::read(definition).ok()?;
         Some(format!("{}/{}", called.server, called.tool))
