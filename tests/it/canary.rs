@@ -1,5 +1,5 @@
-//! A secret that every executor sends, prints and gets back, and that must stand nowhere afterwards:
-//! no file of the root, no line of the log, no answer of a route, no trace.
+//! A secret that every executor sends, prints and gets back, and that must stand nowhere
+//! afterwards: no file of the root, no line of the log, no answer of a route, no trace.
 
 #![allow(clippy::disallowed_methods, reason = "this test reads every byte that a daemon left")]
 

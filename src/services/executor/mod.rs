@@ -86,7 +86,7 @@ pub enum Outcome {
         /// No attempt before this time has passed: the other side's wish.
         retry_after_ms: Option<u64>,
     },
-    /// Somebody outside has taken it over, under the lease of its start, and posts what comes of it.
+    /// Somebody outside has taken it over under the lease of its start, and posts its outcome.
     HandedOver,
     /// It began or may have begun, and nobody knows how it ended.
     Unknown {
@@ -148,8 +148,8 @@ pub trait Executor: Send + Sync {
     /// each start on the manager's thread: it must not wait for anything but a local disk.
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar>;
 
-    /// Options of an effect that its author left open, in an author's words. Asked before the record
-    /// of the request, and frozen there.
+    /// Options of an effect that its author left open, in an author's words. Asked before the
+    /// record of the request, and frozen there.
     fn options(&self, _definition: &Json) -> Option<Map<String, Value>> {
         None
     }

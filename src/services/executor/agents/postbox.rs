@@ -1,6 +1,7 @@
 //! Where agents post answers that come later: an address of this daemon, and what lets them in.
 //!
-//! May not know what is posted. Invariant: what is given out for one attempt is of use for no other.
+//! May not know what is posted. Invariant: what is given out for one attempt is of use for no
+//! other.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
