@@ -66,6 +66,7 @@ mod replay_random;
 mod served;
 mod storm;
 mod support;
+mod task_logs;
 mod task_tokens;
 mod telemetry;
 mod tidy;

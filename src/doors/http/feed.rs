@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
@@ -131,6 +131,10 @@ async fn feed(
         Some(cursor) => known(&handle, cursor)?,
         None => *head.borrow_and_update(),
     };
+    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    if !accepts.is_some_and(|kinds| kinds.contains("text/event-stream")) {
+        return Err(Problem::bad_request("this is a stream: send `Accept: text/event-stream`"));
+    }
     let follower = Follower {
         says_hello: true,
         place,

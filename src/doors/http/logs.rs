@@ -129,7 +129,8 @@ async fn show(
         Some("1" | "true") => {
             let (handle, stop) = (door.handle.clone(), door.stop.clone());
             let place = Place::take(door)?;
-            let follower = Follower { handle, task, which, log, at: 0, durable, stop, _place: place };
+            let follower =
+                Follower { handle, task, which, log, at: 0, durable, stop, _place: place };
             return Ok(([(header::CONTENT_TYPE, TEXT)], follower.body()).into_response());
         }
         Some(_) => return Err(Problem::bad_request("follow is 1 or 0")),
@@ -150,9 +151,8 @@ async fn show(
         }
     };
     let length = part.end - part.start;
-    let body = opened.map_or_else(Body::empty, |(_, file)| {
-        files::body(file, part.start, length, None)
-    });
+    let body =
+        opened.map_or_else(Body::empty, |(_, file)| files::body(file, part.start, length, None));
     let headers = [
         (header::CONTENT_TYPE, TEXT.to_owned()),
         (header::CONTENT_LENGTH, length.to_string()),

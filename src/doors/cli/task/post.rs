@@ -168,7 +168,9 @@ fn posting(args: &Args, context: &Context) -> Result<Posting, Failure> {
                 let what = format!("--from-stale is no post that was refused: {e}");
                 Failure::usage(&what, "name a file in tasks/<effect>/stale/")
             })?;
-            (kept.status, kept.value, kept.error)
+            // A value that is null was kept as null.
+            let null = || (kept.status == PostStatus::Ok).then(Json::null);
+            (kept.status, kept.value.or_else(null), kept.error)
         }
         None => said(args, context, &dir)?,
     };
