@@ -245,16 +245,12 @@ impl Config {
                 listen: text("http.listen").and_then(|address| address.parse().ok()),
                 allowed_hosts: words("http.allowed_hosts"),
                 allowed_origins: words("http.allowed_origins"),
-                public_url: text("http.public_url").filter(|url| !url.is_empty()),
+                public_url: text("http.public_url"),
                 tokens_file: path("http.tokens_file"),
                 body_bytes_max: count("http.body_bytes_max"),
             },
             log: log(settings),
-            settle: Settle {
-                idle_ms: bytes("settle.idle"),
-                max_age_ms: bytes("settle.max_age"),
-                threads: count("settle.threads"),
-            },
+            settle: settle(settings),
             disk_free_bytes_min: bytes("disk.free_min"),
             hosts: Hosts {
                 children: count("hosts.children"),
@@ -325,6 +321,14 @@ fn numbers(settings: &Settings, name: &str) -> BTreeMap<String, u64> {
     match settings.get(name) {
         Value::Numbers(numbers) => numbers.clone(),
         _ => BTreeMap::new(),
+    }
+}
+
+fn settle(settings: &Settings) -> Settle {
+    Settle {
+        idle_ms: number(settings, "settle.idle"),
+        max_age_ms: number(settings, "settle.max_age"),
+        threads: usize::try_from(number(settings, "settle.threads")).unwrap_or(usize::MAX),
     }
 }
 
