@@ -14,6 +14,7 @@ use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
 use crate::services::executor::Registry;
+use crate::services::executor::agents::book::Book;
 use crate::services::executor::guard::Listeners;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
@@ -53,6 +54,7 @@ pub(super) struct Wired {
     pub(super) mailbox: Mailbox,
     pub(super) executors: executors::Threads,
     pub(super) listeners: Listeners,
+    pub(super) agents: Arc<Book>,
 }
 
 /// Puts a daemon together and lets it work.
@@ -74,7 +76,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     let listeners = Listeners::default();
-    let registry = executors::registry(&runs, config, &listeners)?;
+    let (registry, agents) = executors::registry(&runs, config, &listeners)?;
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = at_work(&index).map_err(|e| unusable(&e))?;
@@ -114,6 +116,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let handle = manager.handle();
     refresh.push(Box::new(move |metrics: &Metrics| handle.gauge_limits(metrics)));
     Ok(Wired {
+        agents,
         listeners,
         manager,
         committer,

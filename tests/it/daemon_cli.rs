@@ -47,14 +47,14 @@ impl Daemon {
         }
     }
 
-    fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal)
             .unwrap();
     }
 
     /// Waits for its end. Gives its exit code and everything it said.
-    fn ends(mut self) -> (i32, String) {
+    pub(crate) fn ends(mut self) -> (i32, String) {
         let mut said = self.said.clone();
         self.stderr.read_to_string(&mut said).unwrap();
         let status = self.child.wait().unwrap();

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
 use dormouse::codecs::event::FailureClass;
+use dormouse::codecs::json::Json;
 use dormouse::ground::clock::SystemClock;
 use dormouse::ground::id::{EffectId, Epoch};
 use dormouse::ports::disk::Disk;
@@ -42,6 +43,7 @@ enum Said {
 fn said(outcome: Outcome) -> Said {
     match outcome {
         Outcome::Ok { value, .. } => Said::Ok(value.to_value()),
+        Outcome::HandedOver => panic!("nobody takes a call over"),
         Outcome::Failed { class, error, is_final, .. } => {
             Said::Failed(class, error.name, error.message, is_final)
         }
@@ -57,7 +59,7 @@ fn section(mode: &str, log: &Path) -> Section {
     args.extend([mode.to_owned(), log.display().to_string()]);
     let env = [("KEY".to_owned(), "secret:KEY".to_owned())].into();
     let way = Way::Program { program: "python3".into(), args, env };
-    Section { way, start_timeout_ms: 60_000, allow_tools: None }
+    Section { way, start_timeout_ms: 60_000, allow_tools: None, trust_hints: false }
 }
 
 impl Tools {
@@ -81,6 +83,8 @@ impl Tools {
         let mut few = section("plain", &log);
         few.allow_tools = Some(vec!["echo".to_owned()]);
         sections.insert("few".to_owned(), few);
+        let trusted = Section { trust_hints: true, ..section("plain", &log) };
+        sections.insert("trusted".to_owned(), trusted);
         sections.extend(more);
         let argv = ["printf", "s3cret-value"].map(str::to_owned).to_vec();
         let programs = vec!["python3".to_owned(), "/no/such/program".to_owned()];
@@ -328,6 +332,23 @@ async fn a_secret_goes_to_the_server_and_does_not_come_back() {
     assert_eq!(said, failed(FailureClass::Reported, "McpToolError", why, false));
 }
 
+#[tokio::test]
+async fn what_a_server_says_of_its_tools_counts_only_where_it_is_trusted() {
+    let tools = Tools::new();
+    let options = |server: &str, tool: &str| {
+        tools.mcp.options(&Json::of(&json!({ "server": server, "tool": tool })))
+    };
+    assert_eq!(options("trusted", "echo"), None, "it has said nothing yet");
+    for server in ["trusted", "plain"] {
+        assert!(matches!(tools.call(server, "echo").await, Said::Ok(_)));
+    }
+    let idempotent = json!({ "idempotent": true });
+    assert_eq!(options("trusted", "echo").map(Value::Object), Some(idempotent));
+    for (server, tool) in [("trusted", "fail"), ("plain", "echo"), ("none", "echo")] {
+        assert_eq!(options(server, tool), None, "{server} {tool}");
+    }
+}
+
 #[test]
 fn what_configuration_does_not_allow_is_held_and_what_is_wrong_never_runs() {
     let tools = Tools::new();
@@ -432,7 +453,8 @@ impl Web {
         let url = format!("http://{}/mcp", self.address);
         let secret = "Bearer ${secret:KEY}".to_owned();
         let way = Way::Url { url, headers: [("authorization".to_owned(), secret)].into() };
-        let section = Section { way, start_timeout_ms: 60_000, allow_tools: None };
+        let section =
+            Section { way, start_timeout_ms: 60_000, allow_tools: None, trust_hints: false };
         ("web".to_owned(), section)
     }
 }
@@ -475,7 +497,7 @@ async fn over_http_what_cannot_have_begun_is_told_from_what_may_have() {
 async fn over_http_nobody_there_did_not_begin() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let way = Way::Url { url: format!("http://{gone}/mcp"), headers: BTreeMap::new() };
-    let section = Section { way, start_timeout_ms: 60_000, allow_tools: None };
+    let section = Section { way, start_timeout_ms: 60_000, allow_tools: None, trust_hints: false };
     match Tools::with(Some(("gone".to_owned(), section))).call("gone", "echo").await {
         Said::Failed(FailureClass::NotBegun, name, _, false) => assert_eq!(name, "McpUnreachable"),
         other => panic!("{other:?}"),

@@ -198,7 +198,7 @@ fn a_command_gets_nothing_of_ours() {
     let value = &only(&events, "EFFECT_RESOLVED")["value"];
     let said: Vec<&str> = value["stdout"].as_str().unwrap().lines().collect();
     let ours = "DORMOUSE_ATTEMPT DORMOUSE_DEADLINE DORMOUSE_EFFECT_ID DORMOUSE_EPOCH \
-        DORMOUSE_IDEMPOTENCY_KEY DORMOUSE_OUTPUTS DORMOUSE_RUN_ID HOME LANG PATH PWD";
+        DORMOUSE_IDEMPOTENCY_KEY DORMOUSE_OUTPUTS DORMOUSE_RUN_ID HOME LANG PATH PWD TRACEPARENT";
     let names: Vec<&str> = said[0].split_whitespace().filter(|name| *name != "_").collect();
     let names: Vec<&str> = names.into_iter().filter(|n| !["OLDPWD", "SHLVL"].contains(n)).collect();
     assert_eq!(names.join(" "), format!("APP_X {ours}"));

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod agents;
+mod canary;
 mod cancel_halt;
 mod claims;
 mod cli;

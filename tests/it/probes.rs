@@ -166,7 +166,8 @@ impl Site {
             effect: TASK,
             epoch: Epoch(1),
             ttl_ms: None,
-            progress: None, worker: Some("w".into()),
+            progress: None,
+            worker: Some("w".into()),
         };
         let all = self.yard.wait(self.handle().renew(vec![sign])).unwrap();
         all.into_iter().next().unwrap().unwrap();

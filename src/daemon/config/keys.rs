@@ -102,6 +102,7 @@ pub const KEYS: &[Key] = &[
     key("http.listen", Kind::Address),
     key("http.allowed_hosts", Kind::Words),
     key("http.allowed_origins", Kind::Words),
+    key("http.public_url", Kind::Text),
     key("http.tokens_file", Kind::Path),
     key("http.body_bytes_max", Kind::Bytes(64 * KIB, limits::HTTP_BODY_BYTES_MAX as u64)),
     key("log.segment_bytes", Kind::Bytes(limits::LOG_SEGMENT_BYTES_MIN, limits::LOG_SEGMENT_BYTES)),
@@ -300,7 +301,7 @@ impl Kind {
             }
             Self::Servers => {
                 "{ NAME = { command = \"…\", args = […], env = {…} } } or { NAME = { url = \"…\", \
-                 headers = {…} } }, with start_timeout and allow_tools"
+                 headers = {…} } }, with start_timeout, allow_tools, trust_hints"
                     .to_owned()
             }
             Self::Address => {

@@ -72,6 +72,8 @@ pub struct Http {
     pub allowed_hosts: Vec<String>,
     /// Web pages whose scripts may ask.
     pub allowed_origins: Vec<String>,
+    /// How this daemon is reached from elsewhere, if not at its address.
+    pub public_url: Option<String>,
     /// Where tokens are kept, if not in the root.
     pub tokens_file: Option<PathBuf>,
     /// Largest request.
@@ -246,15 +248,12 @@ impl Config {
                 listen: text("http.listen").and_then(|address| address.parse().ok()),
                 allowed_hosts: words("http.allowed_hosts"),
                 allowed_origins: words("http.allowed_origins"),
+                public_url: text("http.public_url"),
                 tokens_file: path("http.tokens_file"),
                 body_bytes_max: count("http.body_bytes_max"),
             },
             log: log(settings),
-            settle: Settle {
-                idle_ms: bytes("settle.idle"),
-                max_age_ms: bytes("settle.max_age"),
-                threads: count("settle.threads"),
-            },
+            settle: settle(settings),
             disk_free_bytes_min: bytes("disk.free_min"),
             hosts: Hosts {
                 children: count("hosts.children"),
@@ -340,6 +339,14 @@ fn numbers(settings: &Settings, name: &str) -> BTreeMap<String, u64> {
     match settings.get(name) {
         Value::Numbers(numbers) => numbers.clone(),
         _ => BTreeMap::new(),
+    }
+}
+
+fn settle(settings: &Settings) -> Settle {
+    Settle {
+        idle_ms: number(settings, "settle.idle"),
+        max_age_ms: number(settings, "settle.max_age"),
+        threads: usize::try_from(number(settings, "settle.threads")).unwrap_or(usize::MAX),
     }
 }
 
@@ -517,7 +524,7 @@ mod tests {
             ("[secrets.\"a b\"]\nfrom = \"env\"", "{ NAME = { from = "),
             ("[mcp.servers.a]\ncommand = \"a\"\nurl = \"http://b\"", "/c.toml:1: mcp.servers"),
             ("[mcp.servers.a]\ncommand = \"a\"\nenvs = {}", "is not allowed"),
-            ("[mcp.servers.a]\nallow_tools = []", "start_timeout and allow_tools"),
+            ("[mcp.servers.a]\nallow_tools = []", "start_timeout, allow_tools"),
             ("[mcp.server.a]", "there is no key mcp.server"),
             ("log = 3", "there is no key log"),
         ] {
@@ -560,12 +567,13 @@ mod tests {
     #[test]
     fn servers_of_tools_are_read_and_printed_as_they_can_be_read() {
         let file = "[mcp.servers.files]\ncommand = \"/opt/files\"\nargs = [\"--ro\"]\n\
-            env = { KEY = \"secret:KEY\" }\nallow_tools = [\"read\"]\n\
+            env = { KEY = \"secret:KEY\" }\nallow_tools = [\"read\"]\ntrust_hints = true\n\
             [mcp.servers.\"a b\"]\nurl = \"http://127.0.0.1:1/mcp\"\nstart_timeout = \"3s\"\n";
         let (config, settings) = load(Some(file), &[]).unwrap();
         let files = &config.mcp_servers["files"];
         assert_eq!(files.start_timeout_ms, limits::MCP_START_MS);
         assert_eq!(files.allow_tools.as_deref(), Some(&["read".to_owned()][..]));
+        assert!(files.trust_hints);
         assert_eq!(config.mcp_servers["a b"].start_timeout_ms, 3_000);
         let rows = settings.rows();
         let printed = rows.iter().map(|(name, value, _)| format!("{name} = {value}\n"));

@@ -13,7 +13,7 @@ use crate::services::executor::mcp::{Section, Way};
 
 /// The members of a section.
 const WORDS: &[&str] =
-    &["command", "args", "env", "url", "headers", "start_timeout", "allow_tools"];
+    &["command", "args", "env", "url", "headers", "start_timeout", "allow_tools", "trust_hints"];
 /// Longest time that a server may be given to begin.
 const START_MS_MAX: u64 = 60 * 60 * 1000;
 
@@ -57,7 +57,8 @@ fn read_section(table: &DeTable<'_>) -> Option<Section> {
         Some(tools) => Some(super::layers::texts(tools)?),
         None => None,
     };
-    Some(Section { way, start_timeout_ms, allow_tools })
+    let trust_hints = member("trust_hints").map_or(Some(false), DeValue::as_bool)?;
+    Some(Section { way, start_timeout_ms, allow_tools, trust_hints })
 }
 
 /// Texts by name.
@@ -91,6 +92,9 @@ fn print_section(section: &Section) -> String {
     let span = Kind::Millis(1, START_MS_MAX).print(&Value::Number(section.start_timeout_ms));
     members.push(format!("start_timeout = {span}"));
     members.extend(section.allow_tools.iter().map(|tools| format!("allow_tools = {tools:?}")));
+    if section.trust_hints {
+        members.push("trust_hints = true".to_owned());
+    }
     table(members.into_iter())
 }
 

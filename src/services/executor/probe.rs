@@ -44,6 +44,7 @@ pub fn answer(probe: &Probe, outcome: &Outcome) -> Answer {
             return Answer::Unsure(format!("{}: {}", error.name, error.message));
         }
         Outcome::Unknown { cause, .. } => return Answer::Unsure(format!("no answer: {cause}")),
+        Outcome::HandedOver => return Answer::Unsure("somebody else answers later".to_owned()),
     };
     let Ok(members) = value.read::<BTreeMap<String, Json>>() else {
         return Answer::Unsure("the outcome has no members".to_owned());

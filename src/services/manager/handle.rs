@@ -64,7 +64,19 @@ impl Handle {
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
         let (waiters, task_key) = (Arc::default(), Arc::default());
-        Self { inbox, followers, feed, runs, indexer, known, slots, limits, asked, waiters, task_key }
+        Self {
+            inbox,
+            followers,
+            feed,
+            runs,
+            indexer,
+            known,
+            slots,
+            limits,
+            asked,
+            waiters,
+            task_key,
+        }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.

@@ -80,6 +80,12 @@ impl Executor for Mcp {
         Some(MCP_ATTEMPT_MS_DEFAULT)
     }
 
+    fn options(&self, definition: &Json) -> Option<Map<String, Value>> {
+        let called = Definition::read(&definition.to_value()).ok()?;
+        let repeats = self.servers.get(&called.server)?.may_repeat(&called.tool);
+        repeats.then(|| [("idempotent".to_owned(), Value::Bool(true))].into_iter().collect())
+    }
+
     fn target(&self, definition: &Value) -> Option<String> {
         let called = Definition::read(definition).ok()?;
         Some(format!("{}/{}", called.server, called.tool))
@@ -210,5 +216,6 @@ fn redacted(redactor: &Redactor, outcome: Outcome) -> Outcome {
         Outcome::Unknown { cause, evidence } => {
             Outcome::Unknown { cause, evidence: evidence.map(|told| redactor.json(told)) }
         }
+        Outcome::HandedOver => outcome,
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rmcp::transport::StreamableHttpClientTransport;
@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::keys;
-use super::talk::{Call, End, Talk};
+use super::talk::{Call, End, Harmless, Talk};
 use super::web::Web;
 use crate::ground::limits::{MCP_MESSAGE_BYTES_MAX, MCP_STDERR_BYTES, MCP_STDERR_WAIT_MS};
 use crate::services::executor::Stop;
@@ -39,6 +39,8 @@ pub struct Section {
     pub start_timeout_ms: u64,
     /// The tools that may be called; all if absent.
     pub allow_tools: Option<Vec<String>>,
+    /// Whether it is believed what it says about calling its tools again.
+    pub trust_hints: bool,
 }
 
 /// How a server is reached.
@@ -76,6 +78,7 @@ pub(super) struct Server {
     pub(super) section: Section,
     means: Means,
     open: Mutex<Option<Arc<Open>>>,
+    harmless: Harmless,
 }
 
 /// One that was begun.
@@ -88,7 +91,7 @@ pub(super) struct Open {
 
 impl Server {
     pub(super) fn new(section: Section, means: Means) -> Self {
-        Self { section, means, open: Mutex::new(None) }
+        Self { section, means, open: Mutex::new(None), harmless: Harmless::default() }
     }
 
     /// Calls a tool; with what hides secrets in the answer, if the server was reached.
@@ -101,6 +104,12 @@ impl Server {
             Ok(open) => (open.talk.call(call, stop).await, Some(open)),
             Err(why) => (End::NotSent(why), None),
         }
+    }
+
+    /// Whether a tool may be called again, as far as the server has told and is believed.
+    pub(super) fn may_repeat(&self, tool: &str) -> bool {
+        let harmless = self.harmless.read().unwrap_or_else(PoisonError::into_inner);
+        self.section.trust_hints && harmless.contains(tool)
     }
 
     async fn open(&self) -> Result<Arc<Open>, String> {
@@ -125,7 +134,8 @@ impl Server {
                 let mut env = self.means.passed.clone();
                 env.extend(keys::texts(&filled));
                 let program = Program { program: program.clone(), args: args.clone(), env };
-                let begun = begin(&program).await.map_err(|why| format!("{name}: {why}"));
+                let begun =
+                    begin(&program, &self.harmless).await.map_err(|why| format!("{name}: {why}"));
                 let (talk, piped) = begun.map_err(|why| redactor.text(&why).into_owned())?;
                 Ok(Open { talk, redactor, _program: Some(piped) })
             }
@@ -152,7 +162,7 @@ impl Server {
         let web = Web { wire: wire.clone(), guard: guard.and(origin.clone()), url };
         let config = config.custom_headers(headers);
         let transport = StreamableHttpClientTransport::with_client(web, config);
-        let begun = Talk::begin(transport).await;
+        let begun = Talk::begin(transport, Arc::clone(&self.harmless)).await;
         let talk = begun.map_err(|why| redactor.text(&why).into_owned())?;
         Ok((talk, redactor))
     }
@@ -165,14 +175,15 @@ impl Open {
 }
 
 /// Starts a program and talks to it. If it cannot be talked to, what it complained of is said.
-async fn begin(program: &Program) -> Result<(Talk, Piped), String> {
+async fn begin(program: &Program, harmless: &Harmless) -> Result<(Talk, Piped), String> {
     let (running, pipes) = piped::spawn(program).map_err(|e| format!("cannot be started: {e}"))?;
     let said = |e: io::Error| e.to_string();
     let stdin = Sender::from_owned_fd(pipes.stdin).map_err(said)?;
     let stdout = Receiver::from_owned_fd(pipes.stdout).map_err(said)?;
     let complaints = listen(pipes.stderr).map_err(said)?;
     let transport = AsyncRwTransport::new_client(stdout, stdin);
-    match Talk::begin(transport.with_max_line_length(MCP_MESSAGE_BYTES_MAX)).await {
+    let transport = transport.with_max_line_length(MCP_MESSAGE_BYTES_MAX);
+    match Talk::begin(transport, Arc::clone(harmless)).await {
         Ok(talk) => Ok((talk, running)),
         Err(why) => {
             drop(running);

@@ -4,14 +4,14 @@
 //! is proven; whatever cannot be proven is lost.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rmcp::RoleClient;
 use rmcp::model::{
     CallToolRequest, CallToolRequestParams, CallToolResult, ClientRequest, ErrorData, JsonObject,
-    MetaObject, RequestMetaObject, ServerResult,
+    MetaObject, RequestMetaObject, ServerResult, Tool,
 };
 use rmcp::service::{
     PeerRequestOptions, RequestHandle, RunningService, ServiceError, ServiceExt as _,
@@ -58,11 +58,15 @@ pub(super) struct Talk {
     service: RunningService<RoleClient, Ours>,
     tools: Mutex<BTreeSet<String>>,
     tools_changed: Arc<AtomicBool>,
+    harmless: Harmless,
 }
+
+/// Tools of a server that change nothing by being called again, in its own words.
+pub(super) type Harmless = Arc<RwLock<BTreeSet<String>>>;
 
 impl Talk {
     /// Agrees on a version, and asks for the tools.
-    pub(super) async fn begin<T>(transport: T) -> Result<Self, String>
+    pub(super) async fn begin<T>(transport: T, harmless: Harmless) -> Result<Self, String>
     where
         T: Transport<RoleClient> + 'static,
         T::Error: SendError,
@@ -70,7 +74,7 @@ impl Talk {
         let ours = Ours::default();
         let tools_changed = Arc::clone(&ours.tools_changed);
         let service = ours.serve(Watched(transport)).await.map_err(|e| e.to_string())?;
-        let talk = Self { service, tools: Mutex::default(), tools_changed };
+        let talk = Self { service, tools: Mutex::default(), tools_changed, harmless };
         *talk.tools.lock().await = talk.list().await.map_err(|e| e.to_string())?;
         Ok(talk)
     }
@@ -105,6 +109,9 @@ impl Talk {
         // Asked for before the list: a change on the way makes it old again.
         self.tools_changed.store(false, Ordering::Release);
         let tools = self.service.peer().list_all_tools().await?;
+        let harmless = tools.iter().filter(|tool| is_harmless(tool));
+        *self.harmless.write().unwrap_or_else(PoisonError::into_inner) =
+            harmless.map(|tool| tool.name.to_string()).collect();
         Ok(tools.into_iter().map(|tool| tool.name.into_owned()).collect())
     }
 
@@ -117,6 +124,12 @@ impl Talk {
         }
         Ok(tools.contains(tool))
     }
+}
+
+/// Whether a server says of a tool that calling it again does no harm.
+fn is_harmless(tool: &Tool) -> bool {
+    let hints = tool.annotations.as_ref();
+    hints.is_some_and(|h| h.read_only_hint == Some(true) || h.idempotent_hint == Some(true))
 }
 
 /// Waits for the answer, or until it is to stop.
