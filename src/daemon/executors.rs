@@ -30,8 +30,22 @@ const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What a file of agents is called.
 const AGENTS_FILE: &str = "agents.yaml";
 
+/// The agents of a daemon.
+pub(super) fn agents(runs: &Runs, config: &Config) -> Arc<Book> {
+    let book = Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config)));
+    let compat = &config.compat;
+    // Another default agent that was asked for comes before the echo.
+    let echoes = compat.echo && compat.default_agent.is_none();
+    Arc::new(if echoes { book.echoing() } else { book })
+}
+
 /// The executors of a daemon.
-pub(super) fn registry(runs: &Runs, config: &Config, ours: &Listeners) -> Result<Registry> {
+pub(super) fn registry(
+    runs: &Runs,
+    config: &Config,
+    ours: &Listeners,
+    agents: &Arc<Book>,
+) -> Result<Registry> {
     let asked = &config.executors;
     let echo = |kind: &String| Arc::new(Echo::new(kind.clone())) as Arc<dyn Executor>;
     let (mut on, mut off): (Vec<_>, _) = (asked.echo_kinds.iter().map(echo).collect(), Vec::new());
@@ -47,8 +61,7 @@ pub(super) fn registry(runs: &Runs, config: &Config, ours: &Listeners) -> Result
         let means = Means { client: client.clone(), passed: passed() };
         on.push(Arc::new(Mcp::new(config.mcp_servers.clone(), &means)));
     }
-    let book = Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config)));
-    on.push(Arc::new(AgentsOverHttp::new(client, book)));
+    on.push(Arc::new(AgentsOverHttp::new(client, Arc::clone(agents))));
     Ok(Registry::of(on).and_off(off))
 }
 

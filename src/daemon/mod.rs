@@ -22,6 +22,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use crate::services::commit::Committer;
+use crate::services::executor::agents::book::Book;
 use crate::services::executor::guard::Listeners;
 use crate::services::inbox::{self, Inbox};
 use crate::services::indexer::Indexer;
@@ -50,6 +51,7 @@ pub struct Daemon {
     /// Where effects are executed.
     executors: executors::Threads,
     listeners: Listeners,
+    agents: Arc<Book>,
     traces: Option<Sending>,
     exposition: Arc<Exposition>,
 }
@@ -78,6 +80,7 @@ impl Daemon {
             inbox,
             executors: wired.executors,
             listeners: wired.listeners,
+            agents: wired.agents,
             traces,
             exposition: Arc::new(exposition),
         })
@@ -92,6 +95,12 @@ impl Daemon {
     /// A door is open at this address: no request of ours goes there.
     pub fn listens_at(&self, address: SocketAddr) {
         self.listeners.add(address);
+    }
+
+    /// The agents that messages can be given to.
+    #[must_use]
+    pub fn agents(&self) -> Arc<Book> {
+        Arc::clone(&self.agents)
     }
 
     /// For doors.

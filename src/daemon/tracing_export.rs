@@ -158,6 +158,12 @@ pub fn traceparent_of(run: &RunId, effect: EffectId) -> String {
     format!("00-{}-{}-01", trace_id(run), span_id(run, Some(effect)))
 }
 
+/// The id of the span of an effect, or of the run itself.
+#[must_use]
+pub fn span_of(run: &RunId, effect: Option<EffectId>) -> String {
+    span_id(run, effect).to_string()
+}
+
 fn trace_id(run: &RunId) -> TraceId {
     let digest = blake3::hash(&[b"trace", run.as_str().as_bytes()].concat());
     TraceId::from_bytes(first(digest.as_bytes()))

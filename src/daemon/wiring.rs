@@ -13,6 +13,7 @@ use crate::machines::timer::Timers;
 use crate::ports::telemetry::Metrics;
 use crate::services::commit::{self, Committer};
 use crate::services::executor::Registry;
+use crate::services::executor::agents::book::Book;
 use crate::services::executor::guard::Listeners;
 use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, take_touched};
 use crate::services::indexer::{Indexer, Need};
@@ -49,6 +50,7 @@ pub(super) struct Wired {
     pub(super) mailbox: Mailbox,
     pub(super) executors: executors::Threads,
     pub(super) listeners: Listeners,
+    pub(super) agents: Arc<Book>,
 }
 
 /// Puts a daemon together and lets it work.
@@ -69,7 +71,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     let listeners = Listeners::default();
-    let registry = executors::registry(&runs, config, &listeners)?;
+    let agents = executors::agents(&runs, config);
+    let registry = executors::registry(&runs, config, &listeners, &agents)?;
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
@@ -110,6 +113,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let refresh = refreshers(&committer, &indexer);
     Ok(Wired {
         listeners,
+        agents,
         manager,
         committer,
         root: owned,

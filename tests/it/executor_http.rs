@@ -209,7 +209,8 @@ impl Bench {
     fn agents(&self, yaml: &str) -> AgentsOverHttp {
         let path = self.dir.path().join("agents.yaml");
         fs::write(&path, yaml).unwrap();
-        AgentsOverHttp::new(self.client(), Book::new(Arc::new(StdDisk), Some(path)))
+        let book = Book::new(Arc::new(StdDisk), Some(path));
+        AgentsOverHttp::new(self.client(), Arc::new(book))
     }
 
     fn agent(&self, yaml: &str, prompt: &Value) -> Outcome {

@@ -52,6 +52,8 @@ pub struct Config {
     pub inbox: Inbox,
     /// Workers in the daemon.
     pub executors: Executors,
+    /// The surface of another runtime.
+    pub compat: Compat,
     /// How many effects of a kind may be executed at a time.
     pub slots: BTreeMap<String, u64>,
     /// Secrets by name.
@@ -73,6 +75,19 @@ pub struct Http {
     pub tokens_file: Option<PathBuf>,
     /// Largest request.
     pub body_bytes_max: usize,
+}
+
+/// `[compat.aetheris]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compat {
+    /// One more TCP address.
+    pub listen: Option<SocketAddr>,
+    /// Messages need no token there.
+    pub is_open: bool,
+    /// Who gets the messages for `default`.
+    pub default_agent: Option<String>,
+    /// Failing both, `default` is the echo agent.
+    pub echo: bool,
 }
 
 /// `[log]`.
@@ -282,6 +297,7 @@ impl Config {
                 }),
                 agents_file: path("executors.agents.file"),
             },
+            compat: compat(settings),
             slots: numbers(settings, "limits.kind"),
             secrets: match settings.get("secrets") {
                 Value::Secrets(secrets) => secrets.clone(),
@@ -292,6 +308,20 @@ impl Config {
                 _ => BTreeMap::new(),
             },
         }
+    }
+}
+
+fn compat(settings: &Settings) -> Compat {
+    let of = |name: &str| settings.get(&format!("compat.aetheris.{name}"));
+    let text = |name: &str| match of(name) {
+        Value::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        _ => None,
+    };
+    Compat {
+        listen: text("listen").and_then(|address| address.parse().ok()),
+        is_open: text("token").as_deref() == Some("none"),
+        default_agent: text("default_agent"),
+        echo: *of("echo") == Value::Switch(true),
     }
 }
 

@@ -35,13 +35,13 @@ use crate::ground::limits::HTTP_ANSWER_BYTES_MAX;
 /// Executes effects of kind `agent` whose agents are listed.
 pub struct AgentsOverHttp {
     client: Client,
-    book: Book,
+    book: Arc<Book>,
 }
 
 impl AgentsOverHttp {
     /// Asks the agents of this book.
     #[must_use]
-    pub const fn new(client: Client, book: Book) -> Self {
+    pub const fn new(client: Client, book: Arc<Book>) -> Self {
         Self { client, book }
     }
 
