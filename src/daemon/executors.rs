@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::services::executor::agents::AgentsOverHttp;
+use crate::services::executor::agents::AgentExecutor;
 use crate::services::executor::agents::book::Book;
+use crate::services::executor::agents::postbox::Postbox;
 use crate::services::executor::echo::Echo;
 use crate::services::executor::guard::{Guard, Listeners};
 use crate::services::executor::http::wire::{SystemNames, Wire};
@@ -31,29 +32,30 @@ const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const AGENTS_FILE: &str = "agents.yaml";
 
 /// The agents of a daemon.
-pub(super) fn agents(runs: &Runs, config: &Config) -> Arc<Book> {
+fn agents(runs: &Runs, config: &Config) -> Arc<Book> {
     let book = Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config)));
     let compat = &config.compat;
     // Another default agent that was asked for comes before the echo.
     let echoes = compat.echo && compat.default_agent.is_none();
-    Arc::new(if echoes { book.echoing() } else { book })
+    let book = if echoes { book.echoing() } else { book };
+    // What is wrong with the file is said at once, not when the first agent is asked.
+    book.agents();
+    Arc::new(book)
 }
 
-/// The executors of a daemon.
+/// The executors of a daemon, and the agents that one of them asks.
 pub(super) fn registry(
     runs: &Runs,
     config: &Config,
     ours: &Listeners,
-    agents: &Arc<Book>,
-) -> Result<Registry> {
+) -> Result<(Registry, Arc<Book>)> {
     let asked = &config.executors;
     let echo = |kind: &String| Arc::new(Echo::new(kind.clone())) as Arc<dyn Executor>;
     let (mut on, mut off): (Vec<_>, _) = (asked.echo_kinds.iter().map(echo).collect(), Vec::new());
-    match &asked.shell {
-        Some(rules) => on.push(shell(runs, rules.clone())),
-        None => off.push(shell(runs, Rules::default())),
-    }
     let client = client(runs, config, ours)?;
+    let commands = shell(runs, asked.shell.clone().unwrap_or_default());
+    let list = if asked.shell.is_some() { &mut on } else { &mut off };
+    list.push(Arc::clone(&commands) as Arc<dyn Executor>);
     if asked.http.is_some() {
         on.push(Arc::new(Http::new(client.clone())));
     }
@@ -61,8 +63,21 @@ pub(super) fn registry(
         let means = Means { client: client.clone(), passed: passed() };
         on.push(Arc::new(Mcp::new(config.mcp_servers.clone(), &means)));
     }
-    on.push(Arc::new(AgentsOverHttp::new(client, Arc::clone(agents))));
-    Ok(Registry::of(on).and_off(off))
+    let book = agents(runs, config);
+    let postbox = Arc::new(Postbox::new(
+        Arc::clone(&runs.disk),
+        runs.root.clone(),
+        ours.clone(),
+        config.http.public_url.clone(),
+    ));
+    on.push(Arc::new(AgentExecutor {
+        client,
+        book: Arc::clone(&book),
+        shell: commands,
+        commands: asked.shell.is_some(),
+        postbox,
+    }));
+    Ok((Registry::of(on).and_off(off), book))
 }
 
 /// What servers of tools get of the daemon's environment.
@@ -109,7 +124,7 @@ fn agents_file(runs: &Runs, config: &Config) -> PathBuf {
     of_user.filter(|of_user| !is_there(&of_root) && is_there(of_user)).unwrap_or(of_root)
 }
 
-fn shell(runs: &Runs, rules: Rules) -> Arc<dyn Executor> {
+fn shell(runs: &Runs, rules: Rules) -> Arc<Shell> {
     let variable = |name: &str| std::env::var(name).ok();
     Arc::new(Shell::new(rules, Arc::clone(&runs.disk), runs.hosts.program(), variable))
 }

@@ -97,7 +97,7 @@ impl Daemon {
         self.listeners.add(address);
     }
 
-    /// The agents that messages can be given to.
+    /// The agents that it asks.
     #[must_use]
     pub fn agents(&self) -> Arc<Book> {
         Arc::clone(&self.agents)

@@ -71,8 +71,7 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     let listeners = Listeners::default();
-    let agents = executors::agents(&runs, config);
-    let registry = executors::registry(&runs, config, &listeners, &agents)?;
+    let (registry, agents) = executors::registry(&runs, config, &listeners)?;
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = started(&index).map_err(|e| unusable(&e))?;
@@ -112,8 +111,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let manager = manager::start(inbox, options, make)?;
     let refresh = refreshers(&committer, &indexer);
     Ok(Wired {
-        listeners,
         agents,
+        listeners,
         manager,
         committer,
         root: owned,

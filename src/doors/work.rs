@@ -14,6 +14,7 @@ use crate::machines::effect::life::EffectStatus;
 use crate::services::manager::{Held, Renewed, Seen};
 use crate::services::runs::attempt::DecisionDone;
 use crate::services::runs::give::Given;
+use crate::shells::run_dir::task_key::TaskKey;
 
 /// How many heartbeats fit into a lease.
 const HEARTBEATS_PER_LEASE: u64 = 3;
@@ -82,6 +83,11 @@ pub(crate) struct TaskGiven {
     deadline: Option<Timestamp>,
     /// What became of the last attempts
     previous_attempts: Vec<ClosedAttempt>,
+    /// Lets its bearer send heartbeats, blobs and the result of this attempt, and nothing else;
+    /// from a daemon alone
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    task_token: Option<String>,
     /// It had been given before, under the same claim
     repeat: bool,
 }
@@ -109,8 +115,18 @@ impl From<Given> for TaskGiven {
             attempt_timeout_ms: task.policy.attempt_timeout_ms,
             deadline: task.deadline,
             previous_attempts: task.previous.iter().map(ClosedAttempt::from).collect(),
+            task_token: None,
             repeat: task.repeat,
         }
+    }
+}
+
+impl TaskGiven {
+    /// The same with the token of its attempt.
+    pub(crate) fn by(given: Given, key: &TaskKey) -> Self {
+        let task = &given.task;
+        let token = key.token(&task.run_id, task.effect_id, task.epoch);
+        Self { task_token: Some(token), ..Self::from(given) }
     }
 }
 

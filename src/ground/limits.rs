@@ -301,6 +301,8 @@ pub const YAML_NODES_MAX: usize = 100_000;
 pub const AGENTS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// How long an agent may take unless told otherwise.
 pub const AGENT_ATTEMPT_MS_DEFAULT: u64 = 120_000;
+/// Time that an agent which posts its answer later has for it, and for each sign of life.
+pub const AGENT_LEASE_MS_DEFAULT: u64 = 3_600_000;
 /// Longest line of an agent's event stream.
 pub const AGENT_LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most reasons that one answer gives why a run does not go on.

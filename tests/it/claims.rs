@@ -27,13 +27,13 @@ export async function process(inputs, ctx) {
 /// How often something is looked at that is on its way.
 const LOOKS_MAX: usize = 2_000;
 
-struct Site {
-    served: Served,
+pub(crate) struct Site {
+    pub(crate) served: Served,
     clock: Arc<Ahead>,
 }
 
 impl Site {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let clock = Arc::new(Ahead::default());
         let cli = Cli::new();
         cli.file("work.js", WORK);
@@ -42,7 +42,7 @@ impl Site {
     }
 
     /// A run of the process that waits for its tasks.
-    fn run(&self, id: &str, inputs: &Value) {
+    pub(crate) fn run(&self, id: &str, inputs: &Value) {
         let entry = self.served.cli.path("work.js").display().to_string();
         let asked = json!({ "source": { "entry": entry }, "inputs": inputs, "runId": id });
         assert_eq!(self.served.post("/v1/runs", &asked).status, 201);
@@ -50,36 +50,36 @@ impl Site {
     }
 
     /// The same with one task with these options.
-    fn task(&self, id: &str, options: &Value) {
+    pub(crate) fn task(&self, id: &str, options: &Value) {
         self.run(id, &json!({ "tasks": [{ "options": options }] }));
     }
 
-    fn deed(&self, task: &str, verb: &str, body: &Value) -> Answer {
+    pub(crate) fn deed(&self, task: &str, verb: &str, body: &Value) -> Answer {
         let (run, effect) = task.split_once('/').unwrap();
         self.served.post(&format!("/v1/runs/{run}/tasks/{effect}/{verb}"), body)
     }
 
-    fn show(&self, task: &str) -> Value {
+    pub(crate) fn show(&self, task: &str) -> Value {
         let (run, effect) = task.split_once('/').unwrap();
         self.served.get(&format!("/v1/runs/{run}/tasks/{effect}")).ok()
     }
 
     /// What a worker gets at once.
-    fn claim(&self, worker: &str, more: &Value) -> Value {
+    pub(crate) fn claim(&self, worker: &str, more: &Value) -> Value {
         let mut asked = json!({ "worker": worker, "kinds": ["agent"], "waitMs": 0 });
         asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         self.served.post("/v1/tasks/claim", &asked).ok()
     }
 
     /// Lets time pass in steps after each of which the daemon looks at its clock.
-    fn pass(&self, seconds: i64) {
+    pub(crate) fn pass(&self, seconds: i64) {
         for _ in 0..seconds / 40 {
             self.jump(40);
         }
         self.jump(seconds % 40);
     }
 
-    fn jump(&self, seconds: i64) {
+    pub(crate) fn jump(&self, seconds: i64) {
         self.clock.by_millis(seconds * 1000);
         // The answer to the second may only come after what the first has led to.
         for _ in 0..2 {
@@ -89,7 +89,7 @@ impl Site {
 
     /// Waits until a task stands there.
     #[track_caller]
-    fn until(&self, task: &str, status: &str) {
+    pub(crate) fn until(&self, task: &str, status: &str) {
         for _ in 0..LOOKS_MAX {
             if self.show(task)["effect"]["status"] == status {
                 return;
@@ -98,7 +98,7 @@ impl Site {
         panic!("never {status}: {}", self.show(task));
     }
 
-    fn events(&self, run: &str, kind: &str) -> Vec<Value> {
+    pub(crate) fn events(&self, run: &str, kind: &str) -> Vec<Value> {
         let events = self.served.get(&format!("/v1/runs/{run}/events?types={kind}")).ok();
         events["events"].as_array().unwrap().clone()
     }

@@ -12,12 +12,14 @@ use dormouse::ground::id::{EffectId, Epoch};
 use dormouse::ports::disk::Disk as _;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::ports::telemetry::Metrics;
-use dormouse::services::executor::agents::AgentsOverHttp;
+use dormouse::services::executor::agents::AgentExecutor;
 use dormouse::services::executor::agents::book::Book;
+use dormouse::services::executor::agents::postbox::Postbox;
 use dormouse::services::executor::guard::{Guard, Listeners};
 use dormouse::services::executor::http::wire::{Found, Names, Wire};
 use dormouse::services::executor::http::{Client, Http};
 use dormouse::services::executor::secrets::{Origin, Secrets, Source};
+use dormouse::services::executor::shell::{Rules, Shell};
 use dormouse::services::executor::{Attempt, Bar, Executor, Outcome, Stop, StopWhy, Stopper};
 use dormouse::shells::run_dir::dir::RunDir;
 use serde_json::{Value, json};
@@ -25,6 +27,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
@@ -32,7 +35,7 @@ use tempfile::TempDir;
 const CANARY: &str = "c4nary/Secret+with \"odd\" characters";
 
 /// What a server does with one connection.
-enum Does {
+pub(crate) enum Does {
     /// Reads a request, answers, closes.
     Answers(String),
     /// Reads a request, answers with what it read.
@@ -43,17 +46,17 @@ enum Does {
     Closes,
 }
 
-struct Server {
+pub(crate) struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-fn answer(status: u16, headers: &str, body: &str) -> String {
+pub(crate) fn answer(status: u16, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n{headers}\r\n{body}")
 }
 
-fn json_answer(status: u16, body: &str) -> Does {
+pub(crate) fn json_answer(status: u16, body: &str) -> Does {
     Does::Answers(answer(status, "content-type: application/json\r\n", body))
 }
 
@@ -79,7 +82,7 @@ fn read_request(stream: &mut TcpStream) -> String {
 
 impl Server {
     /// One connection after the other, as told.
-    fn doing(script: Vec<Does>) -> Self {
+    pub(crate) fn doing(script: Vec<Does>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -109,11 +112,11 @@ impl Server {
         Self { port, requests }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    fn heard(&self) -> Vec<String> {
+    pub(crate) fn heard(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }
@@ -206,11 +209,23 @@ impl Bench {
         self.run(&Http::new(self.client()), json!({ "kind": "http", "http": http }), stop)
     }
 
-    fn agents(&self, yaml: &str) -> AgentsOverHttp {
+    fn agents(&self, yaml: &str) -> AgentExecutor {
         let path = self.dir.path().join("agents.yaml");
         fs::write(&path, yaml).unwrap();
-        let book = Book::new(Arc::new(StdDisk), Some(path));
-        AgentsOverHttp::new(self.client(), Arc::new(book))
+        let root = self.dir.path().to_owned();
+        let postbox = Postbox::new(Arc::new(StdDisk), root, self.ours.clone(), None);
+        AgentExecutor {
+            client: self.client(),
+            book: Arc::new(Book::new(Arc::new(StdDisk), Some(path))),
+            shell: Arc::new(Shell::new(
+                Rules::default(),
+                Arc::new(StdDisk),
+                Path::new("/none"),
+                |_| None,
+            )),
+            commands: false,
+            postbox: Arc::new(postbox),
+        }
     }
 
     fn agent(&self, yaml: &str, prompt: &Value) -> Outcome {
@@ -227,6 +242,7 @@ fn told(name: &str, prompt: &Value) -> Value {
 fn class(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Ok { .. } => "ok".to_owned(),
+        Outcome::HandedOver => "handed over".to_owned(),
         Outcome::Failed { class, error, is_final, .. } => {
             let class = match class {
                 FailureClass::NotBegun => "not_begun",

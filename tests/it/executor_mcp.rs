@@ -42,6 +42,7 @@ enum Said {
 fn said(outcome: Outcome) -> Said {
     match outcome {
         Outcome::Ok { value, .. } => Said::Ok(value.to_value()),
+        Outcome::HandedOver => panic!("nobody takes a call over"),
         Outcome::Failed { class, error, is_final, .. } => {
             Said::Failed(class, error.name, error.message, is_final)
         }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
+mod agents;
 mod cancel_halt;
 mod claims;
 mod cli;
@@ -63,6 +64,7 @@ mod replay_random;
 mod served;
 mod storm;
 mod support;
+mod task_tokens;
 mod telemetry;
 mod tidy;
 mod why;

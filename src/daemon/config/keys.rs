@@ -99,6 +99,7 @@ pub const KEYS: &[Key] = &[
     key("http.listen", Kind::Address),
     key("http.allowed_hosts", Kind::Words),
     key("http.allowed_origins", Kind::Words),
+    key("http.public_url", Kind::Text),
     key("http.tokens_file", Kind::Path),
     key("http.body_bytes_max", Kind::Bytes(64 * KIB, limits::HTTP_BODY_BYTES_MAX as u64)),
     key("log.segment_bytes", Kind::Bytes(limits::LOG_SEGMENT_BYTES_MIN, limits::LOG_SEGMENT_BYTES)),

@@ -71,6 +71,8 @@ pub struct Http {
     pub allowed_hosts: Vec<String>,
     /// Web pages whose scripts may ask.
     pub allowed_origins: Vec<String>,
+    /// How this daemon is reached from elsewhere, if not at its address.
+    pub public_url: Option<String>,
     /// Where tokens are kept, if not in the root.
     pub tokens_file: Option<PathBuf>,
     /// Largest request.
@@ -258,6 +260,7 @@ impl Config {
                 listen: text("http.listen").and_then(|address| address.parse().ok()),
                 allowed_hosts: words("http.allowed_hosts"),
                 allowed_origins: words("http.allowed_origins"),
+                public_url: text("http.public_url").filter(|url| !url.is_empty()),
                 tokens_file: path("http.tokens_file"),
                 body_bytes_max: count("http.body_bytes_max"),
             },

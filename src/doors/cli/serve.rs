@@ -26,6 +26,7 @@ use crate::daemon::logging::{self, Format};
 use crate::doors::http::{self, Keyring};
 use crate::ground::limits::{HTTP_DRAIN_MS, HTTP_DRAIN_SHARE};
 use crate::ports::disk::socket::listen_for_owner;
+use crate::services::executor::agents::book::Book;
 use crate::shells::run_dir::root::SOCKET;
 
 /// Serve a runs root: own its runs, let them go on, and answer over a Unix socket.
@@ -124,6 +125,8 @@ fn log(config: &config::Telemetry) -> Result<(), Failure> {
 
 fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> Result<(), Failure> {
     let mut daemon = Daemon::start(&context.runs, &context.config)?;
+    let failed = |e: io::Error| Failure::usage(&format!("the daemon cannot begin: {e}"), "");
+    read_again_on_hangup(runtime, daemon.agents()).map_err(failed)?;
     let place = context.meta().join(SOCKET);
     remove_socket(context);
     let socket = listen_for_owner(&place).map_err(|e| unusable(&place, &e))?;
@@ -310,6 +313,20 @@ fn listen_to_signals(runtime: &Runtime) -> io::Result<oneshot::Receiver<()>> {
         }
     });
     Ok(stop)
+}
+
+/// A hangup asks a daemon to read its files again.
+fn read_again_on_hangup(runtime: &Runtime, agents: Arc<Book>) -> io::Result<()> {
+    let _inside = runtime.enter();
+    let mut hangup = signal(SignalKind::hangup())?;
+    runtime.spawn(async move {
+        while hangup.recv().await.is_some() {
+            let agents = Arc::clone(&agents);
+            // A disk may take its time; what cannot be read is said in the log.
+            let _ = tokio::task::spawn_blocking(move || agents.read_again()).await;
+        }
+    });
+    Ok(())
 }
 
 /// Tells the service manager that this process lives, if it wants to know.

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
+use crate::ground::id::Epoch;
 
 /// A right. Tokens hold some of them; who comes over the Unix socket holds all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,12 +60,27 @@ pub(super) struct Caller {
     pub(super) by: String,
     /// What they may do.
     pub(super) scopes: Vec<Scope>,
+    /// The one attempt that they may speak for, if they came with its token.
+    pub(super) attempt: Option<Epoch>,
 }
 
 impl Caller {
     /// Whether they have a right.
     pub(super) fn may(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// The attempt that a request is about. Whoever came with the token of one may name no other,
+    /// and need not name theirs.
+    pub(super) fn attempt(&self, named: Option<u64>) -> Result<Option<Epoch>, Problem> {
+        let named = named.map(Epoch);
+        match (self.attempt, named) {
+            (Some(own), Some(other)) if own != other => {
+                let what = format!("the task token is for epoch {own}, not {other}");
+                Err(Problem::new("forbidden", StatusCode::FORBIDDEN, what))
+            }
+            (own, named) => Ok(named.or(own)),
+        }
     }
 
     /// Their name alone.

@@ -23,7 +23,7 @@ use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, RunId};
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::PostStatus as Said;
 use crate::services::manager::{Flow, Handle};
@@ -346,7 +346,7 @@ fn task_failed() -> String {
 }
 
 impl TaskResult {
-    fn read(self, effect: EffectId) -> Answer<Posting> {
+    fn read(self, effect: EffectId, caller: &Caller) -> Answer<Posting> {
         let ok = self.status == PostStatus::Ok;
         if !ok && self.value.is_some() {
             return Err(Problem::bad_request("value belongs to status ok"));
@@ -376,7 +376,7 @@ impl TaskResult {
             retryable,
             value: self.value,
             error: error.or_else(|| (self.status == PostStatus::Error).then(plain)),
-            epoch: self.epoch.map(Epoch),
+            epoch: caller.attempt(self.epoch)?,
             invocation_key: self.invocation_key,
             stdout: printed(self.stdout, self.stdout_ref)?,
             stderr: printed(self.stderr, self.stderr_ref)?,
@@ -431,7 +431,7 @@ async fn post(
     body::Effect(run, effect): body::Effect,
     asked: TaskResult,
 ) -> Answer<Json<PostDone>> {
-    let posting = asked.read(effect)?;
+    let posting = asked.read(effect, &caller)?;
     let may_decide = caller.may(Scope::Decide);
     let act = move |open: &mut OpenRun| -> Result<Posted> {
         let is_decision = open.state().effect(effect).is_some_and(|e| e.kind == "breakpoint");

@@ -16,6 +16,7 @@ use super::auth::{Caller, Scope};
 use super::body::unsupported;
 use super::compat;
 use super::compat::rules::Wanted;
+use super::holder;
 use super::problem::Problem;
 use crate::ground::limits::OPERATOR_NAME_BYTES_MAX;
 
@@ -63,7 +64,8 @@ impl Rights {
 
 /// Lets a request through to its route, or answers it.
 pub(super) async fn pass(State(door): State<Door>, mut request: Request, next: Next) -> Response {
-    match admit(&door, &request) {
+    let holder = holder::of(&door, &mut request).await;
+    match holder.and_then(|holder| admit(&door, &request, holder)) {
         Ok(Some(caller)) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
@@ -77,7 +79,11 @@ pub(super) async fn pass(State(door): State<Door>, mut request: Request, next: N
     }
 }
 
-fn admit(door: &Door, request: &Request) -> Result<Option<Caller>, Problem> {
+fn admit(
+    door: &Door,
+    request: &Request,
+    holder: Option<Caller>,
+) -> Result<Option<Caller>, Problem> {
     let headers = request.headers();
     if request.version() < Version::HTTP_11 {
         return Err(Problem::bad_request("HTTP/1.1 is needed"));
@@ -99,6 +105,9 @@ fn admit(door: &Door, request: &Request) -> Result<Option<Caller>, Problem> {
     if wanted == Some(&None) {
         return Ok(None);
     }
+    if holder.is_some() {
+        return Ok(holder);
+    }
     let caller = caller(door, headers, peer)?;
     match wanted {
         Some(Some(scope)) if !caller.may(*scope) => Err(lacks(&caller, *scope)),
@@ -107,7 +116,7 @@ fn admit(door: &Door, request: &Request) -> Result<Option<Caller>, Problem> {
     }
 }
 
-fn forbidden(what: &str) -> Problem {
+pub(super) fn forbidden(what: &str) -> Problem {
     Problem::new("forbidden", StatusCode::FORBIDDEN, what)
 }
 
@@ -176,21 +185,27 @@ fn host(door: &Door, request: &Request, port: u16) -> Result<(), Problem> {
 fn caller(door: &Door, headers: &HeaderMap, peer: Peer) -> Result<Caller, Problem> {
     if peer == Peer::Socket {
         let by = format!("operator:{}", operator(headers)?);
-        return Ok(Caller { by, scopes: Scope::ALL.to_vec() });
+        return Ok(Caller { by, scopes: Scope::ALL.to_vec(), attempt: None });
     }
-    let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let text = given.next().filter(|_| given.next().is_none());
-    let text = text.and_then(|value| value.to_str().ok()).and_then(|value| {
-        let (scheme, token) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token)
-    });
-    let now = door.handle.runs().clock.now();
+    let (text, now) = (bearer(headers), door.handle.runs().clock.now());
     let known = text.zip(door.tokens.as_ref()).and_then(|(text, tokens)| tokens.find(text, now));
-    known.map(|t| Caller { by: format!("client:{}", t.name), scopes: t.scopes }).ok_or_else(|| {
-        let what = "no token, or one that is not known or has expired";
-        Problem::new("unauthenticated", StatusCode::UNAUTHORIZED, what)
-            .next("send `Authorization: Bearer TOKEN`")
-    })
+    let known = known.ok_or_else(unauthenticated)?;
+    Ok(Caller { by: format!("client:{}", known.name), scopes: known.scopes, attempt: None })
+}
+
+/// The token that comes with a request, if there is exactly one.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let text = given.next().filter(|_| given.next().is_none())?;
+    let (scheme, token) = text.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token)
+}
+
+/// The problem of a token that is worth nothing.
+pub(super) fn unauthenticated() -> Problem {
+    let what = "no token, or one that is not known or has expired";
+    Problem::new("unauthenticated", StatusCode::UNAUTHORIZED, what)
+        .next("send `Authorization: Bearer TOKEN`")
 }
 
 /// The name that an operator gives themselves on the socket.

@@ -13,6 +13,7 @@ mod events;
 mod follow;
 mod guard;
 mod health;
+mod holder;
 mod index;
 mod keyring;
 mod ledger;

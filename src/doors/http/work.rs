@@ -196,8 +196,10 @@ async fn claim(
     Strict(asked): Strict<ClaimMany>,
 ) -> Answer<Json<ClaimDone>> {
     let (wanted, wait) = asked.read(caller.by)?;
+    let key = door.handle.task_key().await?;
     let (given, spent) = door.handle.claim(wanted, wait).await?;
-    Ok(Json(ClaimDone { tasks: given.into_iter().map(TaskGiven::from).collect(), spent }))
+    let tasks = given.into_iter().map(|given| TaskGiven::by(given, &key)).collect();
+    Ok(Json(ClaimDone { tasks, spent }))
 }
 
 /// Start one certain effect
@@ -215,16 +217,19 @@ async fn claim_one(
     Strict(asked): Strict<ClaimOne>,
 ) -> Answer<Json<TaskGiven>> {
     let wanted = asked.read(caller.by)?;
+    let key = door.handle.task_key().await?;
     let given = door.handle.claim_one(&run, effect, wanted).await;
-    Ok(Json(given.map_err(|e| super::effects::about(e, &run, effect))?.into()))
+    let given = given.map_err(|e| super::effects::about(e, &run, effect))?;
+    Ok(Json(TaskGiven::by(given, &key)))
 }
 
 /// A sign of life
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Heartbeat {
-    /// The number of the start
-    epoch: u64,
+    /// The number of the start; may be left out by who comes with its task token
+    #[schema(nullable = false)]
+    epoch: Option<u64>,
     /// Who gives it
     worker: Option<String>,
     /// How long silence is to be taken for life from now on
@@ -244,11 +249,13 @@ struct Heartbeat {
 )]
 async fn heartbeat(
     State(door): State<Door>,
+    caller: Caller,
     body::Effect(run, effect): body::Effect,
     Strict(asked): Strict<Heartbeat>,
 ) -> Answer<Json<BeatDone>> {
     let ttl_ms = asked.ttl_ms.map(|ms| ttl(Some(ms))).transpose()?;
-    let epoch = Epoch(asked.epoch);
+    let epoch = caller.attempt(asked.epoch)?;
+    let epoch = epoch.ok_or_else(|| Problem::bad_request("a heartbeat names its epoch"))?;
     let sign = Sign { run: run.clone(), effect, epoch, ttl_ms, worker: asked.worker };
     let renewed = door.handle.renew(vec![sign]).await?;
     let about = |e| super::effects::about(e, &run, effect);

@@ -112,6 +112,11 @@ impl Listeners {
         self.0.write().unwrap_or_else(PoisonError::into_inner).push(plain(address));
     }
 
+    /// The first of them.
+    pub(super) fn first(&self) -> Option<SocketAddr> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).first().copied()
+    }
+
     fn has(&self, address: SocketAddr) -> bool {
         self.0.read().unwrap_or_else(PoisonError::into_inner).contains(&plain(address))
     }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::codecs::event::{ErrorInfo, FailureClass};
 use crate::codecs::json::Json;
@@ -86,6 +86,8 @@ pub enum Outcome {
         /// No attempt before this time has passed: the other side's wish.
         retry_after_ms: Option<u64>,
     },
+    /// Somebody outside has taken it over, under the lease of its start, and posts what comes of it.
+    HandedOver,
     /// It began or may have begun, and nobody knows how it ended.
     Unknown {
         /// Why, in a word: `transport`, `executor_lost`, `daemon_stopped`…
@@ -112,6 +114,15 @@ impl Outcome {
 /// An attempt at work.
 pub type Working = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
+/// Somebody outside who takes an attempt over: its start has a lease in that name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heir {
+    /// As it stands in the record of the start.
+    pub worker: String,
+    /// How long its silence is to be taken for life.
+    pub ttl_ms: u64,
+}
+
 /// Why an effect is not started.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Bar {
@@ -137,6 +148,17 @@ pub trait Executor: Send + Sync {
     /// each start on the manager's thread: it must not wait for anything but a local disk.
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar>;
 
+    /// Options of an effect that its author left open, in an author's words. Asked before the record
+    /// of the request, and frozen there.
+    fn options(&self, _definition: &Json) -> Option<Map<String, Value>> {
+        None
+    }
+
+    /// Who takes over what is begun here; nobody if it also ends here.
+    fn heir(&self, _definition: &Value) -> Option<Heir> {
+        None
+    }
+
     /// How long an attempt may take whose author said nothing about it.
     fn timeout_ms(&self) -> Option<u64> {
         None
@@ -156,8 +178,8 @@ pub trait Executor: Send + Sync {
         None
     }
 
-    /// Whether its attempts go on when the daemon stops, to be taken up by the next.
-    fn outlives(&self) -> bool {
+    /// Whether such an attempt goes on when the daemon stops, to be taken up by the next.
+    fn outlives(&self, _definition: &Value) -> bool {
         false
     }
 }

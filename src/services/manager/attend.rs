@@ -31,7 +31,8 @@ pub(super) struct Attended {
 impl Attended {
     /// Executes the attempt to its end.
     pub(super) async fn attend(self) -> Outcome {
-        let (outlives, time) = (self.executor.outlives(), self.attempt.timeout_ms);
+        let outlives = self.executor.outlives(&self.attempt.definition);
+        let time = self.attempt.timeout_ms;
         let (stopper, stop) = (Arc::clone(&self.stopper), self.stop.clone());
         // A panic in there is an outcome like any other.
         let mut work = tokio::spawn(self.execute());

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::codecs::event::{ErrorInfo, FailureClass, Payload};
+use crate::codecs::json::Json;
+use crate::codecs::turn::Output;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId};
 use crate::ground::limits::LEASE_TTL_MS_DEFAULT;
@@ -17,7 +19,8 @@ use crate::machines::effect::claim::Claim;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::post::PostStatus;
 use crate::machines::effect::{Wait, plain_error};
-use crate::services::executor::{Attempt, Bar, Executor, Outcome, StopWhy, Stopper};
+use crate::machines::replay::engine::Input;
+use crate::services::executor::{Attempt, Bar, Executor, Heir, Outcome, StopWhy, Stopper};
 use crate::services::runs::attempt::{Directive, TaskClaim};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::Posting;
@@ -143,9 +146,14 @@ impl Manager {
         let Some(executor) = self.desk.registry.get(&task.kind).cloned() else { return Ok(false) };
         let definition = definition(&here.run, &task)?;
         let limited = self.desk.is_limited(&task.kind);
+        let heir = executor.heir(&definition);
+        let ours = || Heir { worker: self.desk.worker.clone(), ttl_ms: LEASE_TTL_MS_DEFAULT };
+        // Whoever takes it over has its lease from the start: a daemon that ends in between leaves
+        // it to them.
+        let Heir { worker, ttl_ms } = heir.unwrap_or_else(ours);
         let claim = Claim {
-            worker: self.desk.worker.clone(),
-            ttl_ms: LEASE_TTL_MS_DEFAULT,
+            worker,
+            ttl_ms,
             claim_id: None,
             target: executor.target(&definition),
             slots: limited.then(|| format!("kind:{}", task.kind)).into_iter().collect(),
@@ -184,7 +192,7 @@ impl Manager {
             status: PostStatus::Error,
             value: None,
             error: Some(error),
-            ..Posting::ok(effect, crate::codecs::json::Json::null())
+            ..Posting::ok(effect, Json::null())
         };
         let done = here.run.post(posting);
         here.run.act_as(&self.runs.by);
@@ -202,6 +210,10 @@ impl Manager {
             _ => return,
         };
         self.desk.release(id, effect);
+        if matches!(outcome, Outcome::HandedOver) {
+            tracing::debug!(run = %id, %effect, %epoch, "somebody outside has taken it over");
+            return;
+        }
         let run = id.clone();
         let unknown = match &outcome {
             Outcome::Unknown { cause, .. } => Some(*cause),
@@ -267,6 +279,23 @@ impl Manager {
         self.desk.adopt(id, effect.id, work(&task.kind, &attended));
         self.runtime.spawn(bring(self.inbox.clone(), id.clone(), attended));
         Ok(())
+    }
+
+    /// Adds what executors say about effects that were just asked for, where their author said
+    /// nothing, so that it is frozen with the request.
+    pub(super) fn advise(&self, input: &mut Input) {
+        let Input::Turned(done) = input else { return };
+        for output in &mut done.outputs {
+            let Output::Request(request) = output else { continue };
+            let executor = self.desk.registry.get(&request.kind);
+            let Some(mut options) = executor.and_then(|e| e.options(&request.def)) else {
+                continue;
+            };
+            let said = request.options.as_ref().map(Json::to_value);
+            let said = said.as_ref().and_then(Value::as_object).into_iter().flatten();
+            options.extend(said.map(|(name, value)| (name.clone(), value.clone())));
+            request.options = Some(Json::of(&Value::Object(options)));
+        }
     }
 
     /// Lets runs go on whose effects were called.
@@ -345,7 +374,7 @@ fn work(kind: &str, attended: &Attended) -> Work {
         kind: kind.to_owned(),
         epoch: attended.attempt.epoch,
         stopper: Arc::clone(&attended.stopper),
-        outlives: attended.executor.outlives(),
+        outlives: attended.executor.outlives(&attended.attempt.definition),
     }
 }
 
@@ -371,6 +400,8 @@ fn take(run: &mut OpenRun, effect: EffectId, epoch: Epoch, outcome: Outcome) -> 
             Report::Failed { class, error, is_final, retry_after_ms }
         }
         Outcome::Unknown { cause, evidence } => Report::Unknown { cause, evidence, error: None },
+        // Its outcome is for others to report.
+        Outcome::HandedOver => return Ok(()),
     };
     run.end_attempt(effect, epoch, &report).map(|_| ())
 }

@@ -3,7 +3,7 @@
 //! May not touch a run itself. Invariant: an ask that was not taken in changes nothing.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, mpsc};
+use std::sync::{Arc, OnceLock, PoisonError, mpsc};
 
 use serde_json::Value;
 use tokio::sync::{Semaphore, oneshot, watch};
@@ -16,6 +16,7 @@ use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
+use crate::shells::run_dir::task_key::TaskKey;
 
 use super::create::{Made, Origin, Prepared};
 use super::desk::Inside;
@@ -44,6 +45,8 @@ pub struct Handle {
     asked: Arc<Semaphore>,
     /// Names that were given to those who wait for something to do.
     waiters: Arc<AtomicU64>,
+    /// The key of task tokens, once it was needed.
+    task_key: Arc<OnceLock<TaskKey>>,
 }
 
 impl Handle {
@@ -55,8 +58,8 @@ impl Handle {
         known: KnownCode,
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
-        let waiters = Arc::default();
-        Self { inbox, followers, runs, indexer, known, asked, waiters }
+        let (waiters, task_key) = (Arc::default(), Arc::default());
+        Self { inbox, followers, runs, indexer, known, asked, waiters, task_key }
     }
 
     /// Creates a run for `by`, such as `client:ci`; it exists durably when this answers.
@@ -199,6 +202,15 @@ impl Handle {
     #[must_use]
     pub fn indexer(&self) -> &Indexer {
         &self.indexer
+    }
+
+    /// The key of this root's task tokens; made at first need.
+    pub async fn task_key(&self) -> Result<TaskKey> {
+        if let Some(key) = self.task_key.get() {
+            return Ok(key.clone());
+        }
+        let key = self.aside(|runs| Ok(TaskKey::open(&*runs.disk, &runs.root)?)).await?;
+        Ok(self.task_key.get_or_init(|| key).clone())
     }
 
     fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {

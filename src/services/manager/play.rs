@@ -249,7 +249,10 @@ impl Manager {
             here.failures = 0;
         }
         match here.stage.heard(turn, answer) {
-            Ok(input) => self.drive(&id, input),
+            Ok(mut input) => {
+                self.advise(&mut input);
+                self.drive(&id, input);
+            }
             Err(e) => self.broke(&id, &e),
         }
         self.perform_waiting(&id);

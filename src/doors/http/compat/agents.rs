@@ -8,12 +8,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
+use serde_json::Map;
 
 use super::super::Door;
 use super::super::problem::{Answer, Problem};
 use super::Inside;
+use crate::services::executor::agents::agent::{Agent, AgentKind};
 use crate::services::executor::agents::book::DEFAULT_AGENT;
-use crate::services::executor::agents::file::{Agent, How};
 
 /// An agent, for lists.
 #[derive(Debug, Serialize)]
@@ -37,11 +38,13 @@ pub(super) struct Agents {
 
 /// Who gets a message.
 #[derive(Debug)]
-pub(super) struct Receiver {
-    /// The name that its effect has.
-    pub(super) name: String,
-    /// It is not executed here: somebody claims or posts its effect.
-    pub(super) is_outside: bool,
+pub(super) enum Receiver {
+    /// The agent of this name, whose effect is executed here.
+    Here(String),
+    /// The agent of this name, whose effect somebody claims or posts.
+    Outside(String),
+    /// A run of the process at this place.
+    Process(String),
 }
 
 impl Inside {
@@ -60,7 +63,7 @@ impl Inside {
         let name = self.default_agent.as_deref().unwrap_or(DEFAULT_AGENT);
         match book.agents.get(name) {
             Some(agent) => receiver(name, agent),
-            None => Ok(Receiver { name: name.to_owned(), is_outside: true }),
+            None => Ok(Receiver::Outside(name.to_owned())),
         }
     }
 
@@ -70,7 +73,8 @@ impl Inside {
         all.entry(DEFAULT_AGENT.to_owned()).or_insert_with(|| {
             stands_for.unwrap_or(Agent {
                 description: Some("whoever claims or posts its effects".to_owned()),
-                how: How::External,
+                kind: AgentKind::External,
+                options: Map::new(),
             })
         });
         all
@@ -78,27 +82,43 @@ impl Inside {
 }
 
 fn receiver(name: &str, agent: &Agent) -> Answer<Receiver> {
-    if let How::Unsupported(instead) = &agent.how {
-        let what = format!("the agent {name} cannot be asked here: {instead}");
-        let status = StatusCode::UNPROCESSABLE_ENTITY;
-        return Err(Problem::new("agent_unsupported", status, what));
+    match &agent.kind {
+        AgentKind::Unsupported { why } => {
+            let what = format!("the agent {name} cannot be asked here: {why}");
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Err(Problem::new("agent_unsupported", status, what))
+        }
+        AgentKind::Process { entry } | AgentKind::Workflow { document: entry } => {
+            Ok(Receiver::Process(entry.clone()))
+        }
+        AgentKind::External => Ok(Receiver::Outside(name.to_owned())),
+        AgentKind::Http(_) | AgentKind::Command(_) | AgentKind::Echo => {
+            Ok(Receiver::Here(name.to_owned()))
+        }
     }
-    Ok(Receiver { name: name.to_owned(), is_outside: matches!(agent.how, How::External) })
+}
+
+/// What lists call a kind of agents.
+const fn word(kind: &AgentKind) -> &'static str {
+    match kind {
+        AgentKind::Http(_) => "external_http",
+        AgentKind::Command(_) => "command",
+        AgentKind::Process { .. } => "process",
+        AgentKind::Workflow { .. } => "workflow",
+        AgentKind::Echo => "echo",
+        AgentKind::External => "external",
+        AgentKind::Unsupported { .. } => "unsupported",
+    }
 }
 
 /// Lists the agents.
 pub(super) async fn list(State(door): State<Door>) -> Json<Agents> {
     let agents = door.compat.all().into_iter().map(|(id, agent)| {
-        let unsupported = match &agent.how {
-            How::Unsupported(why) => Some(why.clone()),
+        let unsupported = match &agent.kind {
+            AgentKind::Unsupported { why } => Some(why.clone()),
             _ => None,
         };
-        let kind = match agent.how {
-            How::Http(_) => "external_http",
-            How::Echo => "echo",
-            How::External => "external",
-            How::Unsupported(_) => "unsupported",
-        };
+        let kind = word(&agent.kind);
         Listed { name: id.clone(), id, kind, description: agent.description, unsupported }
     });
     let agents: Vec<Listed> = agents.collect();

@@ -71,7 +71,7 @@ pub(in crate::doors::http) fn open(request: &Request) -> Result<Caller, Problem>
         return Err(unsupported(&format!("without a token only {sent} is taken")).next(hint));
     }
     let scopes = vec![Scope::Read, Scope::Write, Scope::Work, Scope::Decide];
-    Ok(Caller { by: LOCAL.to_owned(), scopes })
+    Ok(Caller { by: LOCAL.to_owned(), scopes, attempt: None })
 }
 
 fn is_form(request: &Request) -> bool {

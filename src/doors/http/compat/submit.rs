@@ -18,8 +18,9 @@ use super::super::runs::one_key;
 use super::agents::Receiver;
 use super::entry;
 use crate::codecs::json::Json as Text;
-use crate::services::runs::builtin;
-use crate::services::runs::create::NewRun;
+use crate::services::runs::create::{NewRun, Source};
+use crate::services::runs::{Error, builtin};
+use crate::shells::pin::EntrySpec;
 
 /// The highest priority of an effect.
 const PRIORITY_MAX: u32 = 1000;
@@ -36,6 +37,18 @@ pub(super) struct Message {
     metadata: Option<Text>,
     priority: Option<u32>,
     idempotency_key: Option<String>,
+}
+
+/// What somebody who posts an answer writes.
+const ANSWER: &str = "'{\"answer\":\"…\"}'";
+
+/// The inputs of a process that is itself the agent.
+#[derive(Debug, Serialize)]
+struct Given {
+    goal: Text,
+    message: Text,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Text>,
 }
 
 /// The inputs of the process that makes a run of a message.
@@ -71,6 +84,23 @@ impl Message {
             }
         }
     }
+
+    /// The process that makes a run of the message, and its inputs.
+    fn process(self, receiver: &Receiver, message: Text) -> Answer<(Source, Text)> {
+        let Self { metadata, priority, .. } = self;
+        match receiver {
+            Receiver::Here(agent) | Receiver::Outside(agent) => {
+                let inputs = Inputs { agent: agent.clone(), message, metadata, priority };
+                Ok((builtin::agent(), Text::of(&inputs)))
+            }
+            Receiver::Process(entry) => {
+                let entry = EntrySpec::parse(entry).map_err(Error::from)?;
+                let (root, library_root, extra, process_id) = (None, None, Vec::new(), None);
+                let given = Given { goal: message.clone(), message, metadata };
+                Ok((Source { entry, root, library_root, extra, process_id }, Text::of(&given)))
+            }
+        }
+    }
 }
 
 /// Gives a message to an agent.
@@ -86,18 +116,11 @@ pub(super) async fn submit(
         return Err(Problem::bad_request(format!("priority is 0 to {PRIORITY_MAX}")));
     }
     let receiver = door.compat.receiver(&agent)?;
-    let key = one_key(&headers, asked.idempotency_key)?;
-    let Receiver { name, is_outside } = receiver;
-    let hint = [
-        format!("dormouse worker run --kind agent --agent {name} -- COMMAND"),
-        "dormouse task post ID e0001 --status ok --value-inline '{\"answer\":\"…\"}'".to_owned(),
-        "open /api/jobs/ID/trace/page and answer there".to_owned(),
-    ];
-    let inputs =
-        Inputs { agent: name, message, metadata: asked.metadata, priority: asked.priority };
+    let key = one_key(&headers, asked.idempotency_key.clone())?;
+    let (source, inputs) = asked.process(&receiver, message)?;
     let new = NewRun {
-        source: Some(builtin::agent()),
-        inputs: Some(Text::of(&inputs)),
+        source: Some(source),
+        inputs: Some(inputs),
         // An agent's id has no blank.
         idempotency_key: key.map(|key| format!("{} {key}", entry::tag_of(&agent))),
         tags: vec![entry::tag_of(&agent)],
@@ -112,8 +135,12 @@ pub(super) async fn submit(
             "run_status": "created",
         },
     });
-    if is_outside {
-        body["hint"] = json!(hint.map(|step| step.replace("ID", id)));
+    if let Receiver::Outside(name) = receiver {
+        body["hint"] = json!([
+            format!("dormouse worker run --kind agent --agent {name} -- COMMAND"),
+            format!("dormouse task post {id} e0001 --status ok --value-inline {ANSWER}"),
+            format!("open /api/jobs/{id}/trace/page and answer there"),
+        ]);
     }
     let mut response = (StatusCode::ACCEPTED, Json(body)).into_response();
     if let Ok(place) = HeaderValue::try_from(format!("/api/jobs/{id}")) {

@@ -25,6 +25,21 @@ pub enum Said {
     Unreadable(String),
 }
 
+impl Said {
+    /// What it is if it is no answer: the name of an error, a sentence, and whether another attempt
+    /// would end the same.
+    #[must_use]
+    pub fn failure(&self) -> (&'static str, String, bool) {
+        match self {
+            Self::Error(why) => ("AgentError", why.clone(), false),
+            Self::Unreadable(why) => ("AgentAnswer", why.clone(), true),
+            Self::NotFinal | Self::Answer(_) => {
+                ("AgentNotFinal", "the agent says that its answer is not final".to_owned(), true)
+            }
+        }
+    }
+}
+
 /// Reads a whole body.
 #[must_use]
 pub fn of_body(content_type: &[u8], body: &[u8]) -> Said {

@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::file::{self, Agent, Agents, How};
+use super::agent::{Agent, AgentKind};
+use super::file::{self, Agents};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits::AGENTS_FILE_BYTES_MAX;
 use crate::ports::disk::{self, Disk};
@@ -44,6 +45,24 @@ impl Book {
         Self { echoes: true, page: Mutex::new(page), ..self }
     }
 
+    /// Has the file read again, though it seems to be what it was.
+    pub fn read_again(&self) {
+        self.page.lock().unwrap_or_else(PoisonError::into_inner).seen = None;
+        self.agents();
+    }
+
+    /// An agent of today.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<Agent> {
+        self.agents().agents.get(id).cloned()
+    }
+
+    /// How an agent of today is reached; nothing if it is not listed.
+    #[must_use]
+    pub fn kind_of(&self, id: &str) -> Option<AgentKind> {
+        self.find(id).map(|agent| agent.kind)
+    }
+
     /// The agents of today.
     pub fn agents(&self) -> Arc<Agents> {
         let mut page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +92,9 @@ impl Book {
         let bytes = bytes.map_err(|e| e.to_string())?;
         let text = String::from_utf8(bytes).map_err(|_| format!("{shown} is not text"))?;
         let has_variable = |name: &str| std::env::var_os(name).is_some();
-        let agents = file::read(&text, &has_variable).map_err(|e| format!("{shown}, {e}"))?;
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let agents =
+            file::read(&text, folder, &has_variable).map_err(|e| format!("{shown}, {e}"))?;
         for remark in &agents.remarks {
             tracing::warn!("{shown}, {remark}");
         }
@@ -84,7 +105,11 @@ impl Book {
 
 fn with_echo(mut agents: Agents) -> Arc<Agents> {
     let described = "says what it was told; for trying out".to_owned();
-    let echo = || Agent { description: Some(described), how: How::Echo };
+    let echo = || Agent {
+        description: Some(described),
+        kind: AgentKind::Echo,
+        options: serde_json::Map::new(),
+    };
     agents.agents.entry(DEFAULT_AGENT.to_owned()).or_insert_with(echo);
     Arc::new(agents)
 }
@@ -107,6 +132,8 @@ mod tests {
         assert_eq!(ids(), ["one"]);
         write("agents: {one: {type: echo}, two: {type: external}}");
         assert_eq!(ids(), ["one", "two"]);
+        assert_eq!(book.kind_of("two"), Some(AgentKind::External));
+        assert_eq!(book.kind_of("three"), None);
         write("agents: {one: nonsense, and more of it}");
         assert_eq!(ids(), ["one", "two"]);
         write("agents: {}");

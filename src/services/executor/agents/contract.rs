@@ -11,7 +11,8 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::file::{Endpoint, Protocol, Token};
+use super::agent::{Endpoint, Protocol, Token};
+use super::postbox::Slip;
 use crate::codecs::event::ErrorInfo;
 use crate::ground::limits::HTTP_CONNECT_MS_DEFAULT;
 use crate::services::executor::guard::{self, Guard, Origin};
@@ -57,11 +58,12 @@ pub(super) async fn prepare(
     id: &str,
     endpoint: &Endpoint,
     attempt: &Attempt,
+    slip: Option<&Slip>,
 ) -> Result<Asked, Box<ErrorInfo>> {
     let url = guard::read(&endpoint.url)?;
     let origin = Origin::of(&url);
     let (secrets, token) = secrets(client, endpoint, &origin.host).await?;
-    let known = secrets.values().chain(&token);
+    let known = secrets.values().chain(&token).chain(slip.map(|slip| &slip.token));
     let redactor = Redactor::of(known, Arc::clone(&client.metrics));
     let mut headers = headers(id, endpoint, attempt)?;
     let mut secret_headers = Vec::new();
@@ -86,7 +88,14 @@ pub(super) async fn prepare(
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    let body = Bytes::from(body(id, endpoint, attempt).to_string());
+    if let Some(slip) = slip {
+        let mut token = header("X-Dormouse-Task-Token", slip.token.text())?;
+        token.set_sensitive(true);
+        headers.insert(HeaderName::from_static("x-dormouse-task-token"), token);
+        let url = header("X-Dormouse-Result-Url", &slip.url)?;
+        headers.insert(HeaderName::from_static("x-dormouse-result-url"), url);
+    }
+    let body = Bytes::from(told(id, endpoint, attempt).to_string());
     let hop = Hop { method: Method::POST, url, headers, body };
     let connect_ms = HTTP_CONNECT_MS_DEFAULT;
     Ok(Asked {
@@ -141,24 +150,36 @@ fn headers(id: &str, endpoint: &Endpoint, attempt: &Attempt) -> Result<HeaderMap
     Ok(headers)
 }
 
-fn body(id: &str, endpoint: &Endpoint, attempt: &Attempt) -> Value {
+fn told(id: &str, endpoint: &Endpoint, attempt: &Attempt) -> Value {
+    let agent_id = endpoint.agent_id.as_deref();
+    if endpoint.protocol == Protocol::Json {
+        return body(id, agent_id, endpoint.framework.as_deref(), attempt);
+    }
+    let (text, _) = prompt_of(attempt);
+    let mut body = json!({ "session_id": attempt.run_id.as_str(), "message": text });
+    if let Some(agent_id) = agent_id {
+        body["agent_id"] = agent_id.into();
+    }
+    body
+}
+
+/// What an agent is told of an attempt, as JSON.
+pub(super) fn body(
+    id: &str,
+    agent_id: Option<&str>,
+    framework: Option<&str>,
+    attempt: &Attempt,
+) -> Value {
     let (text, input) = prompt_of(attempt);
     let run = attempt.run_id.as_str();
-    if endpoint.protocol == Protocol::Sse {
-        let mut body = json!({ "session_id": run, "message": text });
-        if let Some(agent_id) = &endpoint.agent_id {
-            body["agent_id"] = agent_id.as_str().into();
-        }
-        return body;
-    }
     let mut body = json!({
         "goal": text,
         "message": text,
         "content": text,
         "session_id": run,
         "metadata": {
-            "agent_id": endpoint.agent_id.as_deref().unwrap_or(id),
-            "framework": endpoint.framework,
+            "agent_id": agent_id.unwrap_or(id),
+            "framework": framework,
             "job_id": run,
             "run_id": run,
             "effect_id": attempt.effect_id.to_string(),

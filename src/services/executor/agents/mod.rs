@@ -1,100 +1,163 @@
 //! The executor of kind `agent`, for the agents that a file lists.
 //!
-//! [`file`] reads the file, [`book`] keeps it, [`contract`] makes a request of an effect and
-//! [`answer`] reads what comes back. May not know other kinds. Invariant: an effect whose agent is
-//! not listed is left to whoever works outside.
+//! [`file`] reads the file, [`book`] keeps it; [`over_http`] and [`command`] ask in the words of
+//! [`contract`], and [`answer`] reads what comes back. May not know other kinds. Invariant: an
+//! effect whose agent is not listed is left to whoever works outside.
 
+pub mod agent;
 pub mod answer;
 pub mod book;
 pub mod duration;
 pub mod file;
+pub mod postbox;
 
+mod command;
 mod contract;
+mod entry;
+mod over_http;
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use self::answer::{Said, Stream};
+use self::agent::AgentKind;
 use self::book::Book;
-use self::contract::Asked;
-use self::file::{Agent, Endpoint, How, Protocol};
+use self::postbox::Postbox;
 use super::guard::{self, Origin};
-use super::http::exchange::{Head, Rest, Unread, exchange};
-use super::http::outcome::{Class, Seen, Statuses, classify};
-use super::http::wire::Traffic;
-use super::http::{
-    Client, class_of, ended, failure, interrupted, refused, retry_after_of, troubled, within,
-};
-use super::redact::Redactor;
-use super::{Attempt, Bar, Executor, Outcome, Stop, Working};
+use super::http::{Client, class_of, failure, refused};
+use super::shell::Shell;
+use super::{Attempt, Bar, Executor, Heir, Outcome, Stop, Working};
 use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
-use crate::ground::limits::HTTP_ANSWER_BYTES_MAX;
 
 /// Executes effects of kind `agent` whose agents are listed.
-pub struct AgentsOverHttp {
-    client: Client,
-    book: Arc<Book>,
+#[derive(Clone)]
+pub struct AgentExecutor {
+    /// Sends.
+    pub client: Client,
+    /// Knows the agents.
+    pub book: Arc<Book>,
+    /// Executes those that are commands.
+    pub shell: Arc<Shell>,
+    /// Whether commands are begun here; if not, those are taken up that once were.
+    pub commands: bool,
+    /// Where answers that come later are posted.
+    pub postbox: Arc<Postbox>,
 }
 
-impl AgentsOverHttp {
-    /// Asks the agents of this book.
-    #[must_use]
-    pub const fn new(client: Client, book: Arc<Book>) -> Self {
-        Self { client, book }
-    }
-
-    fn agent(&self, definition: &Value) -> Option<(String, Agent)> {
+impl AgentExecutor {
+    fn agent(&self, definition: &Value) -> Option<(String, AgentKind)> {
         let id = contract::agent_of(definition)?;
-        let agent = self.book.agents().agents.get(id)?.clone();
-        Some((id.to_owned(), agent))
+        Some((id.to_owned(), self.book.kind_of(id)?))
+    }
+
+    async fn ask(
+        self,
+        found: Option<(String, AgentKind)>,
+        attempt: Attempt,
+        mut stop: Stop,
+    ) -> Outcome {
+        // It was listed when the effect was given to us.
+        let gone = failure("AgentUnknown", "the agent is not listed any more".to_owned());
+        let Some((id, kind)) = found else { return refused(&gone) };
+        let Self { client, shell, postbox, .. } = &self;
+        match &kind {
+            AgentKind::Http(endpoint) => {
+                let asks = over_http::Asks { client, id: &id, endpoint, postbox };
+                let outcome = asks.ask(&attempt, &mut stop).await;
+                client.metrics.http_executor.with([&id, class_of(&outcome)]).one();
+                outcome
+            }
+            AgentKind::Command(line) if self.commands => {
+                let order = command::order(&id, line, &attempt);
+                command::heard(shell.run(order, stop).await, &attempt).await
+            }
+            AgentKind::Echo => echo(&attempt),
+            AgentKind::External => refused(&gone),
+            kind => refused(&unsupported(&id, &why_not(kind).unwrap_or_default())),
+        }
     }
 }
 
-impl Executor for AgentsOverHttp {
+impl Executor for AgentExecutor {
     fn kind(&self) -> &'static str {
         "agent"
     }
 
-    fn may_run(&self, definition: &Value, _cwd: Option<&str>) -> Result<(), Bar> {
-        match self.agent(definition) {
-            None | Some((_, Agent { how: How::External, .. })) => Err(Bar::Elsewhere),
-            Some((id, Agent { how: How::Unsupported(instead), .. })) => {
-                Err(Bar::Never(unsupported(&id, &instead)))
+    fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar> {
+        let Some((id, kind)) = self.agent(definition) else { return Err(Bar::Elsewhere) };
+        match kind {
+            AgentKind::External => Err(Bar::Elsewhere),
+            AgentKind::Command(line) if self.commands => {
+                self.shell.may_run(&command::definition(&line), cwd)
             }
-            Some(_) => Ok(()),
+            AgentKind::Command(_) => Err(Bar::Held {
+                why: format!("the agent {id} is a command, and commands are not executed here"),
+                allow: "executors.shell.enabled = true".to_owned(),
+            }),
+            AgentKind::Http(endpoint)
+                if endpoint.posts_later_ms.is_some() && self.postbox.base().is_none() =>
+            {
+                Err(Bar::Held {
+                    why: format!("the agent {id} posts its answer later, and nobody listens"),
+                    allow: "http.listen = \"127.0.0.1:8080\"".to_owned(),
+                })
+            }
+            kind => why_not(&kind).map_or(Ok(()), |why| Err(Bar::Never(unsupported(&id, &why)))),
         }
     }
 
-    fn target(&self, definition: &Value) -> Option<String> {
-        match self.agent(definition)?.1.how {
-            How::Http(endpoint) => {
-                guard::read(&endpoint.url).ok().map(|url| Origin::of(&url).to_string())
+    fn options(&self, definition: &Json) -> Option<Map<String, Value>> {
+        let definition = definition.to_value();
+        Some(self.book.find(contract::agent_of(&definition)?)?.options)
+    }
+
+    fn heir(&self, definition: &Value) -> Option<Heir> {
+        match self.agent(definition)? {
+            (id, AgentKind::Http(endpoint)) => {
+                let worker = format!("agent:{id}");
+                Some(Heir { worker, ttl_ms: endpoint.posts_later_ms? })
             }
             _ => None,
         }
     }
 
-    fn run(&self, attempt: Attempt, mut stop: Stop) -> Working {
-        let (client, found) = (self.client.clone(), self.agent(&attempt.definition));
-        Box::pin(async move {
-            match found {
-                Some((id, Agent { how: How::Http(endpoint), .. })) => {
-                    let outcome = over_http(&client, &id, &endpoint, &attempt, &mut stop).await;
-                    client.metrics.http_executor.with([&id, class_of(&outcome)]).one();
-                    outcome
-                }
-                Some((_, Agent { how: How::Echo, .. })) => echo(&attempt),
-                Some((id, Agent { how: How::Unsupported(instead), .. })) => {
-                    refused(&unsupported(&id, &instead))
-                }
-                // It was listed when the effect was given to us.
-                Some((_, Agent { how: How::External, .. })) | None => {
-                    refused(&failure("AgentUnknown", "the agent is not listed any more".to_owned()))
-                }
+    fn target(&self, definition: &Value) -> Option<String> {
+        match self.agent(definition)?.1 {
+            AgentKind::Http(endpoint) => {
+                guard::read(&endpoint.url).ok().map(|url| Origin::of(&url).to_string())
             }
-        })
+            AgentKind::Command(line) => line.argv.into_iter().next(),
+            _ => None,
+        }
+    }
+
+    fn run(&self, attempt: Attempt, stop: Stop) -> Working {
+        let found = self.agent(&attempt.definition);
+        Box::pin(self.clone().ask(found, attempt, stop))
+    }
+
+    fn resume(&self, attempt: &Attempt, stop: &Stop) -> Option<Working> {
+        let attempt = attempt.clone();
+        let (id, AgentKind::Command(line)) = self.agent(&attempt.definition)? else { return None };
+        let working = self.shell.resume(&command::order(&id, &line, &attempt), stop)?;
+        Some(Box::pin(async move { command::heard(working.await, &attempt).await }))
+    }
+
+    fn outlives(&self, definition: &Value) -> bool {
+        matches!(self.agent(definition), Some((_, AgentKind::Command(_))))
+    }
+}
+
+/// Why no effect asks such an agent from here.
+fn why_not(kind: &AgentKind) -> Option<String> {
+    match kind {
+        AgentKind::Unsupported { why } => Some(why.clone()),
+        AgentKind::Process { entry } | AgentKind::Workflow { document: entry } => {
+            Some(format!("it is a run of its own: ask for a run of {entry} instead"))
+        }
+        AgentKind::Command(_) => Some("commands are not executed here".to_owned()),
+        AgentKind::Http(_) | AgentKind::Echo | AgentKind::External => None,
     }
 }
 
@@ -106,113 +169,4 @@ fn unsupported(id: &str, instead: &str) -> ErrorInfo {
 fn echo(attempt: &Attempt) -> Outcome {
     let (text, _) = contract::prompt_of(attempt);
     Outcome::ok(Json::of(&json!({ "answer": format!("The echo agent was told: {text}") })))
-}
-
-async fn over_http(
-    client: &Client,
-    id: &str,
-    endpoint: &Endpoint,
-    attempt: &Attempt,
-    stop: &mut Stop,
-) -> Outcome {
-    let traffic = Arc::default();
-    let limit_ms = attempt.timeout_ms.unwrap_or(endpoint.timeout_ms);
-    let outcome = within(limit_ms, stop, ask(client, id, endpoint, attempt, &traffic)).await;
-    outcome.unwrap_or_else(|why| interrupted(why, &traffic))
-}
-
-async fn ask(
-    client: &Client,
-    id: &str,
-    endpoint: &Endpoint,
-    attempt: &Attempt,
-    traffic: &Arc<Traffic>,
-) -> Outcome {
-    let prepared = match contract::prepare(client, id, endpoint, attempt).await {
-        Ok(prepared) => prepared,
-        Err(error) => return refused(&error),
-    };
-    let Asked { guard, order, redactor } = prepared;
-    let (head, rest) = match exchange(&client.wire, &guard, order, traffic).await {
-        Ok(answer) => answer,
-        Err(trouble) => return troubled(client, &trouble, &redactor, traffic),
-    };
-    Hearing { client, endpoint, redactor: &redactor, traffic }.hear(&head, rest).await
-}
-
-/// Everything that hearing an answer takes.
-struct Hearing<'a> {
-    client: &'a Client,
-    endpoint: &'a Endpoint,
-    redactor: &'a Redactor,
-    traffic: &'a Traffic,
-}
-
-impl Hearing<'_> {
-    async fn hear(&self, head: &Head, mut rest: Rest) -> Outcome {
-        if !head.status.is_success() {
-            return self.refusal(head, rest).await;
-        }
-        let said = match self.endpoint.protocol {
-            Protocol::Sse => self.stream(&mut rest).await,
-            Protocol::Json => rest.whole(HTTP_ANSWER_BYTES_MAX).await.map(|body| {
-                let content_type = head.headers.get("content-type");
-                answer::of_body(content_type.map_or(&b""[..], |v| v.as_bytes()), &body)
-            }),
-        };
-        let status = head.status.as_u16();
-        match said {
-            Ok(Said::Answer(mut value)) => {
-                self.redactor.value(&mut value);
-                Outcome::ok(Json::of(&value))
-            }
-            Ok(Said::Error(why)) => {
-                self.end(Class::Reported { is_final: false }, "AgentError", &why, status)
-            }
-            Ok(Said::NotFinal) => {
-                let why = "the agent says that its answer is not final";
-                self.end(Class::Reported { is_final: true }, "AgentNotFinal", why, status)
-            }
-            Ok(Said::Unreadable(why)) => self.seen(Seen::Unreadable, "AgentAnswer", &why, status),
-            Err(Unread::Broken(why)) => self.seen(Seen::Broken, "HttpBroken", &why, status),
-            Err(e) => self.seen(Seen::Unreadable, "AgentAnswer", &e.to_string(), status),
-        }
-    }
-
-    async fn stream(&self, rest: &mut Rest) -> Result<Said, Unread> {
-        let mut stream = Stream::default();
-        while let Some(bytes) = rest.chunk().await? {
-            if let Some(said) = stream.take(&bytes) {
-                return Ok(said);
-            }
-        }
-        Err(Unread::Broken("the stream ended before it said [DONE]".to_owned()))
-    }
-
-    async fn refusal(&self, head: &Head, mut rest: Rest) -> Outcome {
-        let status = head.status.as_u16();
-        let body = rest.beginning(HTTP_ANSWER_BYTES_MAX).await;
-        let error = answer::error_in(&body);
-        let seen = Seen::Status {
-            status,
-            retry_after_ms: retry_after_of(&head.headers, self.client),
-            says_error: error.is_some(),
-        };
-        let class = classify(seen, &[Statuses::Hundred(2)], &[]);
-        if let Some(why) = error {
-            return self.end(class, "AgentError", &why, status);
-        }
-        let why = format!("the agent's server answered {status}");
-        self.end(class, "HttpStatus", &why, status)
-    }
-
-    fn seen(&self, seen: Seen, name: &str, why: &str, status: u16) -> Outcome {
-        self.end(classify(seen, &[], &[]), name, why, status)
-    }
-
-    fn end(&self, class: Class, name: &str, why: &str, status: u16) -> Outcome {
-        let message = self.redactor.text(why).into_owned();
-        let data = Some(Json::of(&json!({ "status": status })));
-        ended(class, &ErrorInfo { data, ..failure(name, message) }, self.traffic)
-    }
 }

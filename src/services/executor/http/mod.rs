@@ -206,6 +206,7 @@ pub(crate) fn failure(name: &str, message: String) -> ErrorInfo {
 pub(crate) const fn class_of(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Ok { .. } => "ok",
+        Outcome::HandedOver => "handed_over",
         Outcome::Failed { class: FailureClass::NotBegun, .. } => "not_begun",
         Outcome::Failed { .. } => "reported",
         Outcome::Unknown { .. } => "unknown",

@@ -206,5 +206,6 @@ fn redacted(redactor: &Redactor, outcome: Outcome) -> Outcome {
         Outcome::Unknown { cause, evidence } => {
             Outcome::Unknown { cause, evidence: evidence.map(|told| redactor.json(told)) }
         }
+        Outcome::HandedOver => outcome,
     }
 }

@@ -140,7 +140,7 @@ impl Executor for Shell {
         }))
     }
 
-    fn outlives(&self) -> bool {
+    fn outlives(&self, _definition: &Value) -> bool {
         true
     }
 }
