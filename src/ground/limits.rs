@@ -253,8 +253,8 @@ pub const COMPAT_EVENTS_MAX: usize = 1_000;
 pub const COMPAT_STUCK_MAX: usize = 100;
 /// Most bytes of a form, answers of people.
 pub const COMPAT_FORM_BYTES_MAX: usize = 256 * 1024;
-/// Most bytes of a value that a job's page shows.
-pub const COMPAT_SHOWN_BYTES_MAX: usize = 16 * 1024;
+/// Most characters of a value that a job's page shows.
+pub const COMPAT_SHOWN_CHARS_MAX: usize = 16 * 1024;
 /// Most bytes of the file of tokens.
 pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest name of a token.

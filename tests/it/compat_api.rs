@@ -12,7 +12,7 @@ use dormouse::ports::disk::socket::listen_for_owner;
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Waits for whatever its input names.
 const WAITS: &str = r#"
@@ -38,6 +38,7 @@ export async function process({ goal, waits }, ctx) {
 /// An agent such as one writes in an afternoon: it reads `goal` and answers.
 const AGENT: &str = r#"
 import json
+import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 class Agent(BaseHTTPRequestHandler):
@@ -53,7 +54,7 @@ class Agent(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
-server = HTTPServer(("127.0.0.1", 0), Agent)
+server = HTTPServer(("127.0.0.1", int(sys.argv[1])), Agent)
 print(server.server_address[1], flush=True)
 server.serve_forever()
 "#;
@@ -171,33 +172,75 @@ fn the_first_five_minutes() {
     assert_eq!(daemon.stop().0, 0);
 }
 
+/// An agent that thinks longer than its daemon lives: it says that it was asked, and answers when it
+/// is asked again.
+const SLOW: &str = r#"
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+asked = []
+
+class Agent(BaseHTTPRequestHandler):
+    def do_POST(self):
+        asked.append(self.headers["Idempotency-Key"])
+        print(len(asked), flush=True)
+        if len(asked) == 1:
+            self.rfile.read()
+            return
+        body = b'{"answer": "%d"}' % len(set(asked))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Agent)
+server.daemon_threads = True
+print(server.server_address[1], flush=True)
+server.serve_forever()
+"#;
+
 /// The small agent, until it is dropped.
-struct Small(Child, u16);
+struct Small {
+    child: Child,
+    said: BufReader<ChildStdout>,
+    port: u16,
+}
 
 impl Small {
-    fn start(cli: &Cli) -> Self {
-        cli.file("agent.py", AGENT);
+    fn start(cli: &Cli, program: &str) -> Self {
+        cli.file("agent.py", program);
         let mut command = Command::new("python3");
-        command.arg(cli.path("agent.py")).stdout(Stdio::piped());
+        command.arg(cli.path("agent.py")).arg("0").stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut port = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
-        Self(child, port.trim().parse().unwrap())
+        let said = BufReader::new(child.stdout.take().unwrap());
+        let mut small = Self { child, said, port: 0 };
+        small.port = small.hears();
+        small
+    }
+
+    /// The number that it says next.
+    fn hears(&mut self) -> u16 {
+        let mut line = String::new();
+        self.said.read_line(&mut line).unwrap();
+        line.trim().parse().unwrap()
     }
 }
 
 impl Drop for Small {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 #[test]
 fn an_agent_over_http_works_unchanged() {
     let cli = Cli::new();
-    let small = Small::start(&cli);
-    let endpoint = format!("http://127.0.0.1:{}/invoke", small.1);
+    let small = Small::start(&cli, AGENT);
+    let endpoint = format!("http://127.0.0.1:{}/invoke", small.port);
     cli.file(
         "agents.yaml",
         format!(
@@ -273,6 +316,64 @@ fn a_message_outlives_the_daemon_that_took_it() {
     cli.run(&format!(r#"task post {id} e0001 --status ok --value-inline "a-dormouse""#)).ok();
     let job = curl.ended(&id);
     assert_eq!(job["output"], json!({ "answer": "a-dormouse", "metadata": {} }));
+    assert_eq!(daemon.stop().0, 0);
+}
+
+#[test]
+fn a_daemon_that_dies_while_an_agent_thinks_asks_again_only_if_it_may() {
+    for (idempotent, status) in [(true, "completed"), (false, "parked")] {
+        let cli = Cli::new();
+        let mut slow = Small::start(&cli, SLOW);
+        cli.file(
+            "agents.yaml",
+            format!(
+                "agents:\n  slow: {{url: 'http://127.0.0.1:{}', idempotent: {idempotent}}}\n",
+                slow.port
+            ),
+        );
+        let file = cli.path("agents.yaml").display().to_string();
+        let args = ["--dev", "--listen", "127.0.0.1:0", "--agents", &file];
+        let (daemon, curl) = program(&cli, &args);
+        let sent = curl.post("/api/agents/slow/message", &json!({ "message": "think" })).ok();
+        let id = sent["id"].as_str().unwrap();
+        assert_eq!(slow.hears(), 1);
+        drop(daemon);
+        let (daemon, curl) = program(&cli, &args);
+        if idempotent {
+            let job = curl.ended(id);
+            assert_eq!(job["answer"], "1", "both times under one key: {job}");
+        }
+        let job = (0..100_000).map(|_| curl.get(&format!("/api/jobs/{id}")).ok());
+        let mut job = job.filter(|job| job["status"] == status);
+        let job = job.next().unwrap();
+        if !idempotent {
+            assert_eq!(job["wait_reason"], "uncertain");
+        }
+        assert_eq!(daemon.stop().0, 0);
+    }
+}
+
+#[test]
+fn an_agent_may_be_a_process() {
+    let cli = Cli::new();
+    cli.file(
+        "flow.js",
+        "export async function process({ goal, message, metadata }, ctx) {\n  \
+         const ok = await ctx.breakpoint({ title: goal });\n  \
+         return { answer: ok.approved ? message : `no: ${metadata.n}` };\n}\n",
+    );
+    cli.file("agents.yaml", "agents:\n  flow: {type: process, entry: flow.js}\n");
+    let file = cli.path("agents.yaml").display().to_string();
+    let (daemon, curl) = program(&cli, &["--dev", "--listen", "127.0.0.1:0", "--agents", &file]);
+    let message = json!({ "message": "Ship it?", "metadata": { "n": 4 } });
+    let sent = curl.post("/api/agents/flow/message", &message).ok();
+    let id = sent["id"].as_str().unwrap();
+    cli.run(&format!("run iterate {id}")).ok();
+    let job = curl.get(&format!("/api/jobs/{id}")).ok();
+    assert_eq!((&job["status"], &job["goal"]), (&json!("parked"), &json!("Ship it?")));
+    let no = json!({ "payload": { "approved": false } });
+    curl.post(&format!("/api/jobs/{id}/signal"), &no).ok();
+    assert_eq!(curl.ended(id)["answer"], "no: 4");
     assert_eq!(daemon.stop().0, 0);
 }
 
@@ -484,7 +585,10 @@ fn field(html: &str, name: &str) -> String {
 
 #[test]
 fn the_page_of_a_job_is_answered_by_people_and_by_no_other_page() {
-    let (served, curl) = open_door(|_| {});
+    let mut reader = String::new();
+    let (served, curl) = open_door(|options| {
+        reader = Served::token(options, "reader", &[Scope::Read], 1_000_000);
+    });
     create(&served, "b", &json!(["breakpoint", "task"]));
     let page = || curl.ask("GET /api/jobs/b/trace/page", "Accept: text/html\r\n", "");
     let shown = page();
@@ -532,8 +636,16 @@ fn the_page_of_a_job_is_answered_by_people_and_by_no_other_page() {
     assert!(!html.contains("<form") && html.contains("made &lt;it&gt;"), "{html}");
     // Whoever may only look is asked nothing.
     create(&served, "c", &json!(["breakpoint"]));
-    let seen = served.request("GET /api/jobs/c/trace/page", "Accept: text/html\r\n", b"");
-    assert!(served.send(&seen).text().contains("<form"));
+    let seen = raw(
+        "GET /api/jobs/c/trace/page",
+        &format!(
+            "Host: {}\r\nAuthorization: Bearer {reader}\r\nAccept: text/html\r\n",
+            served.address
+        ),
+        b"",
+    );
+    let html = served.send(&seen).text();
+    assert!(html.contains("parked") && !html.contains("<form"), "{html}");
 }
 
 #[test]

@@ -282,11 +282,7 @@ impl Config {
                 loaded_bytes_max: bytes("runs.loaded_bytes_max"),
             },
             audit_rate: bytes("audit.rate"),
-            telemetry: Telemetry {
-                log_json: text("telemetry.log_format").is_some_and(|format| format == "json"),
-                log_filter: text("telemetry.log_filter").unwrap_or_default(),
-                otlp_endpoint: text("telemetry.otlp_endpoint"),
-            },
+            telemetry: telemetry(settings),
             inbox: Inbox {
                 enabled: switch("inbox.enabled"),
                 scan_every_ms: bytes("inbox.scan_every"),
@@ -311,6 +307,18 @@ impl Config {
                 _ => BTreeMap::new(),
             },
         }
+    }
+}
+
+fn telemetry(settings: &Settings) -> Telemetry {
+    let text = |name: &str| match settings.get(&format!("telemetry.{name}")) {
+        Value::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        _ => None,
+    };
+    Telemetry {
+        log_json: text("log_format").is_some_and(|format| format == "json"),
+        log_filter: text("log_filter").unwrap_or_default(),
+        otlp_endpoint: text("otlp_endpoint"),
     }
 }
 

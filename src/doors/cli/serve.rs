@@ -41,8 +41,8 @@ pub(crate) struct Args {
     /// Serve on this TCP address of this machine as well, such as 127.0.0.1:8080
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// For trying out: serve on 127.0.0.1:8080 as well, or at --listen, where messages to agents need
-    /// no token; log more; and let the agent `default` say what it was told
+    /// For trying out: serve on 127.0.0.1:8080, or at --listen, where messages to agents need no
+    /// token; let the agent `default` say what it was told; and log more
     #[arg(long)]
     dev: bool,
     /// What to log, such as debug or dormouse=debug [default: info]

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::super::problem::Problem;
 use super::rules::is_ours;
 
-/// Paths of that runtime that are not served, by what stands after `/api/`, and what to use instead.
+/// Paths of that runtime that are not served, by what stands after `/api/`, and what to use.
 const NOT_SERVED: &[(&str, &str)] = &[
     ("login", "tokens are made with `dormouse token create`"),
     ("rbac", "tokens have scopes: `dormouse token create --scope`"),

@@ -165,7 +165,8 @@ pub(super) struct Wanted {
 #[derive(Debug, Serialize)]
 struct Events {
     job_id: RunId,
-    events: Vec<Told>,
+    #[serde(rename = "events")]
+    shown: Vec<Told>,
     next_cursor: Option<Seq>,
 }
 
@@ -192,11 +193,11 @@ pub(super) async fn list(
     let limit = wanted.limit.unwrap_or(COMPAT_EVENTS_MAX).clamp(1, COMPAT_EVENTS_MAX);
     let page = door.handle.read(&run, move |look| {
         let rest = after(&look, place);
-        let shown = &rest[..limit.min(rest.len())];
+        let page = &rest[..limit.min(rest.len())];
         Ok(Events {
             job_id: look.state.run_id.clone(),
-            events: shown.iter().map(|record| Told::of(&look, record)).collect(),
-            next_cursor: shown.last().map(|r| r.seq).filter(|_| rest.len() > shown.len()),
+            shown: page.iter().map(|record| Told::of(&look, record)).collect(),
+            next_cursor: page.last().map(|r| r.seq).filter(|_| rest.len() > page.len()),
         })
     });
     let page = page.await.map_err(|e| Problem::from(e).of_run(run.as_str()))?;

@@ -33,7 +33,8 @@ pub(super) struct Wanted {
 /// A page of jobs, newest first.
 #[derive(Debug, Serialize)]
 pub(super) struct Jobs {
-    jobs: Vec<Value>,
+    #[serde(rename = "jobs")]
+    shown: Vec<Value>,
     total: usize,
     next_cursor: Option<String>,
 }
@@ -66,7 +67,7 @@ pub(super) async fn list(
         }
     }
     let next_cursor = page.next.map(|place| place.to_string());
-    Ok(Json(Jobs { total: jobs.len(), jobs, next_cursor }))
+    Ok(Json(Jobs { total: jobs.len(), shown: jobs, next_cursor }))
 }
 
 async fn runs_of(
@@ -76,8 +77,11 @@ async fn runs_of(
     size: usize,
     place: Option<RunPlace>,
 ) -> Answer<RunPage> {
-    let states = status.map(Status::index_states).unwrap_or_default();
-    let filter = RunFilter { states, tags: vec![tag_of(agent)], ..RunFilter::default() };
+    let filter = RunFilter {
+        states: status.map(Status::index_states).unwrap_or_default(),
+        tags: vec![tag_of(agent)],
+        ..RunFilter::default()
+    };
     index::ask(&door.handle, move |index| index.runs(&filter, Order::Newest, size, place.as_ref()))
         .await
 }

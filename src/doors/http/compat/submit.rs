@@ -27,7 +27,7 @@ const PRIORITY_MAX: u32 = 1000;
 
 /// A message. Unknown members are no error here.
 #[derive(Debug, Deserialize)]
-pub(super) struct Message {
+pub(super) struct Submission {
     content: Option<String>,
     message: Option<String>,
     goal: Option<String>,
@@ -62,7 +62,7 @@ struct Inputs {
     priority: Option<u32>,
 }
 
-impl Message {
+impl Submission {
     /// What the agent is told.
     fn told(&self) -> Answer<Text> {
         let texts = [&self.content, &self.message, &self.goal].map(Option::as_deref);
@@ -109,7 +109,7 @@ pub(super) async fn submit(
     caller: Caller,
     Path(agent): Path<String>,
     headers: HeaderMap,
-    Strict(asked): Strict<Message>,
+    Strict(asked): Strict<Submission>,
 ) -> Answer<Response> {
     let message = asked.told()?;
     if asked.priority.is_some_and(|priority| priority > PRIORITY_MAX) {

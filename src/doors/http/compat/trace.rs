@@ -32,7 +32,7 @@ pub(super) struct Trace {
     pub(super) status: Status,
     pub(super) steps: Vec<Step>,
     pub(super) timeline: Vec<Moment>,
-    node_durations: Vec<Duration>,
+    node_durations: Vec<Took>,
     execution_tree: Tree,
     timeline_segments: Vec<Segment>,
     pub(super) next_cursor: Option<Seq>,
@@ -82,8 +82,9 @@ pub(super) struct Moment {
     payload: Payload,
 }
 
+/// How long an effect took.
 #[derive(Debug, Serialize)]
-struct Duration {
+struct Took {
     node_id: EffectId,
     started_at: Option<Timestamp>,
     finished_at: Option<Timestamp>,
@@ -136,7 +137,7 @@ impl Trace {
         Self {
             job_id: look.state.run_id.clone(),
             timeline: page.iter().map(moment).collect(),
-            node_durations: steps.iter().map(Step::duration).collect(),
+            node_durations: steps.iter().map(Step::took).collect(),
             execution_tree: tree(look, goal.clone(), status, &steps),
             timeline_segments: segments(look, page),
             next_cursor: page.last().map(|r| r.seq).filter(|_| rest.len() > page.len()),
@@ -189,8 +190,8 @@ impl Step {
         }
     }
 
-    fn duration(&self) -> Duration {
-        Duration {
+    fn took(&self) -> Took {
+        Took {
             node_id: self.node_id,
             started_at: self.start_time,
             finished_at: self.end_time,
@@ -204,18 +205,18 @@ impl Invocation {
     pub(super) fn of(look: Look<'_>, effect: &Effect) -> Self {
         let (mut input, mut output, mut error) = (None, None, None);
         if let Some(Event::EffectRequested(asked)) = event_at(look, effect.requested_seq) {
-            let (args, def) = (shown(&asked.args, &asked.args_blob), &asked.def);
-            input = args.or_else(|| shown(def, &asked.def_blob));
+            let args = shown(asked.args.as_ref(), asked.args_blob.as_ref());
+            input = args.or_else(|| shown(asked.def.as_ref(), asked.def_blob.as_ref()));
         }
         if let Some(ended) = &effect.ended
             && let Some(Event::EffectResolved(done)) = event_at(look, ended.seq)
         {
-            output = shown(&done.value, &done.value_blob);
+            output = shown(done.value.as_ref(), done.value_blob.as_ref());
             error.clone_from(&done.error);
             if let (None, Some(seq)) = (&output, done.signal_seq)
                 && let Some(Event::SignalReceived(signal)) = event_at(look, seq)
             {
-                output = shown(&signal.payload, &signal.payload_blob);
+                output = shown(signal.payload.as_ref(), signal.payload_blob.as_ref());
             }
         }
         Self {
@@ -229,17 +230,17 @@ impl Invocation {
     }
 }
 
-fn event_at<'a>(look: Look<'a>, seq: Seq) -> Option<&'a Event> {
+fn event_at(look: Look<'_>, seq: Seq) -> Option<&Event> {
     let at = usize::try_from(seq.0.checked_sub(1)?).ok()?;
     look.records.get(at).map(|record| &record.event)
 }
 
 /// A value, or where it is kept.
-fn shown(inline: &Option<Text>, blob: &Option<BlobRef>) -> Option<Text> {
+fn shown(inline: Option<&Text>, blob: Option<&BlobRef>) -> Option<Text> {
     let kept = |blob: &BlobRef| {
         Text::of(&serde_json::json!({ "$blob": blob.digest, "bytes": blob.bytes }))
     };
-    blob.as_ref().map(kept).or_else(|| inline.clone())
+    blob.map(kept).or_else(|| inline.cloned())
 }
 
 /// What people call an effect.

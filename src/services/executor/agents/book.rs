@@ -40,8 +40,7 @@ impl Book {
     /// The same with the echo agent as `default`, where the file lists none of that name.
     #[must_use]
     pub fn echoing(self) -> Self {
-        let mut page = Page::default();
-        page.agents = with_echo(Agents::default());
+        let page = Page { seen: None, agents: with_echo(Agents::default()) };
         Self { echoes: true, page: Mutex::new(page), ..self }
     }
 

@@ -8,7 +8,7 @@ use super::super::trace::Step;
 use super::{Ask, Page};
 use crate::codecs::json::Json as Text;
 use crate::ground::clock::Timestamp;
-use crate::ground::limits::COMPAT_SHOWN_BYTES_MAX;
+use crate::ground::limits::COMPAT_SHOWN_CHARS_MAX;
 
 const STYLE: &str = include_str!("../page.css");
 /// How often a page looks again, in seconds, while its job goes on by itself.
@@ -45,7 +45,7 @@ fn value(value: &Text) -> String {
         let pretty = serde_json::to_string_pretty(&value.to_value());
         pretty.unwrap_or_else(|_| value.as_str().to_owned())
     });
-    match clip(&text, COMPAT_SHOWN_BYTES_MAX) {
+    match clip(&text, COMPAT_SHOWN_CHARS_MAX) {
         (text, true) => escape(&text),
         (head, false) => format!("{}\n… it goes on", escape(&head)),
     }
@@ -144,10 +144,8 @@ impl Page {
         writeln!(out, "<input type=\"hidden\" name=\"token\" value=\"{token}\">")?;
         let (label, needed) =
             if ask.is_decision { ("Words for it", "") } else { ("The answer", " required") };
-        writeln!(
-            out,
-            "<textarea name=\"response\" aria-label=\"{label}\" placeholder=\"{label}\"{needed}></textarea>"
-        )?;
+        write!(out, "<textarea name=\"response\" aria-label=\"{label}\" ")?;
+        writeln!(out, "placeholder=\"{label}\"{needed}></textarea>")?;
         if ask.is_decision {
             writeln!(out, "<button name=\"action\" value=\"approve\">Approve</button>")?;
             writeln!(out, "<button class=\"no\" name=\"action\" value=\"reject\">Reject</button>")?;
