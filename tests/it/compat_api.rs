@@ -136,7 +136,7 @@ fn status(served: &Served, id: &str) -> Value {
 }
 
 #[test]
-fn the_first_five_minutes() {
+fn e14_the_first_five_minutes() {
     let cli = Cli::new();
     let (daemon, curl) = program(&cli, &["--dev", "--listen", "127.0.0.1:0"]);
     assert_eq!(curl.get("/api/health").ok()["status"], "ok");
@@ -147,7 +147,6 @@ fn the_first_five_minutes() {
     assert_eq!((&body["status"], &body["agent_id"]), (&json!("accepted"), &json!("default")));
     assert_eq!(body["runtime_submission"]["legacy_facade"], false);
     assert_eq!(sent.header("location"), Some(format!("/api/jobs/{id}").as_str()));
-    // E14
     let job = curl.ended(id);
     assert_eq!(job["status"], "completed");
     let answer = job["answer"].as_str().unwrap();
@@ -407,7 +406,7 @@ fn messages_are_refused_that_say_nothing() {
 }
 
 #[test]
-fn answers_go_to_the_wait_that_they_name() {
+fn e15_answers_go_to_the_wait_that_they_name() {
     let (served, curl) = open_door(|_| {});
     create(&served, "s", &json!(["signal", "breakpoint"]));
     let job = curl.get("/api/jobs/s").ok();
@@ -425,7 +424,7 @@ fn answers_go_to_the_wait_that_they_name() {
     assert_eq!(signal(paid).status, 200, "a repeat for a wait that it fed");
     let other = signal(json!({ "correlation_key": "order-7", "payload": 2 }));
     is_error(&other, 400, "not_waiting");
-    // E15: nothing but a boolean decides, and false is false.
+    // Nothing but a boolean decides, and false is false.
     is_error(&signal(json!({ "payload": { "approved": "true" } })), 400, "approval_required");
     is_error(&signal(json!({})), 400, "approval_required");
     is_error(
@@ -435,6 +434,7 @@ fn answers_go_to_the_wait_that_they_name() {
     );
     signal(json!({ "payload": { "approved": false, "response": "no" } })).ok();
     served.rests("s");
+    is_error(&signal(json!({ "payload": { "approved": true } })), 400, "not_waiting");
     let job = curl.ended("s");
     let came = &job["output"]["came"];
     assert_eq!((&came[0], &came[1]["approved"]), (&json!({ "eur": 1.5 }), &json!(false)));
@@ -451,6 +451,18 @@ fn answers_go_to_the_wait_that_they_name() {
     curl.post("/api/jobs/t/resume", &json!({ "correlation_key": "x" })).ok();
     served.rests("t");
     assert_eq!(curl.ended("t")["output"]["came"], json!([{}, 2]));
+    // Under an idempotency key the same answer is one, though the next wait has the same name.
+    create(&served, "u", &json!(["signal", "signal"]));
+    let once = |payload: u32| {
+        let headers = "Content-Type: application/json\r\nIdempotency-Key: once\r\n";
+        let body = json!({ "correlation_key": "order-7", "payload": payload }).to_string();
+        let answer = curl.ask("POST /api/jobs/u/signal", headers, &body);
+        served.rests("u");
+        answer
+    };
+    assert_eq!((once(1).status, once(1).status), (200, 200));
+    is_error(&once(2), 409, "signal_id_taken");
+    assert_eq!(curl.get("/api/jobs/u").ok()["wait_node_id"], "e0002");
 }
 
 #[test]
@@ -676,6 +688,10 @@ fn without_a_token_no_other_origin_gets_in() {
         assert_eq!(curl.send(&asked).status, 202, "{host}");
     }
     assert_eq!(curl.get("/v1/status").status, 401);
+    let from = |dest: &str| format!("Sec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: {dest}\r\n");
+    is_error(&curl.ask("GET /api/agents", &from("empty"), ""), 403, "origin_refused");
+    assert_eq!(curl.ask("GET /api/agents", &from("document"), "").status, 200, "a link");
+    is_error(&curl.ask(path, &format!("{json}{}", from("document")), body), 403, "origin_refused");
     let other = Served::new();
     let asked = raw(path, &format!("Host: {}\r\n{json}", other.address), body.as_bytes());
     is_error(&other.send(&asked), 401, "unauthenticated");

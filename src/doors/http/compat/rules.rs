@@ -56,14 +56,18 @@ pub(in crate::doors::http) fn is_own_page(request: &Request, origin: &str) -> bo
 /// Who asks at a listener where messages need no token, if a browser did not do it for somebody.
 pub(in crate::doors::http) fn open(request: &Request) -> Result<Caller, Problem> {
     let headers = request.headers();
-    if let Some(site) = headers.get("sec-fetch-site")
-        && !["same-origin", "none"].iter().any(|ours| site == ours)
-    {
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
+    let said = |name: &str, words: &[&str]| {
+        headers.get(name).is_none_or(|value| words.iter().any(|word| value == word))
+    };
+    // Somebody who follows a link sees the page; the page with the link does not.
+    let is_visit =
+        !changes && headers.contains_key("sec-fetch-dest") && said("sec-fetch-dest", &["document"]);
+    if !said("sec-fetch-site", &["same-origin", "none"]) && !is_visit {
         let what = "a page of another origin asked for it";
         return Err(Problem::new("origin_refused", StatusCode::FORBIDDEN, what)
             .next("open the page of the job itself"));
     }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD);
     let sent =
         if is_form(request) { "application/x-www-form-urlencoded" } else { "application/json" };
     if changes && essence(headers) != Some(sent) {

@@ -17,7 +17,8 @@ use super::super::problem::{Answer, Problem};
 use super::super::runs::one_key;
 use super::standing::Status;
 use super::waits;
-use crate::codecs::json::Json as Text;
+use crate::codecs::json::{Json as Text, Numbers, canonical};
+use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
@@ -120,6 +121,16 @@ impl Given {
     }
 
     fn place(&self, open: &OpenRun) -> Result<Place> {
+        if let Some((_, digest)) =
+            self.signal_id.as_ref().and_then(|id| open.state().signal_ids.get(id))
+        {
+            let ours = canonical(&self.payload, Numbers::AsWritten, None);
+            if *digest == Digest::of(ours.as_bytes()) {
+                return Ok(Place::Fed);
+            }
+            let what = "an answer under this idempotency key was another one";
+            return Err(Error::Conflict(Trouble::new("signal_id_taken", what)));
+        }
         let named = |e: &&Effect| self.key.as_ref().is_none_or(|key| waits::is_named(e, key));
         let mut waiting = waits::open(open.state()).filter(named);
         if let Some(first) = waiting.next() {
