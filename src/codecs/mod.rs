@@ -1,12 +1,13 @@
 //! Codecs: bytes to values and back, pure.
 //!
 //! [`json`] is the gate for foreign JSON, [`event`] the meaning of a record, [`format`] its outer
-//! form, [`source`] the text of process modules, [`turn`] what runtime and host say to each other,
+//! form, [`hide`] what must not be kept, [`source`] the text of process modules, [`turn`] what runtime and host say to each other,
 //! [`yaml`] a tree with lines. May not know files, clocks or what a value is for. Invariant: what a
 //! codec accepts it prints back byte for byte.
 
 pub mod event;
 pub mod format;
+pub mod hide;
 pub mod json;
 pub mod source;
 pub mod turn;

@@ -53,7 +53,7 @@ pub(super) fn registry(
     let echo = |kind: &String| Arc::new(Echo::new(kind.clone())) as Arc<dyn Executor>;
     let (mut on, mut off): (Vec<_>, _) = (asked.echo_kinds.iter().map(echo).collect(), Vec::new());
     let client = client(runs, config, ours)?;
-    let commands = shell(runs, asked.shell.clone().unwrap_or_default());
+    let commands = shell(runs, asked.shell.clone().unwrap_or_default(), &client);
     let list = if asked.shell.is_some() { &mut on } else { &mut off };
     list.push(Arc::clone(&commands) as Arc<dyn Executor>);
     if asked.http.is_some() {
@@ -124,9 +124,11 @@ fn agents_file(runs: &Runs, config: &Config) -> PathBuf {
     of_user.filter(|of_user| !is_there(&of_root) && is_there(of_user)).unwrap_or(of_root)
 }
 
-fn shell(runs: &Runs, rules: Rules) -> Arc<Shell> {
+fn shell(runs: &Runs, rules: Rules, client: &Client) -> Arc<Shell> {
     let variable = |name: &str| std::env::var(name).ok();
-    Arc::new(Shell::new(rules, Arc::clone(&runs.disk), runs.hosts.program(), variable))
+    let (disk, program) = (Arc::clone(&runs.disk), runs.hosts.program());
+    let shared = (client.secrets.clone(), Arc::clone(&client.metrics));
+    Arc::new(Shell::new(rules, disk, program, shared, variable))
 }
 
 /// Where executors work. Dropped, it waits for nobody: a daemon whose storage failed ends inside

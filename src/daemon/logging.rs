@@ -1,14 +1,17 @@
 //! Log lines on standard error, for people or as JSON.
 //!
-//! May not know what is logged. Invariant: an event is one line, and no character of it can move a
-//! cursor, change a colour or turn the direction of the text around it.
+//! May not know what is logged. Invariant: an event is one line, no character of it can move a
+//! cursor, change a colour or turn the direction of the text around it, and nobody speaks here who
+//! tells messages whole.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,11 +58,15 @@ where
     let filter = parsed.map_err(|e| Error::Filter { filter: filter.into(), why: e.to_string() })?;
     let plain = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false);
     let lines = plain.with_writer(Harmless(writer));
+    let discreet = filter_fn(|about| !about.target().starts_with(INDISCREET));
     Ok(match format {
-        Format::Text => Box::new(lines.finish()),
-        Format::Json => Box::new(lines.json().flatten_event(true).finish()),
+        Format::Text => Box::new(lines.finish().with(discreet)),
+        Format::Json => Box::new(lines.json().flatten_event(true).finish().with(discreet)),
     })
 }
+
+/// Logs whole messages of servers of tools, before a secret in them is hidden.
+const INDISCREET: &str = "rmcp";
 
 /// Writes lines in which nothing acts on a terminal.
 struct Harmless<W>(W);

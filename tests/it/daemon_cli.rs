@@ -66,7 +66,7 @@ impl Daemon {
     }
 
     /// Waits for its end. Gives its exit code and everything it said.
-    fn ends(mut self) -> (i32, String) {
+    pub(crate) fn ends(mut self) -> (i32, String) {
         let mut said = self.said.clone();
         self.stderr.read_to_string(&mut said).unwrap();
         let status = self.child.wait().unwrap();

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
 mod agents;
+mod canary;
 mod cancel_halt;
 mod claims;
 mod cli;

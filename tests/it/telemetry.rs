@@ -246,13 +246,13 @@ fn requests_count_under_their_route() {
 }
 
 /// A collector: takes traces over HTTP and keeps what it was sent.
-struct Collector {
+pub(crate) struct Collector {
     listener: TcpListener,
     bodies: Receiver<Vec<u8>>,
 }
 
 impl Collector {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (sender, bodies) = mpsc::channel();
         let own = listener.try_clone().unwrap();
@@ -267,12 +267,12 @@ impl Collector {
         Self { listener, bodies }
     }
 
-    fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("http://{}", self.listener.local_addr().unwrap())
     }
 
     /// The bytes that came, once their sender has ended.
-    fn bytes(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn bytes(&self) -> Vec<Vec<u8>> {
         self.bodies.try_iter().collect()
     }
 

@@ -10,6 +10,8 @@ use std::thread;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use zeroize::Zeroizing;
+
 use crate::ground::clock::SystemClock;
 use crate::ports::disk::std::StdDisk;
 use crate::shells::runner::{CHILD_ENDED, Job, TOLD_TO_STOP, supervise};
@@ -24,7 +26,8 @@ pub(super) fn main() -> ExitCode {
 }
 
 fn run() -> io::Result<()> {
-    let mut text = Vec::new();
+    // It may hold secrets.
+    let mut text = Zeroizing::new(Vec::new());
     io::stdin().read_to_end(&mut text)?;
     let job: Job = serde_json::from_slice(&text)?;
     let (news, ours) = UnixStream::pair()?;

@@ -188,6 +188,8 @@ metrics! {
     http_rejected: Counts<1> = Family::new(["why"], Counter::default), "dormouse_http_rejected";
     /// Files of the inbox by result: posted, repeat, refused, later.
     inbox_files: Counts<1> = Family::new(["result"], Counter::default), "dormouse_inbox_files";
+    /// Commands that are watched.
+    shell_processes: Gauge = Gauge::default(), "dormouse_shell_processes";
     /// HTTP attempts, by agent (`none` for `http` itself) and class.
     http_executor: Counts<2> =
         Family::new(["agent", "class"], Counter::default), "dormouse_http_executor";

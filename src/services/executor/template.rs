@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::secrets::{Secret, is_name};
 use crate::ground::id::EffectId;
@@ -207,6 +207,57 @@ fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Error> {
     Ok(found)
 }
 
+/// Puts in secrets alone, where every other text is taken as it is: `secret:NAME` as a whole and
+/// `${secret:NAME}` inside.
+///
+/// # Errors
+/// The name of a secret that `found` does not know.
+pub fn fill_secrets<'s>(
+    text: &str,
+    found: &dyn Fn(&str) -> Option<&'s Secret>,
+) -> Result<Zeroizing<String>, String> {
+    let mut whole = Zeroizing::new(String::new());
+    for piece in secret_pieces(text) {
+        let more = match piece {
+            Ok(text) => text,
+            Err(name) => found(name).ok_or_else(|| name.to_owned())?.text(),
+        };
+        // Grown by hand: a text that grows by itself leaves its beginnings behind in memory.
+        let mut longer = String::with_capacity(whole.len() + more.len());
+        longer.push_str(&whole);
+        longer.push_str(more);
+        whole = Zeroizing::new(longer);
+    }
+    Ok(whole)
+}
+
+/// The names of the secrets that [`fill_secrets`] would put in.
+pub fn secrets_named(text: &str) -> impl Iterator<Item = &str> {
+    secret_pieces(text).into_iter().filter_map(Result::err)
+}
+
+/// Texts, and names of secrets.
+fn secret_pieces(text: &str) -> Vec<Result<&str, &str>> {
+    if let Some(name) = text.strip_prefix("secret:").filter(|name| is_name(name)) {
+        return vec![Err(name)];
+    }
+    let (mut found, mut rest) = (Vec::new(), text);
+    while let Some(at) = rest.find("${secret:") {
+        let inner = &rest[at + "${secret:".len()..];
+        let name = inner.split('}').next().filter(|name| name.len() < inner.len() && is_name(name));
+        let Some(name) = name else {
+            let next = rest.len() - inner.len();
+            found.push(Ok(&rest[..next]));
+            rest = inner;
+            continue;
+        };
+        found.extend([Ok(&rest[..at]), Err(name)]);
+        rest = &inner[name.len() + 1..];
+    }
+    found.push(Ok(rest));
+    found
+}
+
 fn hole(inner: &str) -> Result<Hole<'_>, Error> {
     match inner {
         "args" => return Ok(Hole::Args("")),
@@ -285,6 +336,23 @@ mod tests {
         ] {
             assert_eq!(filled(&json!(template)), Err(error), "{template}");
         }
+    }
+
+    #[test]
+    fn secrets_alone_are_put_into_texts_that_mean_something_else() {
+        let key = Secret::of("KEY", "value");
+        let find = |name: &str| (name == "KEY").then_some(&key);
+        for (text, filled) in [
+            ("secret:KEY", "value"),
+            ("a ${secret:KEY}/${secret:KEY}", "a value/value"),
+            ("${HOME} $${x ${secret:a b} ${secret:KEY", "${HOME} $${x ${secret:a b} ${secret:KEY"),
+            ("a secret:KEY", "a secret:KEY"),
+            ("", ""),
+        ] {
+            assert_eq!(fill_secrets(text, &find).unwrap().as_str(), filled);
+        }
+        assert_eq!(fill_secrets("${secret:NO}", &find).unwrap_err(), "NO");
+        assert!(secrets_named("x${secret:A}${secret:B}").eq(["A", "B"]));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codecs::hide::Hider;
 use crate::ground::id::{EffectId, Epoch};
+use crate::ground::limits::VALUE_BYTES_MAX;
 use crate::ports::disk::{self, Atomic, Dir, Disk, FileHandle, Kind, Lock, Open, write_atomic};
 use crate::ports::process::started_ticks;
 use crate::shells::run_dir::dir::{RunDir, pretty};
@@ -75,6 +77,23 @@ impl Folder {
     #[must_use]
     pub fn outputs(&self) -> String {
         format!("outputs-{}.json", self.epoch)
+    }
+
+    /// Takes what is to be hidden out of the value that a command chose itself. Says how often.
+    pub(super) fn hide_outputs(&self, hider: &Hider) -> disk::Result<u64> {
+        let name = self.outputs();
+        let Some(file) = disk::optional(self.dir.open(&name, Open::Read))? else { return Ok(0) };
+        if hider.is_empty() {
+            return Ok(0);
+        }
+        // One that is longer is no value, and nobody reads on.
+        let mut bytes = vec![0; VALUE_BYTES_MAX + 1];
+        let n = file.read_at(0, &mut bytes)?;
+        let hidden = hider.part(&bytes[..n], true);
+        if hidden.count > 0 || n > VALUE_BYTES_MAX {
+            write_atomic(&*self.dir, &name, &hidden.bytes, Atomic::DURABLE)?;
+        }
+        Ok(hidden.count)
     }
 
     /// Tries to take the lock.

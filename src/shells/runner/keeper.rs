@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
 use crate::ports::disk;
 
@@ -57,7 +58,7 @@ pub fn start(exe: &Path, job: &Job) -> io::Result<Runner> {
         .stderr(Stdio::null())
         .spawn()?;
     let fd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty());
-    let text = serde_json::to_vec(job)?;
+    let text = Zeroizing::new(serde_json::to_vec(job)?);
     if let Some(mut stdin) = child.stdin.take() {
         // One that is gone has begun nothing, which its folder will show.
         let _ = stdin.write_all(&text);

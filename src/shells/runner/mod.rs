@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize as _;
 
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch};
@@ -52,6 +53,15 @@ pub struct Job {
     pub log_bytes_max: u64,
     /// Limits of the system by name.
     pub rlimits: BTreeMap<String, u64>,
+    /// Texts that nothing which is kept may show, each after its mark.
+    pub hide: Vec<(String, String)>,
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        let texts = self.env.iter_mut().chain(&mut self.hide);
+        texts.for_each(|(_, text)| text.zeroize());
+    }
 }
 
 /// How a command ended: `exit-<epoch>.json`.
@@ -77,6 +87,14 @@ pub struct Exit {
     /// Not everything that it printed was kept.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
+    /// How often something was hidden in what is kept.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub hidden: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Why a command was told to end.

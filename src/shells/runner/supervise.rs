@@ -6,7 +6,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::process::Child;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -18,13 +18,14 @@ use rustix::process::{
 };
 use rustix::thread::set_no_new_privs;
 
+use crate::codecs::hide::Hider;
 use crate::ground::clock::{Clock, monotonic_micros};
 use crate::ports::disk::{self, Disk};
 use crate::ports::process::children;
 
 use super::child::spawn;
 use super::folder::{Folder, Holder, Locked, Named};
-use super::output::Log;
+use super::output::{Kept, Log};
 use super::{Error, Exit, Job, Left, Stopped};
 
 /// What the door writes when a child process has ended.
@@ -63,9 +64,13 @@ pub fn supervise(
             holder.child = Named::of(child.id());
             // Whoever cannot read this finds nothing to kill.
             let _ = holder.sign(&*lock);
-            let copies = Copies::begin(&mut child, job, stdout, stderr);
+            let hider = job.hide.iter().map(|(mark, text)| (mark.clone(), text.as_str()));
+            let hider = Arc::new(Hider::of(hider));
+            let copies = Copies::begin(&mut child, job, (stdout, stderr), &hider);
             let exit = Watch { job, news, pid: pid_of(&child), began }.watch();
-            Exit { truncated: copies.end(), ..exit }
+            let (truncated, hidden) = copies.end();
+            let hidden = hidden + folder.hide_outputs(&hider)?;
+            Exit { truncated, hidden, ..exit }
         }
     };
     exit.started_at = started_at;
@@ -89,21 +94,21 @@ fn pid_of(child: &Child) -> Pid {
 }
 
 /// Threads that copy what the command reads and prints.
-struct Copies(mpsc::Receiver<disk::Result<bool>>);
+struct Copies(mpsc::Receiver<disk::Result<Kept>>);
 
 impl Copies {
     fn begin(
         child: &mut Child,
         job: &Job,
-        stdout: Box<dyn disk::FileHandle>,
-        stderr: Box<dyn disk::FileHandle>,
+        (stdout, stderr): (Box<dyn disk::FileHandle>, Box<dyn disk::FileHandle>),
+        hider: &Arc<Hider>,
     ) -> Self {
         let (done, ended) = mpsc::channel();
         let most = job.log_bytes_max;
         let copy = |from: Option<Box<dyn Read + Send>>, file| {
-            let (Some(from), done) = (from, done.clone()) else { return };
+            let (Some(from), done, hider) = (from, done.clone(), Arc::clone(hider)) else { return };
             thread::spawn(move || {
-                let _ = done.send(Log::new(file, most).copy(from));
+                let _ = done.send(Log::new(file, most, hider).copy(from));
             });
         };
         copy(child.stdout.take().map(|s| Box::new(s) as Box<_>), stdout);
@@ -116,12 +121,13 @@ impl Copies {
         Self(ended)
     }
 
-    /// Waits for the last bytes. True if not everything was kept.
-    fn end(self) -> bool {
-        let one = || !matches!(self.0.recv_timeout(LAST_BYTES), Ok(Ok(false)));
-        // Both are waited for.
+    /// Waits for the last bytes. Says whether not everything was kept, and how often something was
+    /// hidden.
+    fn end(self) -> (bool, u64) {
+        let lost = Kept { cut: true, hidden: 0 };
+        let one = || self.0.recv_timeout(LAST_BYTES).ok().and_then(Result::ok).unwrap_or(lost);
         let (first, second) = (one(), one());
-        first || second
+        (first.cut || second.cut, first.hidden + second.hidden)
     }
 }
 

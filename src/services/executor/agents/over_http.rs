@@ -52,7 +52,10 @@ impl Asks<'_> {
         let prepared = contract::prepare(client, self.id, endpoint, attempt, slip.as_ref()).await;
         let Asked { guard, order, redactor } = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return refused(&error),
+            Err(error) => {
+                client.metrics.ssrf_refusals.add(u64::from(error.name == "HttpRefused"));
+                return refused(&error);
+            }
         };
         let (head, rest) = match exchange(&client.wire, &guard, order, traffic).await {
             Ok(answer) => answer,

@@ -9,7 +9,7 @@ mod definition;
 mod environment;
 mod outcome;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use zeroize::Zeroize as _;
 
 use crate::codecs::event::FailureClass;
 use crate::codecs::json::Json;
@@ -25,11 +26,14 @@ use crate::ground::clock::Timestamp;
 use crate::ground::limits::SHELL_TIMEOUT_MS;
 use crate::machines::effect::plain_error;
 use crate::ports::disk::{self, Disk};
+use crate::ports::telemetry::Metrics;
 use crate::shells::runner::Job;
 use crate::shells::runner::folder::Folder;
-use crate::shells::runner::keeper::{self, Found, Runner};
+use crate::shells::runner::keeper::{self, Runner};
 
-use super::{Attempt, Bar, Executor, Outcome, Stop, StopWhy, Working};
+use super::http::refused;
+use super::secrets::{Missing, Secret, Secrets, Use};
+use super::{Attempt, Bar, Executor, Outcome, Stop, StopWhy, Working, redact, template};
 use allow::Allow;
 use definition::{Command, Definition};
 
@@ -60,6 +64,7 @@ pub struct Rules {
 }
 
 /// Executes commands.
+#[derive(Clone)]
 pub struct Shell(Arc<Means>);
 
 /// With what commands are executed.
@@ -70,6 +75,8 @@ struct Means {
     exe: PathBuf,
     /// What commands get of the daemon's environment.
     passed: BTreeMap<String, String>,
+    secrets: Secrets,
+    metrics: Arc<Metrics>,
 }
 
 /// A command that may be executed.
@@ -80,6 +87,9 @@ struct Plan {
     cwd: Option<PathBuf>,
 }
 
+/// Secrets of a command, by name.
+type Found = BTreeMap<String, Secret>;
+
 impl Shell {
     /// Under these rules; `variable` reads the daemon's environment.
     #[must_use]
@@ -87,11 +97,13 @@ impl Shell {
         rules: Rules,
         disk: Arc<dyn Disk>,
         exe: &Path,
+        (secrets, metrics): (Secrets, Arc<Metrics>),
         variable: impl Fn(&str) -> Option<String>,
     ) -> Self {
         let pass = |name: &String| Some((name.clone(), variable(name)?));
         let passed = rules.env_pass.iter().filter_map(pass).collect();
-        Self(Arc::new(Means { rules, disk, exe: exe.to_owned(), passed }))
+        let exe = exe.to_owned();
+        Self(Arc::new(Means { rules, disk, exe, passed, secrets, metrics }))
     }
 }
 
@@ -115,8 +127,12 @@ impl Executor for Shell {
     fn run(&self, attempt: Attempt, stop: Stop) -> Working {
         let means = Arc::clone(&self.0);
         Box::pin(async move {
+            let secrets = match means.clone().find_secrets(&attempt).await {
+                Ok(secrets) => secrets,
+                Err(missing) => return refused(&Box::from(missing)),
+            };
             let (attempt, begun) = blocking(move || {
-                let begun = means.begin(&attempt);
+                let begun = means.begin(&attempt, &secrets);
                 (attempt, begun.map(|(folder, runner)| (means, folder, runner)))
             })
             .await;
@@ -207,28 +223,59 @@ impl Means {
         roots.any(inside).then_some(real)
     }
 
+    /// Fetches what the variables of a command name. What cannot be begun needs none.
+    async fn find_secrets(self: Arc<Self>, attempt: &Attempt) -> Result<Found, Missing> {
+        let named = |def: &Definition| -> BTreeSet<String> {
+            let names = def.env.values().flat_map(|text| template::secrets_named(text));
+            names.map(str::to_owned).collect()
+        };
+        let (definition, cwd) = (attempt.definition.clone(), attempt.cwd.clone());
+        let means = Arc::clone(&self);
+        let plan = blocking(move || means.plan(&definition, cwd.as_deref())).await;
+        let Ok(plan) = plan else { return Ok(Found::new()) };
+        let program = plan.program.display().to_string();
+        let mut found = Found::new();
+        for name in named(&plan.def) {
+            let secret = self.secrets.resolve(&name, Use::Program(&program)).await?;
+            found.insert(name, secret);
+        }
+        Ok(found)
+    }
+
     /// Starts the runner of an attempt.
-    fn begin(&self, attempt: &Attempt) -> Result<(Folder, Runner), String> {
+    fn begin(&self, attempt: &Attempt, secrets: &Found) -> Result<(Folder, Runner), String> {
         let plan =
             self.plan(&attempt.definition, attempt.cwd.as_deref()).map_err(|bar| match bar {
                 Bar::Held { why, .. } => why,
                 Bar::Never(error) => error.message,
                 Bar::Elsewhere => "it is done elsewhere".to_owned(),
             })?;
-        let said = |e: disk::Error| format!("{e}: {}", e.source);
         let folder = Folder::make(&attempt.dir, attempt.effect_id, attempt.epoch).map_err(said)?;
-        let job = self.job(attempt, plan, &folder).map_err(said)?;
+        let job = self.job(attempt, plan, &folder, secrets)?;
         let runner = keeper::start(&self.exe, &job).map_err(|e| e.to_string())?;
         Ok((folder, runner))
     }
 
-    fn job(&self, attempt: &Attempt, plan: Plan, folder: &Folder) -> disk::Result<Job> {
-        let run_dir = self.disk.canonicalize(attempt.dir.path())?;
+    fn job(
+        &self,
+        attempt: &Attempt,
+        mut plan: Plan,
+        folder: &Folder,
+        secrets: &Found,
+    ) -> Result<Job, String> {
+        let run_dir = self.disk.canonicalize(attempt.dir.path()).map_err(said)?;
+        for text in plan.def.env.values_mut() {
+            let filled = template::fill_secrets(text, &|name| secrets.get(name));
+            // A secret that is missing here was not named when they were fetched.
+            let filled = filled.map_err(|name| format!("there is no secret {name} any more"))?;
+            text.zeroize();
+            *text = String::clone(&filled);
+        }
         let task = run_dir.join("tasks").join(attempt.effect_id.to_string());
         let cwd = if let Some(cwd) = plan.cwd {
             cwd
         } else {
-            folder.dir().ensure_dir("scratch")?;
+            folder.dir().ensure_dir("scratch").map_err(said)?;
             task.join("scratch")
         };
         let mut ours = vec![
@@ -256,11 +303,27 @@ impl Means {
             kill_grace_ms: self.rules.kill_grace_ms,
             log_bytes_max: self.rules.log_bytes_max,
             rlimits: self.rules.rlimits.clone(),
+            hide: secrets
+                .values()
+                .filter(|secret| redact::is_hidden(secret))
+                .map(|secret| (redact::mark(secret.name()), secret.text().to_owned()))
+                .collect(),
         })
     }
 
     /// Waits for the end of an attempt, whoever supervises it.
     async fn watch(
+        self: Arc<Self>,
+        attempt: Attempt,
+        folder: Folder,
+        runner: Option<Runner>,
+        stop: Stop,
+    ) -> Outcome {
+        let _here = Counted::one(&self.metrics);
+        self.follow(attempt, folder, runner, stop).await
+    }
+
+    async fn follow(
         self: Arc<Self>,
         attempt: Attempt,
         folder: Folder,
@@ -277,15 +340,16 @@ impl Means {
             }
             let (means, its) = (Arc::clone(&self), folder.clone());
             match blocking(move || keeper::find(&its, &means.disk.boot_id())).await {
-                Ok(Found::Running(found)) => runner = Some(found),
-                Ok(Found::Unnamed) => tokio::time::sleep(UNNAMED).await,
-                Ok(Found::Ended(exit)) => {
+                Ok(keeper::Found::Running(found)) => runner = Some(found),
+                Ok(keeper::Found::Unnamed) => tokio::time::sleep(UNNAMED).await,
+                Ok(keeper::Found::Ended(exit)) => {
+                    self.metrics.redactions.add(exit.hidden);
                     return blocking(move || outcome::of(&attempt, &folder, &exit)).await;
                 }
-                Ok(Found::NotBegun) => {
+                Ok(keeper::Found::NotBegun) => {
                     return not_begun("its runner ended before the command was begun".to_owned());
                 }
-                Ok(Found::Lost { evidence }) => {
+                Ok(keeper::Found::Lost { evidence }) => {
                     let evidence = Some(Json::of(&evidence));
                     return Outcome::Unknown { cause: "executor_lost", evidence };
                 }
@@ -293,6 +357,26 @@ impl Means {
             }
         }
     }
+}
+
+/// Counts a command for as long as it is watched.
+struct Counted(Arc<Metrics>);
+
+impl Counted {
+    fn one(metrics: &Arc<Metrics>) -> Self {
+        metrics.shell_processes.shift(1);
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.shell_processes.shift(-1);
+    }
+}
+
+fn said(error: disk::Error) -> String {
+    format!("{error}: {}", error.source)
 }
 
 /// Waits until a runner ends, and passes on that its command is given up.
