@@ -171,8 +171,8 @@ fn e14_the_first_five_minutes() {
     assert_eq!(daemon.stop().0, 0);
 }
 
-/// An agent that thinks longer than its daemon lives: it says that it was asked, and answers when it
-/// is asked again.
+/// An agent that thinks longer than its daemon lives: it says that it was asked, and answers when
+/// it is asked again.
 const SLOW: &str = r#"
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
