@@ -677,6 +677,8 @@ fn without_a_token_no_other_origin_gets_in() {
     ] {
         is_error(&curl.ask(path, headers, body), status, code);
     }
+    // Not even without a body.
+    is_error(&curl.ask("POST /api/jobs/x/stop", "", ""), 415, "unsupported_media");
     let port = curl.0.port();
     for host in ["evil.example", &format!("evil.example:{port}"), "localhost:1", ""] {
         let asked = raw(path, &format!("Host: {host}\r\n{json}"), body.as_bytes());
