@@ -31,6 +31,18 @@ const CA_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// What a file of agents is called.
 const AGENTS_FILE: &str = "agents.yaml";
 
+/// The agents of a daemon.
+fn agents(runs: &Runs, config: &Config) -> Arc<Book> {
+    let book = Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config)));
+    let compat = &config.compat;
+    // Another default agent that was asked for comes before the echo.
+    let echoes = compat.echo && compat.default_agent.is_none();
+    let book = if echoes { book.echoing() } else { book };
+    // What is wrong with the file is said at once, not when the first agent is asked.
+    book.agents();
+    Arc::new(book)
+}
+
 /// The executors of a daemon, and the agents that one of them asks.
 pub(super) fn registry(
     runs: &Runs,
@@ -51,9 +63,7 @@ pub(super) fn registry(
         let means = Means { client: client.clone(), passed: passed() };
         on.push(Arc::new(Mcp::new(config.mcp_servers.clone(), &means)));
     }
-    let book = Arc::new(Book::new(Arc::clone(&runs.disk), Some(agents_file(runs, config))));
-    // What is wrong with the file is said at once, not when the first agent is asked.
-    book.agents();
+    let book = agents(runs, config);
     let postbox = Arc::new(Postbox::new(
         Arc::clone(&runs.disk),
         runs.root.clone(),

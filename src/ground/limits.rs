@@ -257,6 +257,20 @@ pub const EVENTS_PAGE_BYTES_MAX: usize = 1024 * 1024;
 pub const PAGE_SIZE_MAX: usize = 1_000;
 /// Entries of one page of a list unless told otherwise.
 pub const PAGE_SIZE_DEFAULT: usize = 200;
+/// A job that time alone wakes within this is waiting, one that sleeps longer is parked.
+pub const COMPAT_WAITING_MS: i64 = 60_000;
+/// Most jobs of one page, each of which is read.
+pub const COMPAT_JOBS_MAX: usize = 100;
+/// Most steps of one page of a trace.
+pub const COMPAT_STEPS_MAX: usize = 500;
+/// Most records of one page of a job's events, and of a trace.
+pub const COMPAT_EVENTS_MAX: usize = 1_000;
+/// Most runs that are asked why they do not go on, for one answer about stuck jobs.
+pub const COMPAT_STUCK_MAX: usize = 100;
+/// Most bytes of a form, answers of people.
+pub const COMPAT_FORM_BYTES_MAX: usize = 256 * 1024;
+/// Most characters of a value that a job's page shows.
+pub const COMPAT_SHOWN_CHARS_MAX: usize = 16 * 1024;
 /// Most bytes of the file of tokens.
 pub const TOKENS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Longest name of a token.

@@ -20,7 +20,19 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     pub(crate) fn start(cli: &Cli, args: &[&str]) -> Self {
-        Self::of(cli.command(&[&["serve"], args].concat()))
+        Self::with(cli, args, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn with(cli: &Cli, args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut command = cli.command(&[&["serve"], args].concat());
+        command.envs(variables.iter().copied());
+        Self::of(command)
+    }
+
+    /// What it said until it was ready.
+    pub(crate) fn said(&self) -> &str {
+        &self.said
     }
 
     fn of(mut command: Command) -> Self {

@@ -20,6 +20,7 @@ mod commit_log_crash;
 mod commit_log_recovery;
 mod commit_log_support;
 mod commit_service;
+mod compat_api;
 mod compat_forms;
 mod daemon_cli;
 mod demo;

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Sequence
 
 TOP = Path(__file__).resolve().parents[3]
 
@@ -38,10 +38,10 @@ class Daemon:
         told: Dict[str, Any] = json.loads(ran.stdout)
         return told
 
-    def start(self, listen: str = "127.0.0.1:0") -> None:
+    def start(self, listen: str = "127.0.0.1:0", more: Sequence[str] = ()) -> None:
         """Starts it, and waits until it is ready."""
         self._process = subprocess.Popen(
-            [binary(), "--runs-root", self.root, "--json", "serve", "--listen", listen],
+            [binary(), "--runs-root", self.root, "--json", "serve", "--listen", listen, *more],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=self._env(),
         )
         assert self._process.stdout is not None

@@ -148,6 +148,10 @@ pub const KEYS: &[Key] = &[
     key("executors.agents.file", Kind::Path),
     key("limits.kind", Kind::Limits(Scope::Kind)),
     key("limits.key", Kind::Limits(Scope::Key)),
+    key("compat.aetheris.listen", Kind::Address),
+    key("compat.aetheris.token", Kind::Word(&["required", "none"])),
+    key("compat.aetheris.default_agent", Kind::Text),
+    key("compat.aetheris.echo", Kind::Switch),
     key("secrets", Kind::Secrets),
     key("mcp.servers", Kind::Servers),
 ];

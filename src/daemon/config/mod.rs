@@ -55,6 +55,8 @@ pub struct Config {
     pub inbox: Inbox,
     /// Workers in the daemon.
     pub executors: Executors,
+    /// The surface of another runtime.
+    pub compat: Compat,
     /// How many effects of a kind or under a key may be at work, and start.
     pub limits: BTreeMap<Bucket, Limit>,
     /// Secrets by name.
@@ -78,6 +80,19 @@ pub struct Http {
     pub tokens_file: Option<PathBuf>,
     /// Largest request.
     pub body_bytes_max: usize,
+}
+
+/// `[compat.aetheris]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compat {
+    /// One more TCP address.
+    pub listen: Option<SocketAddr>,
+    /// Messages need no token there.
+    pub is_open: bool,
+    /// Who gets the messages for `default`.
+    pub default_agent: Option<String>,
+    /// Failing both, `default` is the echo agent.
+    pub echo: bool,
 }
 
 /// `[log]`.
@@ -267,11 +282,7 @@ impl Config {
             },
             ledger_key_ttl_ms: bytes("ledger.key_ttl"),
             audit_rate: bytes("audit.rate"),
-            telemetry: Telemetry {
-                log_json: text("telemetry.log_format").is_some_and(|format| format == "json"),
-                log_filter: text("telemetry.log_filter").unwrap_or_default(),
-                otlp_endpoint: text("telemetry.otlp_endpoint"),
-            },
+            telemetry: telemetry(settings),
             inbox: Inbox {
                 enabled: switch("inbox.enabled"),
                 scan_every_ms: bytes("inbox.scan_every"),
@@ -285,6 +296,7 @@ impl Config {
                 }),
                 agents_file: path("executors.agents.file"),
             },
+            compat: compat(settings),
             limits: Scope::ALL.into_iter().flat_map(|scope| limits_of(settings, scope)).collect(),
             secrets: secrets(settings),
             mcp_servers: match settings.get("mcp.servers") {
@@ -299,6 +311,32 @@ fn secrets(settings: &Settings) -> BTreeMap<String, Source> {
     match settings.get("secrets") {
         Value::Secrets(secrets) => secrets.clone(),
         _ => BTreeMap::new(),
+    }
+}
+
+fn telemetry(settings: &Settings) -> Telemetry {
+    let text = |name: &str| match settings.get(&format!("telemetry.{name}")) {
+        Value::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        _ => None,
+    };
+    Telemetry {
+        log_json: text("log_format").is_some_and(|format| format == "json"),
+        log_filter: text("log_filter").unwrap_or_default(),
+        otlp_endpoint: text("otlp_endpoint"),
+    }
+}
+
+fn compat(settings: &Settings) -> Compat {
+    let of = |name: &str| settings.get(&format!("compat.aetheris.{name}"));
+    let text = |name: &str| match of(name) {
+        Value::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+        _ => None,
+    };
+    Compat {
+        listen: text("listen").and_then(|address| address.parse().ok()),
+        is_open: text("token").as_deref() == Some("none"),
+        default_agent: text("default_agent"),
+        echo: *of("echo") == Value::Switch(true),
     }
 }
 

@@ -4,6 +4,7 @@
 //! itself.
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +41,8 @@ pub(crate) struct Args {
     /// Serve on this TCP address of this machine as well, such as 127.0.0.1:8080
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// For trying out: serve on 127.0.0.1:8080 as well and log more; tokens are needed all the same
+    /// For trying out: serve on 127.0.0.1:8080, or at --listen, where messages to agents need no
+    /// token; let the agent `default` say what it was told; and log more
     #[arg(long)]
     dev: bool,
     /// What to log, such as debug or dormouse=debug [default: info]
@@ -69,13 +71,16 @@ impl Args {
     pub(super) fn settings(&self) -> Extra {
         let mut extra = Extra::new();
         if self.dev {
-            extra.push(("http.listen", DEV_ADDRESS.to_owned(), "--dev"));
+            let address = self.listen.clone().unwrap_or_else(|| DEV_ADDRESS.to_owned());
+            extra.push(("compat.aetheris.listen", address, "--dev"));
+            extra.push(("compat.aetheris.token", "none".to_owned(), "--dev"));
+            extra.push(("compat.aetheris.echo", "true".to_owned(), "--dev"));
             extra.push(("telemetry.log_format", "text".to_owned(), "--dev"));
             extra.push(("telemetry.log_filter", "debug".to_owned(), "--dev"));
             extra.push(("executors.echo.kinds", ECHO_KIND.to_owned(), "--dev"));
         }
         for (key, given, option) in [
-            ("http.listen", &self.listen, "--listen"),
+            ("http.listen", if self.dev { &None } else { &self.listen }, "--listen"),
             ("telemetry.log_filter", &self.log, "--log"),
             ("telemetry.log_format", &self.log_format, "--log-format"),
             ("telemetry.otlp_endpoint", &self.otlp_endpoint, "--otlp-endpoint"),
@@ -126,7 +131,7 @@ fn serve(context: &Context, runtime: &Runtime, stop: oneshot::Receiver<()>) -> R
     remove_socket(context);
     let socket = listen_for_owner(&place).map_err(|e| unusable(&place, &e))?;
     let options = door(context, &daemon, socket)?;
-    announce(context, &place, options.tcp.as_ref());
+    announce(context, &place, &options);
     // Nobody may be listening.
     let _ = sd_notify::notify(&[NotifyState::Ready]);
     watchdog(runtime);
@@ -183,16 +188,34 @@ fn door(
         })
     };
     let tcp = asked.listen.map(listen).transpose()?;
-    if let Some(address) = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+    let compat = compat(&context.config, daemon, listen)?;
+    let place = compat.place.as_ref().map(|(tcp, _)| tcp);
+    for address in tcp.iter().chain(place).filter_map(|tcp| tcp.local_addr().ok()) {
         daemon.listens_at(address);
     }
     Ok(http::Options {
         tcp,
+        compat,
         tokens: Some(Keyring::open(Arc::clone(&runs.disk), context.tokens_file())?),
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
         bounds: bounds(&context.config, &shares),
         ..http::Options::new(daemon.handle(), daemon.exposition(), socket)
+    })
+}
+
+/// Messages to agents, as they are configured.
+fn compat(
+    config: &Config,
+    daemon: &Daemon,
+    listen: impl Fn(SocketAddr) -> Result<TcpListener, Failure>,
+) -> Result<http::compat::Options, Failure> {
+    let asked = &config.compat;
+    let tcp = asked.listen.map(listen).transpose()?;
+    Ok(http::compat::Options {
+        agents: daemon.agents(),
+        default_agent: asked.default_agent.clone(),
+        place: tcp.map(|tcp| (tcp, asked.is_open)),
     })
 }
 
@@ -231,14 +254,18 @@ fn drained(drain: Duration) -> Failure {
     Failure { exit: Exit::No, code: "drain_timeout".into(), what, next }
 }
 
-fn announce(context: &Context, socket: &Path, tcp: Option<&std::net::TcpListener>) {
+fn announce(context: &Context, socket: &Path, options: &http::Options) {
     let root = &context.runs.root;
     let pid = std::process::id();
-    let address = tcp.and_then(|tcp| tcp.local_addr().ok());
+    let address = options.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
+    let place = options.compat.place.as_ref();
+    let place = place.and_then(|(tcp, is_open)| Some((tcp.local_addr().ok()?, *is_open)));
     if context.json {
         return output::json(&json!({
             "ready": true, "pid": pid, "version": env!("CARGO_PKG_VERSION"),
-            "runsRoot": root, "socket": socket, "listen": address,
+            "runsRoot": root, "socket": socket,
+            "listen": address.or(place.map(|(address, _)| address)),
+            "compat": place.map(|(address, _)| address),
         }));
     }
     output::remark(&format!("dormouse {} serves, pid {pid}", env!("CARGO_PKG_VERSION")));
@@ -247,6 +274,16 @@ fn announce(context: &Context, socket: &Path, tcp: Option<&std::net::TcpListener
     if let Some(address) = address {
         output::remark(&format!("  http    http://{address}, with a token"));
         output::remark("next: dormouse token create NAME");
+    }
+    if let Some((address, is_open)) = place {
+        let how = if is_open { "no token: any user of this machine may" } else { "with a token" };
+        output::remark(&format!("  agents  http://{address}/api, {how}"));
+    }
+    if let Some((address, true)) = place {
+        output::remark(&format!(
+            "next: curl http://{address}/api/agents/default/message \\\n        \
+             -H 'content-type: application/json' -d '{{\"message\": \"hello\"}}'"
+        ));
     }
     output::remark("next: dormouse run create --entry FILE");
     output::remark("ready");

@@ -226,7 +226,7 @@ async fn names<T: DeserializeOwned + Send>(parts: &mut Parts) -> Result<T, Probl
     named.map(|path| path.0).map_err(|e| Problem::bad_request(e.body_text()))
 }
 
-async fn run_named(door: &Door, text: &str) -> Result<RunId, Problem> {
+pub(super) async fn run_named(door: &Door, text: &str) -> Result<RunId, Problem> {
     let invalid = |e: id::Error| {
         Problem::new("run_id_invalid", StatusCode::BAD_REQUEST, e.to_string())
             .next("dormouse run list")

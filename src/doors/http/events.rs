@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::body::{Query, Run, RunPath};
-use super::follow::follow;
+use super::follow::{follow, stored_lines};
 use super::problem::{Answer, Problem};
 use super::runs::page_size;
 use crate::doors::answers::Event;
@@ -100,13 +100,12 @@ async fn events(
     if i64::try_from(wanted.after).is_err() {
         return Err(Problem::bad_request("after is beyond every journal"));
     }
-    let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
-    if accepts.split(',').any(|kind| kind.trim().starts_with("text/event-stream")) {
+    if names(&headers, "text/event-stream") {
         if wanted.types.is_some() || wanted.reverse {
             return Err(Problem::bad_request("following takes neither types nor reverse"));
         }
         let after = last_seen.unwrap_or(Seq(wanted.after));
-        return follow(&door, run, after).await;
+        return follow(&door, run, after, stored_lines).await;
     }
     let size = page_size(wanted.page_size, None)?;
     let page = door.handle.read(&run, move |look| Ok(page(look, &wanted, size))).await;
@@ -114,8 +113,14 @@ async fn events(
     Ok(Json(page).into_response())
 }
 
+/// Whether a request names this type among those that it accepts.
+pub(super) fn names(headers: &HeaderMap, media_type: &str) -> bool {
+    let accepts = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("");
+    accepts.split(',').any(|kind| kind.trim().starts_with(media_type))
+}
+
 /// Where a follower was cut off.
-fn last_seen(headers: &HeaderMap) -> Answer<Option<Seq>> {
+pub(super) fn last_seen(headers: &HeaderMap) -> Answer<Option<Seq>> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let seq = value.to_str().ok().and_then(|text| text.trim().parse::<u64>().ok());
     let seq = seq.filter(|seq| i64::try_from(*seq).is_ok());

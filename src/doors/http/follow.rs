@@ -27,11 +27,15 @@ use crate::services::runs::Result;
 use crate::services::runs::view::{self, Look};
 
 /// Some records that follow a place, and where the run stands.
-struct Page {
-    lines: Vec<(Seq, &'static str, String)>,
-    head: Seq,
-    state: &'static str,
-    ended: bool,
+pub(super) struct Page {
+    /// Place, name and text of each.
+    pub(super) lines: Vec<(Seq, &'static str, String)>,
+    /// The last record.
+    pub(super) head: Seq,
+    /// The word for where the run stands.
+    pub(super) state: &'static str,
+    /// The run has ended.
+    pub(super) ended: bool,
 }
 
 /// One follower.
@@ -39,6 +43,7 @@ struct Follower {
     handle: Handle,
     run: RunId,
     after: Seq,
+    pages: Pages,
     ready: VecDeque<Event>,
     /// The run has ended and all its records are on their way.
     done: bool,
@@ -73,17 +78,18 @@ impl Drop for Place {
 }
 
 /// Follows a run from `after` on.
-pub(super) async fn follow(door: &Door, run: RunId, after: Seq) -> Answer<Response> {
+pub(super) async fn follow(door: &Door, run: RunId, after: Seq, pages: Pages) -> Answer<Response> {
     let place = Place::take(door)?;
     // Subscribed first: what becomes durable from now on wakes the follower.
     let durable = door.handle.follow(&run);
-    let page = read(&door.handle, &run, after).await;
+    let page = read(&door.handle, &run, after, pages).await;
     let page = page.map_err(|e| Problem::from(e).of_run(run.as_str()))?;
     let hello = json!({ "runId": run, "head": page.head, "state": page.state });
     let mut follower = Follower {
         handle: door.handle.clone(),
         run,
         after,
+        pages,
         ready: VecDeque::from([Event::default().event("hello").data(hello.to_string())]),
         done: false,
         durable,
@@ -128,7 +134,7 @@ impl Follower {
             self.durable.mark_unchanged();
             // A journal that cannot be read any more, or a daemon that stops, ends the stream:
             // whoever comes again is told why.
-            let page = read(&self.handle, &self.run, self.after).await.ok()?;
+            let page = read(&self.handle, &self.run, self.after, self.pages).await.ok()?;
             let nothing_new = page.lines.is_empty();
             self.take(page);
             if nothing_new && !self.done {
@@ -141,8 +147,8 @@ impl Follower {
     }
 }
 
-async fn read(handle: &Handle, run: &RunId, after: Seq) -> Result<Page> {
-    handle.read(run, move |look| Ok(page(look, after))).await
+async fn read(handle: &Handle, run: &RunId, after: Seq, pages: Pages) -> Result<Page> {
+    handle.read(run, move |look| Ok(pages(look, after))).await
 }
 
 /// The stored line at a place, if the journal goes so far.
@@ -155,8 +161,11 @@ pub(super) fn line_at(look: Look<'_>, seq: Seq) -> Option<String> {
     Some(String::from_utf8_lossy(text.trim_ascii_end()).into_owned())
 }
 
+/// Makes a page of the records after a place.
+pub(super) type Pages = fn(Look<'_>, Seq) -> Page;
+
 /// The stored lines after a place. A journal holds exactly what encoding its records gives (J23).
-fn page(look: Look<'_>, after: Seq) -> Page {
+pub(super) fn stored_lines(look: Look<'_>, after: Seq) -> Page {
     let start = usize::try_from(after.0).unwrap_or(usize::MAX).min(look.records.len());
     let before = start.checked_sub(1).and_then(|at| look.records.get(at));
     let mut sum = before.map_or_else(|| line::genesis(look.dir.id()), |record| record.sum);

@@ -14,6 +14,8 @@ use serde_json::Value;
 use super::Door;
 use super::auth::{Caller, Scope};
 use super::body::unsupported;
+use super::compat;
+use super::compat::rules::Wanted;
 use super::holder;
 use super::problem::Problem;
 use crate::ground::limits::OPERATOR_NAME_BYTES_MAX;
@@ -23,8 +25,13 @@ use crate::ground::limits::OPERATOR_NAME_BYTES_MAX;
 pub(super) enum Peer {
     /// The Unix socket: the same user.
     Socket,
-    /// TCP, at this port of ours.
-    Tcp(u16),
+    /// TCP.
+    Tcp {
+        /// At this port of ours.
+        port: u16,
+        /// Where the routes for messages are open to all local users.
+        is_open: bool,
+    },
 }
 
 /// Which right each route wants, as its contract says; nothing for the open ones.
@@ -84,11 +91,14 @@ fn admit(
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(unsupported("send the body as it is, without a content encoding"));
     }
-    origin(door, headers)?;
     let peer = request.extensions().get::<Peer>().copied();
     let peer = peer.ok_or_else(|| forbidden("nobody knows where the request comes from"))?;
-    if let Peer::Tcp(port) = peer {
+    origin(door, request)?;
+    if let Peer::Tcp { port, .. } = peer {
         host(door, request, port)?;
+    }
+    if let Some(wanted) = compat::rules::wanted(request) {
+        return compat_caller(door, request, peer, wanted);
     }
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
     let wanted = path.and_then(|path| door.rights.wanted(path, request.method()));
@@ -100,10 +110,7 @@ fn admit(
     }
     let caller = caller(door, headers, peer)?;
     match wanted {
-        Some(Some(scope)) if !caller.may(*scope) => {
-            let what = format!("the token {} lacks the right {}", caller.name(), scope.name());
-            Err(forbidden(&what))
-        }
+        Some(Some(scope)) if !caller.may(*scope) => Err(lacks(&caller, *scope)),
         // A path or method that no route has: its answer says so.
         _ => Ok(Some(caller)),
     }
@@ -113,12 +120,39 @@ pub(super) fn forbidden(what: &str) -> Problem {
     Problem::new("forbidden", StatusCode::FORBIDDEN, what)
 }
 
-/// Whoever sends an `Origin` is a web page, and needs to be listed.
-fn origin(door: &Door, headers: &HeaderMap) -> Result<(), Problem> {
-    let listed = |origin: &header::HeaderValue| {
-        origin.to_str().is_ok_and(|o| door.allowed_origins.iter().any(|known| known == o))
+/// Who asks for something about messages.
+fn compat_caller(
+    door: &Door,
+    request: &Request,
+    peer: Peer,
+    wanted: Wanted,
+) -> Result<Option<Caller>, Problem> {
+    if wanted == Wanted::Nothing {
+        return Ok(None);
+    }
+    let caller = if matches!(peer, Peer::Tcp { is_open: true, .. }) {
+        compat::rules::open(request)?
+    } else {
+        caller(door, request.headers(), peer)?
     };
-    if headers.get_all(header::ORIGIN).iter().all(listed) {
+    match wanted {
+        Wanted::Scope(scope) if !caller.may(scope) => Err(lacks(&caller, scope)),
+        _ => Ok(Some(caller)),
+    }
+}
+
+/// The refusal of a caller without a right.
+pub(super) fn lacks(caller: &Caller, scope: Scope) -> Problem {
+    forbidden(&format!("the token {} lacks the right {}", caller.name(), scope.name()))
+}
+
+/// Whoever sends an `Origin` is a web page, and needs to be listed, but for the page of a job.
+fn origin(door: &Door, request: &Request) -> Result<(), Problem> {
+    let listed = |origin: &header::HeaderValue| {
+        let known = |o: &str| door.allowed_origins.iter().any(|known| known == o);
+        origin.to_str().is_ok_and(|o| known(o) || compat::rules::is_own_page(request, o))
+    };
+    if request.headers().get_all(header::ORIGIN).iter().all(listed) {
         return Ok(());
     }
     let what = "this origin is not listed";

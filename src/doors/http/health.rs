@@ -57,6 +57,11 @@ async fn live() -> Json<Health> {
     responses((status = 200, description = "It takes work", body = Health)),
 )]
 async fn ready(State(door): State<Door>) -> Answer<Json<Health>> {
+    must_be_ready(&door).await.map(|()| Json(Health::OK))
+}
+
+/// Refuses where the daemon takes no work: its root, its manager and its commit log are asked.
+pub(super) async fn must_be_ready(door: &Door) -> Answer<()> {
     if *door.stop.borrow() {
         let what = "the daemon is stopping";
         return Err(Problem::new("shutting_down", StatusCode::SERVICE_UNAVAILABLE, what));
@@ -73,7 +78,7 @@ async fn ready(State(door): State<Door>) -> Answer<Json<Health>> {
         Ok(Ok(figures)) if figures.writer == WriterState::Failed => {
             Err(failed("the commit log cannot be written any more"))
         }
-        Ok(figures) => Ok(figures.map(|_| Json(Health::OK))?),
+        Ok(figures) => Ok(figures.map(|_| ())?),
         Err(_) => Err(failed("the manager of runs does not answer")),
     }
 }

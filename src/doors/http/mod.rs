@@ -7,6 +7,7 @@ mod blobs;
 mod body;
 mod breakpoints;
 mod code;
+pub mod compat;
 mod decide;
 mod effects;
 mod events;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -63,6 +64,8 @@ pub struct Options {
     pub socket: std::os::unix::net::UnixListener,
     /// Where to listen besides.
     pub tcp: Option<std::net::TcpListener>,
+    /// Messages to agents.
+    pub compat: compat::Options,
     /// Who may come in over TCP; without it, nobody.
     pub tokens: Option<Keyring>,
     /// Names of this daemon besides those of the loopback interface, with or without a port.
@@ -117,7 +120,9 @@ impl Options {
         exposition: Arc<Exposition>,
         socket: std::os::unix::net::UnixListener,
     ) -> Self {
+        let compat = compat::Options::without_agents(&handle);
         Self {
+            compat,
             handle,
             exposition,
             socket,
@@ -138,6 +143,7 @@ struct Door(Arc<Inside>);
 struct Inside {
     handle: Handle,
     exposition: Arc<Exposition>,
+    compat: compat::Inside,
     tokens: Option<Keyring>,
     allowed_hosts: Vec<String>,
     allowed_origins: Vec<String>,
@@ -194,15 +200,18 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
     options.socket.set_nonblocking(true)?;
     let mut listeners =
         vec![wire::Listener::Socket(tokio::net::UnixListener::from_std(options.socket)?, ours)];
-    if let Some(tcp) = options.tcp {
+    let (compat, place) = options.compat.split(&options.handle);
+    for (tcp, is_open) in options.tcp.map(|tcp| (tcp, false)).into_iter().chain(place) {
         tcp.set_nonblocking(true)?;
-        listeners.push(wire::Listener::Tcp(tokio::net::TcpListener::from_std(tcp)?));
+        let tcp = tokio::net::TcpListener::from_std(tcp)?;
+        listeners.push(wire::Listener::Tcp(tcp, is_open));
     }
     let (router, api) = routes().split_for_parts();
     let contract = openapi::finish(api);
     let door = Door(Arc::new(Inside {
         handle: options.handle,
         exposition: options.exposition,
+        compat,
         tokens: options.tokens,
         allowed_hosts: options.allowed_hosts,
         allowed_origins: options.allowed_origins,
@@ -233,6 +242,7 @@ fn finish(router: Router<Door>, door: Door) -> Router {
     let numbers = Arc::clone(&door.handle.runs().telemetry.metrics);
     router
         .merge(metrics::routes())
+        .merge(compat::routes())
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
@@ -241,6 +251,7 @@ fn finish(router: Router<Door>, door: Door) -> Router {
         .layer(from_fn_with_state(door.clone(), guard::pass))
         // Bodies have limits of this door's own.
         .layer(DefaultBodyLimit::disable())
+        .layer(from_fn(compat::errors::plainly))
         .layer(from_fn_with_state(numbers, metrics::observe))
         .with_state(door)
 }

@@ -88,6 +88,11 @@ impl Problem {
         self
     }
 
+    /// What is wrong, why, and what may help.
+    pub(super) fn details(&self) -> (&str, &[String]) {
+        (&self.0.detail, &self.0.next)
+    }
+
     /// Its code.
     pub(super) fn code(&self) -> &str {
         &self.0.code
@@ -158,6 +163,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let kind = [(header::CONTENT_TYPE, "application/problem+json")];
         let mut response = (status, kind, body).into_response();
+        response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));

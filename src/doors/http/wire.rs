@@ -31,8 +31,8 @@ const ACCEPT_AGAIN_MS: u64 = 50;
 pub(super) enum Listener {
     /// The Unix socket, and the only user who may come in.
     Socket(UnixListener, u32),
-    /// TCP.
-    Tcp(TcpListener),
+    /// TCP, and whether the routes for messages are open there.
+    Tcp(TcpListener, bool),
 }
 
 /// Binds a TCP address: one of the loopback interface, unless `anywhere`.
@@ -90,11 +90,12 @@ async fn accept(listener: &Listener, room: &Arc<Semaphore>) -> io::Result<Option
             }
             Ok(Some((Stream::Socket(stream), Peer::Socket, place)))
         }
-        Listener::Tcp(tcp) => {
+        Listener::Tcp(tcp, is_open) => {
             let (stream, _) = tcp.accept().await?;
             stream.set_nodelay(true)?;
             let port = stream.local_addr()?.port();
-            Ok(Some((Stream::Tcp(stream), Peer::Tcp(port), place)))
+            let peer = Peer::Tcp { port, is_open: *is_open };
+            Ok(Some((Stream::Tcp(stream), peer, place)))
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
 use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::{self, Root};
 
+use super::builtin::{self, InBinary};
 use super::hosts::Silence;
 use super::open::OpenRun;
 use super::source::DiskReader;
@@ -255,13 +256,17 @@ impl Runs {
 
     /// Pins a process from its source files.
     pub fn pin(&self, source: &Source) -> Result<(PinnedGraph, Vec<String>)> {
-        let request = PinRequest {
-            entry: source.entry.clone(),
-            root: source.root.clone(),
-            library_root: source.library_root.clone(),
-            extra: source.extra.clone(),
+        let graph = if let Some(request) = builtin::request(&source.entry) {
+            pin(&InBinary, &request)?
+        } else {
+            let request = PinRequest {
+                entry: source.entry.clone(),
+                root: source.root.clone(),
+                library_root: source.library_root.clone(),
+                extra: source.extra.clone(),
+            };
+            pin(&DiskReader(Arc::clone(&self.disk)), &request)?
         };
-        let graph = pin(&DiskReader(Arc::clone(&self.disk)), &request)?;
         let warnings = graph.warnings.clone();
         Ok((graph, warnings))
     }

@@ -5,6 +5,7 @@
 
 pub mod accept;
 pub mod attempt;
+pub mod builtin;
 pub mod check;
 pub mod children;
 pub mod create;

@@ -47,6 +47,11 @@ impl Look<'_> {
         Ok(Some(Ended { end, output, error, path }))
     }
 
+    /// The value behind a payload.
+    pub fn value(&self, payload: &Payload) -> Result<Json> {
+        value_of(self.dir, payload)
+    }
+
     /// The output of a completed run.
     pub fn output(&self) -> Result<Option<Json>> {
         let completed = self.records.iter().rev().find_map(|r| match &r.event {

@@ -118,7 +118,8 @@ class Client:
     def signal(self, job_id: str, payload: Any = None, correlation_key: str = "") -> Dict[str, Any]:
         """Answers what a job waits for; without a key, the only thing that it waits for."""
         body = given(correlation_key=correlation_key or None, payload=payload)
-        return self._act(job_id, "signal", body)
+        # Without a key a second one might answer what comes next.
+        return self._act(job_id, "signal", body, repeatable=bool(correlation_key))
 
     def cancel(self, job_id: str) -> Dict[str, Any]:
         """Asks a job to stop."""
@@ -133,9 +134,14 @@ class Client:
         """Where a job is."""
         return "/api/jobs/" + segment(job_id)
 
-    def _act(self, job_id: str, verb: str, body: Dict[str, Any]) -> Dict[str, Any]:
+    def _act(
+        self, job_id: str, verb: str, body: Dict[str, Any], repeatable: bool = True
+    ) -> Dict[str, Any]:
         path = f"{self.job_path(job_id)}/{verb}"
-        answer: Dict[str, Any] = self.wire.ask("POST", path, body=body, repeatable=True)
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        answer: Dict[str, Any] = self.wire.ask(
+            "POST", path, body=body, headers=headers, repeatable=repeatable
+        )
         return answer
 
 

@@ -15,8 +15,13 @@ use crate::ports::disk::{self, Disk};
 pub struct Book {
     disk: Arc<dyn Disk>,
     path: Option<PathBuf>,
+    /// Whether the agent `default` is the echo agent while the file lists none of that name.
+    echoes: bool,
     page: Mutex<Page>,
 }
+
+/// The agent that is asked when no other is named.
+pub const DEFAULT_AGENT: &str = "default";
 
 #[derive(Default)]
 struct Page {
@@ -29,7 +34,14 @@ impl Book {
     /// The file at `path`; without one there are no agents.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, path: Option<PathBuf>) -> Self {
-        Self { disk, path, page: Mutex::default() }
+        Self { disk, path, echoes: false, page: Mutex::default() }
+    }
+
+    /// The same with the echo agent as `default`, where the file lists none of that name.
+    #[must_use]
+    pub fn echoing(self) -> Self {
+        let page = Page { seen: None, agents: with_echo(Agents::default()) };
+        Self { echoes: true, page: Mutex::new(page), ..self }
     }
 
     /// Has the file read again, though it seems to be what it was.
@@ -57,6 +69,7 @@ impl Book {
         let seen = self.stamp(path);
         if seen.is_some() && seen != page.seen {
             match self.read(path) {
+                Ok(agents) if self.echoes => page.agents = with_echo(agents),
                 Ok(agents) => page.agents = Arc::new(agents),
                 Err(why) => tracing::error!("{why}; the agents stay what they were"),
             }
@@ -87,6 +100,17 @@ impl Book {
         tracing::info!(agents = agents.agents.len(), "{shown} is read");
         Ok(agents)
     }
+}
+
+fn with_echo(mut agents: Agents) -> Arc<Agents> {
+    let described = "says what it was told; for trying out".to_owned();
+    let echo = || Agent {
+        description: Some(described),
+        kind: AgentKind::Echo,
+        options: serde_json::Map::new(),
+    };
+    agents.agents.entry(DEFAULT_AGENT.to_owned()).or_insert_with(echo);
+    Arc::new(agents)
 }
 
 #[cfg(test)]
