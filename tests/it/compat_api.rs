@@ -296,9 +296,9 @@ fn a_message_outlives_the_daemon_that_took_it() {
     let send = |curl: &Curl, body: &Value| {
         curl.ask("POST /api/agents/default/message", key, &body.to_string())
     };
-    let sent = send(&curl, &message).ok();
-    let id = sent["job_id"].as_str().unwrap().to_owned();
-    let hint = sent["hint"][1].as_str().unwrap();
+    let taken = send(&curl, &message).ok();
+    let id = taken["job_id"].as_str().unwrap().to_owned();
+    let hint = taken["hint"][1].as_str().unwrap();
     assert!(hint.starts_with(&format!("dormouse task post {id} e0001")), "{hint}");
     cli.run(&format!("run iterate {id}")).ok();
     assert_eq!(curl.get(&format!("/api/jobs/{id}")).ok()["status"], "pending");
@@ -631,8 +631,11 @@ fn the_page_of_a_job_is_answered_by_people_and_by_no_other_page() {
     );
     is_error(&send(&own, &form(&token, "action=perhaps")), 400, "bad_request");
     assert_eq!(status(&served, "b"), "parked", "nothing was decided");
-    let sent = send(&own, &yes);
-    assert_eq!((sent.status, sent.header("location")), (303, Some("/api/jobs/b/trace/page")));
+    let answered = send(&own, &yes);
+    assert_eq!(
+        (answered.status, answered.header("location")),
+        (303, Some("/api/jobs/b/trace/page"))
+    );
     is_error(&send(&own, &yes), 400, "not_waiting");
     served.rests("b");
     let html = page().text();
