@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests look at files from outside")]
 
 mod cancel_halt;
+mod chaos;
 mod claims;
 mod cli;
 mod cli_bad_input;
@@ -58,6 +59,7 @@ mod log_by_hand;
 mod parallel_orders;
 mod pin_graph;
 mod play;
+mod race;
 mod replay_prefix;
 mod replay_random;
 mod served;
