@@ -11,7 +11,7 @@ use crate::shells::commit_log::WriterState;
 
 use super::handle::Flow;
 use super::seat::{Ask, Coming, LookAct, Seat};
-use super::{Manager, handle};
+use super::{GATHER_MICROS, GATHER_REPORTS_MICROS, Manager, handle};
 
 impl Manager {
     /// Takes an ask in: it is done at once, or as soon as the run is here and stands still.
@@ -61,6 +61,7 @@ impl Manager {
             }
             Ask::Deed { by, flow, act } => {
                 here.run.act_as(&by);
+                here.gathers_micros = gathers_micros(flow);
                 let answer = act(Ok(&mut here.run));
                 here.run.act_as(&self.runs.by);
                 let written = here.run.written();
@@ -98,6 +99,14 @@ impl Manager {
             Ok(seen) => act(Ok(seen.look()))(Ok(())),
             Err(e) => act(Err(e))(Ok(())),
         });
+    }
+}
+
+/// How long lines may wait for what a turn adds to them.
+const fn gathers_micros(flow: Flow) -> u64 {
+    match flow {
+        Flow::Inflow | Flow::Outcome => GATHER_MICROS,
+        Flow::Report => GATHER_REPORTS_MICROS,
     }
 }
 
