@@ -14,6 +14,7 @@ use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, RunId, Seq};
+use crate::machines::effect::ask;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::post::PostStatus;
 use crate::machines::effect::refusal::Refusal;
@@ -520,6 +521,10 @@ pub(crate) struct ShownTask {
     /// Who is at it, as a daemon knows
     #[schema(required)]
     lease: Option<LeaseShown>,
+    /// Files with posts that were refused, below the run's directory
+    stale: Vec<String>,
+    /// Files with what the outside said when its outcome was unknown
+    probe: Vec<String>,
 }
 
 impl ShownTask {
@@ -533,7 +538,10 @@ impl ShownTask {
     pub(crate) fn of(look: Look<'_>, id: EffectId) -> Result<Self> {
         let effect = effect_of(look, id)?;
         look.intact(effect)?;
+        let (stale, probe) = look.dir.kept(id);
         Ok(Self {
+            stale,
+            probe,
             effect: look.task(effect),
             task: look.definition(effect),
             args: look.args(effect),
@@ -591,9 +599,13 @@ pub(crate) fn breakpoints(look: Look<'_>) -> Vec<Breakpoint> {
     if !look.state.is_open() {
         return Vec::new();
     }
-    let open = look.state.open_effects().filter(|e| e.kind == "breakpoint");
+    let is_asked = |e: &&Effect| e.kind == "breakpoint" || e.asks_a_person();
+    let open = look.state.open_effects().filter(is_asked);
     open.map(|effect| {
-        let payload = look.args(effect).map_or(Value::Null, |p| p.to_value());
+        let payload = match effect.asks_a_person() {
+            true => ask::payload(effect),
+            false => look.args(effect).map_or(Value::Null, |p| p.to_value()),
+        };
         Breakpoint {
             run_id: look.dir.id().clone(),
             effect_id: effect.id,

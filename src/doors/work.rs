@@ -11,7 +11,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId, Seq};
 use crate::machines::effect::failures::Failure;
 use crate::machines::effect::life::EffectStatus;
-use crate::services::manager::{Held, Renewed, Seen};
+use crate::services::manager::{Held, Probed, Renewed, Seen};
 use crate::services::runs::attempt::DecisionDone;
 use crate::services::runs::give::Given;
 
@@ -212,11 +212,37 @@ pub(crate) struct Decided {
     seq: Seq,
     /// It stood there already
     repeat: bool,
+    /// What the outside said, if it was asked
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(required = false)]
+    probe: Option<Said>,
+}
+
+/// What the outside said about an effect
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Said {
+    /// `done`, `not_done`, `failed` or `unsure`
+    answer: &'static str,
+    /// Why it is not known
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    /// The file with the answer, below the run's directory
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
 }
 
 impl Decided {
     pub(crate) fn of(effect_id: EffectId, done: &DecisionDone) -> Self {
-        Self { effect_id, state: done.status, seq: done.seq, repeat: done.repeat }
+        let (state, seq, repeat) = (done.status, done.seq, done.repeat);
+        Self { effect_id, state, seq, repeat, probe: None }
+    }
+
+    /// What an answer of the outside made of it.
+    pub(crate) fn asked(effect_id: EffectId, said: Probed) -> Self {
+        let Probed { status, seq, answer, why, file } = said;
+        let probe = Some(Said { answer, why, file });
+        Self { effect_id, state: status, seq, repeat: false, probe }
     }
 }
 

@@ -259,6 +259,22 @@ pub const SHELL_TIMEOUT_MS: u64 = 600_000;
 pub const SHELL_KILL_GRACE_MS: u64 = 5_000;
 /// How long an attempt in the daemon may take to end once it was told to.
 pub const EXECUTOR_STOP_MS: u64 = 30_000;
+/// How long whoever may still be at an effect is given before the outside is asked about it.
+pub const PROBE_AFTER_MS_DEFAULT: u64 = 10_000;
+/// How often the outside is asked unless its author says otherwise.
+pub const PROBE_ATTEMPTS_DEFAULT: u32 = 3;
+/// How often an author may have it asked.
+pub const PROBE_ATTEMPTS_MAX: u32 = 100;
+/// Longest definition of such a question: it stands in the record of the request.
+pub const PROBE_BYTES_MAX: usize = 16 * 1024;
+/// Most statuses that mean that an effect did not happen.
+pub const PROBE_STATUSES_MAX: usize = 16;
+/// How long an answer may take.
+pub const PROBE_MS_MAX: u64 = 30_000;
+/// Most questions that are under way at a time; others wait.
+pub const PROBES_CONCURRENT_MAX: usize = 32;
+/// Most answers of one effect that are kept.
+pub const PROBE_FILES_MAX: usize = 16;
 /// Most kinds of effects whose concurrency is limited.
 pub const SLOT_KINDS_MAX: usize = 64;
 
@@ -306,6 +322,8 @@ pub const BRIEF_SUMMARY_BYTES_MAX: usize = 1024;
 pub const MCP_SERVERS_MAX: usize = 64;
 /// How long a server of tools may take until it has said what it can do, unless configured.
 pub const MCP_START_MS: u64 = 10_000;
+/// How long a call of a tool may take unless told otherwise.
+pub const MCP_ATTEMPT_MS_DEFAULT: u64 = 60_000;
 /// Longest message of a server of tools: a value of the largest size and its envelope.
 pub const MCP_MESSAGE_BYTES_MAX: usize = 17 * 1024 * 1024;
 /// How much of what a server of tools complained of is told when it cannot be talked to.

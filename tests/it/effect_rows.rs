@@ -11,13 +11,13 @@ use dormouse::codecs::turn::Request;
 use dormouse::ground::id::{EffectId, Epoch, Seq};
 use dormouse::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS, RELEASES_MAX};
 use dormouse::machines::effect::attempt::Report;
-use dormouse::machines::effect::plain_error;
 use dormouse::machines::replay::drafts;
 use serde_json::json;
 
 use crate::effect_story::{
-    Story, failed, harmless, not_begun, released, requested, retries, tried_again, unsure,
+    Story, failed, harmless, not_begun, probed, released, requested, retries, tried_again, unsure,
 };
+use crate::support::run_id;
 
 fn once() -> Policy {
     Policy::default()
@@ -486,15 +486,71 @@ fn t31_somebody_decides_how_it_ended() {
 
 #[test]
 fn t32_a_conclusive_answer_of_the_outside_is_recorded_like_a_decision() {
-    let answered = |event: Event| {
-        let mut story = Story::uncertain(once());
-        story.append(event);
-        story.status()
+    let answered = |answer: &str| Story::uncertain(probed(once())).probe(answer);
+    assert_eq!(answered(r#"{"state":"done","value":7}"#), "OK 1");
+    assert_eq!(answered(r#"{"state":"failed","error":{"name":"E","message":"m"}}"#), "ERROR 1 E");
+    assert_eq!(answered(r#"{"state":"not_done"}"#), "FAILED 1 unknown probe_not_done");
+    assert_eq!(answered(r#"{"state":"unsure"}"#), "nothing");
+    let mut again = Story::uncertain(probed(tried_again()));
+    again.probe(r#"{"state":"not_done"}"#);
+    assert_eq!((again.wakes_in(), again.claim("v")), (Some(1_000), "refused: held".into()));
+    again.after(SECOND);
+    assert_eq!(again.claim("v"), "STARTED 2");
+    assert_eq!(again.effect().idempotency_key(&run_id()), "demo-run/e0001", "over all");
+}
+
+#[test]
+fn t32_what_did_not_happen_as_often_as_it_may_is_left_to_an_operator() {
+    let retry = Retry { max_attempts: 9, max_not_begun: 2, ..retries() };
+    let mut story = Story::asked(probed(Policy { retry: Some(retry), ..once() }));
+    for epoch in 1..=3 {
+        assert_eq!(story.claim("w"), format!("STARTED {epoch}"));
+        story.report(epoch, &Report::Lapsed);
+        let said = story.probe(r#"{"state":"not_done"}"#);
+        let recorded = format!("FAILED {epoch} unknown probe_not_done");
+        assert_eq!(said, if epoch < 3 { recorded } else { "nothing".into() });
+        story.after(SECOND);
+    }
+    assert_eq!(story.status(), "uncertain");
+}
+
+#[test]
+fn t32_the_outside_is_asked_when_whoever_was_silent_had_time_to_end() {
+    let mut outside = Story::uncertain(probed(once()));
+    assert_eq!(outside.wakes_in(), Some(60_000), "one more time of silence");
+    assert_eq!((outside.after(60_000), outside.wakes_in()), ("nothing".into(), None));
+    let inside = |kind: &str, policy: Policy| {
+        let mut story = Story::of(requested(kind, policy, false));
+        story.claim("@daemon/1");
+        story.report(1, &unsure("transport"));
+        story.effect().delayed_until().map(|at| at.millis() - story.now.millis())
     };
-    let bare = |status| EffectResolved::bare(EffectId::new(1), Epoch(1), status, "probe");
-    assert_eq!(answered(bare(Status::Ok).into()), "ok");
-    let error = Some(plain_error("E", String::new()));
-    assert_eq!(answered(EffectResolved { error, ..bare(Status::Error) }.into()), "error");
+    assert_eq!(inside("http", probed(once())), Some(10_000));
+    assert_eq!(inside("shell", probed(once())), Some(0));
+    let mut policy = probed(once());
+    policy.probe.as_mut().unwrap().after_ms = Some(1);
+    assert_eq!(inside("http", policy), Some(1));
+    assert_eq!(inside("http", once()), None);
+}
+
+#[test]
+fn t33_the_outside_is_asked_before_anything_else_is_done() {
+    let ask = |policy: Policy| {
+        let mut story = Story::started(probed(policy));
+        assert_eq!(story.report(1, &Report::Lapsed), "UNCERTAIN 1 lease_expired");
+        assert_eq!(story.after(SECOND), "nothing");
+        story
+    };
+    let on_uncertain = OnUncertain::Error;
+    let mut error = ask(Policy { on_uncertain, ..once() });
+    assert_eq!(error.leave_unanswered(), "ERROR 1 UncertainEffectError");
+    assert_eq!(ask(harmless()).leave_unanswered(), "FAILED 1 unknown lease_expired");
+    let on_uncertain = OnUncertain::Ask;
+    for policy in [once(), Policy { on_uncertain, ..once() }] {
+        assert_eq!(ask(policy).leave_unanswered(), "nothing");
+    }
+    let mut over = ask(Policy { total_timeout_ms: Some(5 * SECOND), ..once() });
+    assert_eq!(over.after(5 * SECOND), "ERROR 1 UncertainEffectError", "its time is over");
 }
 
 #[test]

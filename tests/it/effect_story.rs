@@ -14,13 +14,14 @@ use dormouse::codecs::json::Json;
 use dormouse::ground::clock::Timestamp;
 use dormouse::ground::digest::Digest;
 use dormouse::ground::id::{EffectId, Epoch, Seq};
-use dormouse::machines::effect::attempt::{Report, close, fence};
+use dormouse::machines::effect::attempt::{Report, close, fence, unanswered};
 use dormouse::machines::effect::claim::{Claim, Claimed, claim};
 use dormouse::machines::effect::decide::{Choice, Decision, Outcome, decide};
 use dormouse::machines::effect::life::Effect;
 use dormouse::machines::effect::plain_error;
 use dormouse::machines::effect::policy::RETRY_DEFAULT;
 use dormouse::machines::effect::post::{Post, PostStatus, Verdict, judge};
+use dormouse::machines::effect::probe::{Answer, answered};
 use dormouse::machines::effect::refusal::Refusal;
 use dormouse::machines::replay::engine::{Action, Engine, Input};
 use dormouse::machines::replay::state::RunState;
@@ -45,6 +46,13 @@ pub(crate) fn retries() -> Retry {
 /// The author's `retry: true`.
 pub(crate) fn tried_again() -> Policy {
     Policy { retry: Some(retries()), ..Policy::default() }
+}
+
+/// The same, with somebody outside who can be asked.
+pub(crate) fn probed(policy: Policy) -> Policy {
+    let def = serde_json::json!({ "url": "http://a" });
+    let said = serde_json::json!({ "kind": "http", "def": def });
+    Policy { probe: Some(dormouse::machines::effect::probe::read(&said).unwrap()), ..policy }
 }
 
 /// The author's `idempotent: true`.
@@ -286,6 +294,21 @@ impl Story {
             Ok(Outcome::Repeat { seq }) => format!("repeat of {seq}"),
             Err(refusal) => refused(refusal),
         }
+    }
+
+    /// The outside was asked.
+    pub(crate) fn probe(&mut self, answer: &str) -> String {
+        let answer = Answer::of(&serde_json::from_str(answer).unwrap());
+        let standing = self.state().standing(self.now);
+        let events = answered(&standing, self.effect(), &answer, self.now);
+        self.all(events)
+    }
+
+    /// The outside was asked as often as it is to be, in vain.
+    pub(crate) fn leave_unanswered(&mut self) -> String {
+        let standing = self.state().standing(self.now);
+        let event = unanswered(&standing, self.effect(), self.now, "timer");
+        self.all(event.into_iter().collect())
     }
 
     pub(crate) fn pause(&mut self) {

@@ -59,6 +59,7 @@ mod log_by_hand;
 mod parallel_orders;
 mod pin_graph;
 mod play;
+mod probes;
 mod race;
 mod replay_prefix;
 mod replay_random;

@@ -106,6 +106,45 @@ pub struct Retry {
     pub on_exhausted: Option<String>,
 }
 
+/// A question to the outside about an effect whose outcome nobody knows. It changes nothing there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Probe {
+    /// By what it is asked.
+    pub kind: ProbeKind,
+    /// What is asked, as an effect of that kind has it.
+    pub def: Json,
+    /// How long after the outcome became unknown. Absent: by the kind of the effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    /// How often, before it is left to the rest of the policy.
+    pub max_attempts: u32,
+}
+
+/// By what a probe is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeKind {
+    /// A request.
+    Http,
+    /// A command.
+    Shell,
+    /// A tool.
+    Mcp,
+}
+
+impl ProbeKind {
+    /// The kind of effects that is executed alike.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Shell => "shell",
+            Self::Mcp => "mcp",
+        }
+    }
+}
+
 /// The rules under which an effect is executed. Merged from call, definition and defaults when it
 /// is requested; later changes of configuration never touch it.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -128,6 +167,9 @@ pub struct Policy {
     /// What happens without an operator when the outcome is unknown.
     #[serde(default)]
     pub on_uncertain: OnUncertain,
+    /// What is asked before that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
     /// Explicit key; without it executors get `<runId>/<effectId>`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,

@@ -112,6 +112,19 @@ impl Context {
         })
     }
 
+    /// Has the outside asked what became of an effect: a daemon does that.
+    pub(super) fn probe(
+        &self,
+        run: &str,
+        effect: EffectId,
+        epoch: u64,
+        reason: &str,
+    ) -> Result<Value, Failure> {
+        let target = self.target(run)?;
+        let body = json!({ "decision": "probe", "epoch": epoch, "reason": reason });
+        self.daemon()?.post(&path(&target.id, &format!("tasks/{effect}/decide")), &body)
+    }
+
     /// Lets an effect be tried again at once.
     pub(super) fn retry_now(&self, run: &str, effect: EffectId) -> Result<Value, Failure> {
         let target = self.target(run)?;

@@ -21,8 +21,10 @@ use super::problem::{Answer, Problem};
 use super::runs::read_id;
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{Breakpoint, PostDone, breakpoints, effect_of};
-use crate::ground::id::RunId;
+use crate::ground::id::{Epoch, RunId};
 use crate::ground::limits::PAGE_SIZE_MAX;
+use crate::machines::effect::ask;
+use crate::machines::effect::life::EffectStatus;
 use crate::services::manager::{Flow, Handle};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::{Posted, Posting};
@@ -75,8 +77,17 @@ async fn list(State(door): State<Door>, Query(wanted): Query<Wanted>) -> Answer<
 
 /// The runs that wait for a person, or the one that is named if it does.
 async fn waiting(handle: &Handle, run: Option<RunId>) -> Answer<BTreeSet<RunId>> {
+    let any = EffectFilter { run, ..EffectFilter::default() };
     let kind = Some("breakpoint".to_owned());
-    let filter = EffectFilter { run, kind, ..EffectFilter::default() };
+    let mut runs = having(handle, EffectFilter { kind, ..any.clone() }).await?;
+    // A person may be asked what became of these.
+    let status = Some(EffectStatus::Uncertain);
+    runs.extend(having(handle, EffectFilter { status, ..any }).await?);
+    Ok(runs)
+}
+
+/// The runs that have such effects.
+async fn having(handle: &Handle, filter: EffectFilter) -> Answer<BTreeSet<RunId>> {
     let (mut runs, mut place) = (BTreeSet::new(), None);
     loop {
         let filter = filter.clone();
@@ -101,6 +112,8 @@ struct Words {
     feedback: Option<String>,
     /// One of the options that were offered
     option: Option<String>,
+    /// The start that the answer is about, where it is asked what became of an effect
+    epoch: Option<u64>,
 }
 
 /// Approve
@@ -146,6 +159,13 @@ async fn answer(
     words: Words,
     approved: bool,
 ) -> Answer<Json<PostDone>> {
+    let about_effect = ask::Words {
+        approved,
+        option: words.option.clone(),
+        response: words.response.clone(),
+        feedback: words.feedback.clone(),
+        epoch: words.epoch.map(Epoch),
+    };
     let mut value = json!({ "approved": approved });
     for (name, given) in
         [("response", words.response), ("feedback", words.feedback), ("option", words.option)]
@@ -156,7 +176,11 @@ async fn answer(
     }
     value["respondedBy"] = json!(caller.name());
     let act = move |open: &mut OpenRun| -> Result<Posted> {
-        let kind = effect_of(open.look(), effect)?.kind.clone();
+        let asked = effect_of(open.look(), effect)?;
+        let (kind, asks_about_it) = (asked.kind.clone(), asked.asks_a_person());
+        if asks_about_it {
+            return open.answer(effect, &about_effect);
+        }
         if kind != "breakpoint" {
             let what = format!("effect {effect} is of kind {kind}, not a breakpoint");
             let next = format!("dormouse task post {} {effect} --status ok", open.dir.id());

@@ -36,6 +36,8 @@ enum What {
     Done,
     /// It has failed, with this error
     Failed,
+    /// Whoever its author named is asked, and the answer is taken
+    Probe,
 }
 
 /// A decision about an effect whose outcome nobody knows
@@ -66,15 +68,12 @@ struct Decide {
 
 impl Decide {
     fn read(self) -> Answer<Decision> {
-        if self.reason.trim().is_empty() {
-            return Err(Problem::bad_request("reason is empty: say why"));
-        }
         let what = match (self.decision, self.value, self.error) {
             (What::Retry, None, None) => Choice::Retry,
             (What::Done, Some(value), None) => Choice::Done(value),
             (What::Failed, None, Some(error)) => Choice::Failed(error.into()),
             _ => {
-                let what = "done takes a value, failed an error, retry neither";
+                let what = "done takes a value, failed an error, retry and probe neither";
                 return Err(Problem::bad_request(what));
             }
         };
@@ -102,6 +101,15 @@ async fn decide(
     body::Effect(run, effect): body::Effect,
     Strict(asked): Strict<Decide>,
 ) -> Answer<Json<Decided>> {
+    if asked.reason.trim().is_empty() {
+        return Err(Problem::bad_request("reason is empty: say why"));
+    }
+    if let Decide { decision: What::Probe, value: None, error: None, .. } = &asked {
+        let (epoch, reason) = (Epoch(asked.epoch), &asked.reason);
+        tracing::info!(%run, %effect, by = caller.by, reason, "the outside is to be asked");
+        let said = door.handle.probe(&run, effect, epoch).await;
+        return Ok(Json(Decided::asked(effect, said.map_err(|e| about(e, &run, effect))?)));
+    }
     let decision = asked.read()?;
     let act = move |open: &mut OpenRun| open.decide(effect, &decision);
     let done = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;

@@ -24,8 +24,10 @@ use crate::codecs::json::Json as Text;
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
 use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::machines::effect::Wait;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::PostStatus as Said;
+use crate::machines::effect::refusal::Refusal;
 use crate::services::manager::{Flow, Handle};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::{Output, Posted, Posting};
@@ -432,13 +434,14 @@ async fn post(
     asked: TaskResult,
 ) -> Answer<Json<PostDone>> {
     let posting = asked.read(effect)?;
-    let may_decide = caller.may(Scope::Decide);
+    let (may_decide, may_wake) = (caller.may(Scope::Decide), caller.may(Scope::Operate));
     let act = move |open: &mut OpenRun| -> Result<Posted> {
         let is_decision = open.state().effect(effect).is_some_and(|e| e.kind == "breakpoint");
         if is_decision && !may_decide {
             let what = "breakpoints are answered with the right approval.decide";
             return Err(Error::Refused(Trouble::new("forbidden", what)));
         }
+        may_wake_it(open, effect, may_wake)?;
         open.post(posting)
     };
     let posted = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
@@ -453,6 +456,16 @@ async fn post(
         other => other,
     };
     Ok(Json(PostDone::of(effect, posted.map_err(|e| about(e, &run, effect))?)))
+}
+
+/// A sleep ends early only for an operator.
+fn may_wake_it(open: &OpenRun, id: EffectId, is_operator: bool) -> Result<()> {
+    let Some(effect) = open.state().effect(id) else { return Ok(()) };
+    if is_operator || !effect.status.is_open() || !matches!(effect.wait, Wait::Sleep { .. }) {
+        return Ok(());
+    }
+    let (kind, instead) = (effect.kind.clone(), "its time, or an operator, wakes it");
+    Err(Refusal::NotPostable { id, kind, instead }.into())
 }
 
 /// Why an effect is given up

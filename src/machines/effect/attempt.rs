@@ -125,6 +125,18 @@ pub fn close(
     }
 }
 
+/// The records that follow when the outside was asked as often as the policy says and did not say
+/// what became of `effect`; none if it is left to an operator.
+#[must_use]
+pub fn unanswered(run: &Standing<'_>, effect: &Effect, now: Timestamp, by: &str) -> Option<Event> {
+    let cause = effect.uncertain_cause.as_deref().unwrap_or_default();
+    match effect.policy.on_uncertain {
+        OnUncertain::Error => Some(never_known(effect, cause, by)),
+        OnUncertain::Retry => Closing { run, effect, now, by }.again(cause, None),
+        OnUncertain::Hold | OnUncertain::Ask => None,
+    }
+}
+
 /// The end of an effect whose outcome nobody will ever know.
 pub(in crate::machines) fn never_known(effect: &Effect, cause: &str, by: &str) -> Event {
     let what = format!("nobody knows whether effect {} was executed ({cause})", effect.id);
@@ -195,12 +207,10 @@ impl Closing<'_> {
             return Vec::new();
         }
         let policy = &effect.policy;
-        if policy.idempotent
-            && policy.on_uncertain == OnUncertain::Retry
-            && let Next::At(at) = self.next(FailureClass::Unknown, None)
-        {
-            let error = error.cloned().map(clip_error);
-            return vec![self.attempt_failed(FailureClass::Unknown, cause, error, at)];
+        // Whoever can be asked is asked before anything is done again.
+        let again = policy.probe.is_none().then(|| self.again(cause, error)).flatten();
+        if let Some(again) = again {
+            return vec![again];
         }
         let seen = || error.map(|error| Json::of(&json!({ "error": brief_error(error) })));
         let uncertain = EffectUncertain {
@@ -211,10 +221,21 @@ impl Closing<'_> {
         };
         let mut events = vec![uncertain.into()];
         let is_over = effect.deadline().is_some_and(|at| at <= self.now);
-        if policy.on_uncertain == OnUncertain::Error || is_over {
+        if policy.gives_up_at_once() || is_over {
             events.push(never_known(effect, cause, self.by));
         }
         events
+    }
+
+    /// The next attempt at what does no harm when it is done twice.
+    fn again(&self, cause: &str, error: Option<&ErrorInfo>) -> Option<Event> {
+        let policy = &self.effect.policy;
+        if !policy.idempotent || policy.on_uncertain != OnUncertain::Retry {
+            return None;
+        }
+        let Next::At(at) = self.next(FailureClass::Unknown, None) else { return None };
+        let error = error.cloned().map(clip_error);
+        Some(self.attempt_failed(FailureClass::Unknown, cause, error, at))
     }
 
     /// Nothing was begun, and that is nobody's failure.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::failures::Failures;
-use super::{UNCERTAIN_ERROR, Wait};
+use super::{UNCERTAIN_ERROR, Wait, probe};
 use crate::codecs::event::{
     CancelOutcome, EffectRequested, EffectResolved, EffectStarted, Event, FailureClass,
     OnUncertain, Policy, Record, Status,
@@ -151,6 +151,9 @@ pub struct Effect {
     pub not_before: Option<Timestamp>,
     /// Why nobody knows its outcome.
     pub uncertain_cause: Option<String>,
+    /// Since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncertain_at: Option<Timestamp>,
     /// What is known about the last closed attempt.
     pub closed_as: Option<FailureClass>,
     /// How it ended.
@@ -196,6 +199,7 @@ impl Effect {
             grants: 0,
             not_before: None,
             uncertain_cause: None,
+            uncertain_at: None,
             closed_as: None,
             ended: None,
             superseded: false,
@@ -247,6 +251,7 @@ impl Effect {
                 }
                 self.status = Uncertain;
                 self.uncertain_cause = Some(unsure.cause.clone());
+                self.uncertain_at = Some(record.at);
             }
             (Event::EffectResolved(done), Requested | Started | Uncertain) => {
                 if !self.is_answered_by(done) {
@@ -304,7 +309,7 @@ impl Effect {
     pub fn is_exhausted(&self) -> bool {
         let retry = self.policy.retry_or_once();
         self.failures.began() >= retry.max_attempts.saturating_mul(self.grants + 1)
-            || self.failures.not_begun >= retry.max_not_begun.saturating_mul(self.grants + 1)
+            || self.failures.not_begun >= self.not_begun_budget()
     }
 
     /// Whether a reported failure of the attempt that is open, or comes next, would be its last.
@@ -338,10 +343,26 @@ impl Effect {
         (self.status == EffectStatus::Requested && !self.wait.is_never_started()).then_some(ready)
     }
 
-    /// When the delay before its next attempt ends, if it waits for one.
+    /// When the delay ends before its next attempt, or before the outside is asked about it.
     #[must_use]
     pub fn delayed_until(&self) -> Option<Timestamp> {
-        self.not_before.filter(|_| self.status == EffectStatus::Requested)
+        match self.status {
+            EffectStatus::Requested => self.not_before,
+            EffectStatus::Uncertain => probe::asks_at(self),
+            _ => None,
+        }
+    }
+
+    /// Attempts that may come to nothing before anything began.
+    #[must_use]
+    pub fn not_begun_budget(&self) -> u32 {
+        self.policy.retry_or_once().max_not_begun.saturating_mul(self.grants + 1)
+    }
+
+    /// Whether a person is asked what became of it.
+    #[must_use]
+    pub fn asks_a_person(&self) -> bool {
+        self.status == EffectStatus::Uncertain && self.policy.on_uncertain == OnUncertain::Ask
     }
 
     /// When all of it has to be over, attempts and delays together.
@@ -361,9 +382,7 @@ impl Effect {
             }
             // Nobody is waited for whom the author does not want to wait for.
             EffectStatus::Uncertain if !matches!(self.wait, Wait::Outside) => None,
-            EffectStatus::Uncertain if self.policy.on_uncertain == OnUncertain::Error => {
-                Some(self.requested_at)
-            }
+            EffectStatus::Uncertain if self.policy.gives_up_at_once() => Some(self.requested_at),
             EffectStatus::Uncertain => self.deadline(),
             _ => None,
         }

@@ -3,6 +3,7 @@
 //! May not know hosts, files or commands. Invariant: what happens to an effect without anybody's
 //! post is a function of its definition, the folded run and the time.
 
+pub mod ask;
 pub mod attempt;
 pub mod backoff;
 pub mod breakpoint;
@@ -14,6 +15,7 @@ pub mod key;
 pub mod life;
 pub mod policy;
 pub mod post;
+pub mod probe;
 pub mod refusal;
 pub mod run;
 pub mod signal;

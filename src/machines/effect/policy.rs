@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use super::probe;
 use crate::codecs::event::{OnUncertain, Policy, Retry};
 use crate::codecs::json::Json;
 
@@ -12,6 +13,10 @@ use crate::codecs::json::Json;
 const ATTEMPTS_DEFAULT: u32 = 5;
 /// Attempts that may fail before anything began: bridges about six hours of an absent service.
 const NOT_BEGUN_MAX_DEFAULT: u32 = 100;
+/// The same for commands: a program that cannot be started today cannot be started tomorrow.
+const SHELL_NOT_BEGUN_MAX: u32 = 3;
+/// Attempts at a request that asks for nothing but an answer.
+const SAFE_ATTEMPTS: u32 = 4;
 /// Attempts that any author may ask for (`attempts_max`).
 const ATTEMPTS_MAX: u32 = 1_000;
 /// Longest explicit idempotency key.
@@ -25,22 +30,70 @@ const LIST_ITEMS_MAX: usize = 8;
 /// Most limit keys of one effect (`limit_keys_max`).
 const LIMIT_KEYS_MAX: usize = 4;
 
-/// Resolves an author's options for an effect of `kind`.
+/// What an effect is by nature, before its author says anything about it. Nothing of it depends on
+/// configuration: the same call has the same nature wherever it is executed.
+struct Nature {
+    /// Executing it twice does no harm.
+    idempotent: bool,
+    /// Attempts that may end in a failure.
+    attempts: u32,
+    /// Attempts that may fail before anything began.
+    not_begun: u32,
+    /// How long an attempt may take, where the definition says so.
+    timeout_ms: Option<u64>,
+}
+
+impl Nature {
+    fn of(kind: &str, def: Option<&Json>) -> Self {
+        let plain = Self {
+            idempotent: false,
+            attempts: 1,
+            not_begun: NOT_BEGUN_MAX_DEFAULT,
+            timeout_ms: None,
+        };
+        match kind {
+            // A child run is created by key, so asking twice does no harm.
+            "run" => Self { idempotent: true, ..plain },
+            "shell" => Self { not_begun: SHELL_NOT_BEGUN_MAX, ..plain },
+            "http" => {
+                let def = def.map_or(Value::Null, Json::to_value);
+                let member = |name: &str| super::member(&def, "http", name);
+                let method = member("method").map_or(Some("GET"), Value::as_str);
+                let safe = ["GET", "HEAD", "OPTIONS"];
+                let idempotent =
+                    method.is_some_and(|m| safe.iter().any(|s| m.eq_ignore_ascii_case(s)));
+                let attempts = if idempotent { SAFE_ATTEMPTS } else { 1 };
+                // A time that makes no sense is for whoever reads the rest of the definition.
+                let timeout_ms = member("timeout").and_then(|v| millis("timeout", v).ok());
+                Self { idempotent, attempts, timeout_ms, ..plain }
+            }
+            _ => plain,
+        }
+    }
+
+    /// Its rules of repetition; nothing where they are everybody's.
+    fn retry(&self) -> Option<Retry> {
+        let retry = Retry { max_not_begun: self.not_begun, ..retry(self.attempts) };
+        (retry != ONCE).then_some(retry)
+    }
+}
+
+/// Resolves an author's options for an effect of `kind` with definition `def`.
 ///
 /// # Errors
 /// A sentence that names the option, its value and what is allowed.
-pub fn resolve(kind: &str, options: Option<&Json>) -> Result<Policy, String> {
+pub fn resolve(kind: &str, def: Option<&Json>, options: Option<&Json>) -> Result<Policy, String> {
+    let nature = Nature::of(kind, def);
     let options = options.map_or(Value::Null, Json::to_value);
     let option = |name: &str| options.get(name).filter(|v| !v.is_null());
-    // A child run is created by key, so asking twice does no harm.
-    let by_kind = kind == "run";
     let stated = option("idempotent").map(|v| boolean("idempotent", v)).transpose()?;
-    let idempotent = stated.unwrap_or(by_kind);
-    let on_uncertain = on_uncertain(option("onUncertain"), idempotent)?;
+    let idempotent = stated.unwrap_or(nature.idempotent);
+    let base = Retry { max_not_begun: nature.not_begun, ..RETRY_DEFAULT };
     let repeats = match option("retry") {
-        Some(Value::Bool(false)) | None if stated != Some(true) => None,
-        Some(Value::Bool(true)) | None => Some(RETRY_DEFAULT),
-        Some(given) => Some(retry_of(given)?),
+        Some(Value::Bool(false)) => Nature { attempts: 1, ..nature }.retry(),
+        None if stated != Some(true) => nature.retry(),
+        Some(Value::Bool(true)) | None => Some(base),
+        Some(given) => Some(retry_of(given, base)?),
     };
     let limit_keys = strings("limitKeys", option("limitKeys"))?;
     if limit_keys.len() > LIMIT_KEYS_MAX {
@@ -55,10 +108,14 @@ pub fn resolve(kind: &str, options: Option<&Json>) -> Result<Policy, String> {
     Ok(Policy {
         idempotent,
         retry: repeats,
-        attempt_timeout_ms: option("timeout").map(|v| millis("timeout", v)).transpose()?,
+        attempt_timeout_ms: option("timeout")
+            .map(|v| millis("timeout", v))
+            .transpose()?
+            .or(nature.timeout_ms),
         start_timeout_ms: option("startTimeout").map(|v| millis("startTimeout", v)).transpose()?,
         total_timeout_ms: total_timeout(kind, &options)?,
-        on_uncertain,
+        on_uncertain: on_uncertain(option("onUncertain"), idempotent)?,
+        probe: option("probe").map(probe::read).transpose()?,
         idempotency_key,
         limit_keys,
         priority: option("priority").map(priority).transpose()?,
@@ -71,6 +128,12 @@ impl Policy {
     #[must_use]
     pub fn retry_or_once(&self) -> &Retry {
         self.retry.as_ref().unwrap_or(&ONCE)
+    }
+
+    /// Whether nobody is asked what became of an effect, and no attempt follows.
+    #[must_use]
+    pub fn gives_up_at_once(&self) -> bool {
+        self.on_uncertain == OnUncertain::Error && self.probe.is_none()
     }
 }
 
@@ -108,12 +171,11 @@ const fn retry(max_attempts: u32) -> Retry {
     }
 }
 
-fn retry_of(given: &Value) -> Result<Retry, String> {
+fn retry_of(given: &Value, base: Retry) -> Result<Retry, String> {
     let Some(map) = given.as_object() else {
         return Err("retry is true, false or an object".into());
     };
     let field = |name: &str| map.get(name).filter(|v| !v.is_null());
-    let base = RETRY_DEFAULT;
     let count = |name: &'static str, default: u32| {
         field(name).map_or(Ok(default), |v| {
             let n = v.as_u64().and_then(|n| u32::try_from(n).ok());
@@ -139,8 +201,15 @@ fn retry_of(given: &Value) -> Result<Retry, String> {
         max_elapsed_ms: field("maxElapsed").map(|v| millis("maxElapsed", v)).transpose()?,
         on: strings("retry.on", field("on"))?,
         not_on: strings("retry.notOn", field("notOn"))?,
-        on_exhausted: field("onExhausted").map(|v| word("retry.onExhausted", v)).transpose()?,
+        on_exhausted: field("onExhausted").map(on_exhausted).transpose()?,
     })
+}
+
+fn on_exhausted(value: &Value) -> Result<String, String> {
+    match value.as_str() {
+        Some(word @ ("fail" | "pause")) => Ok(word.to_owned()),
+        _ => Err(format!("retry.onExhausted is fail or pause, not {value}")),
+    }
 }
 
 /// A duration: milliseconds, or text such as `1h 30m`.
@@ -201,7 +270,7 @@ mod tests {
 
     #[expect(clippy::needless_pass_by_value, reason = "a table of literals")]
     fn policy(kind: &str, options: Value) -> Result<Policy, String> {
-        resolve(kind, Some(&Json::of(&options)))
+        resolve(kind, None, Some(&Json::of(&options)))
     }
 
     #[test]
@@ -211,7 +280,7 @@ mod tests {
         assert_eq!(resolved.retry.unwrap().max_attempts, 5);
         assert_eq!(resolved.on_uncertain, OnUncertain::Retry);
         assert_eq!(policy("signal", json!({ "timeout": 5 })).unwrap().total_timeout_ms, Some(5));
-        assert_eq!(resolve("agent", None).unwrap(), Policy::default());
+        assert_eq!(resolve("agent", None, None).unwrap(), Policy::default());
         let retry = policy("x", json!({ "retry": { "maxAttempts": 2, "initial": "250ms" } }));
         assert_eq!(retry.unwrap().retry.unwrap().initial_ms, 250);
     }
@@ -223,11 +292,42 @@ mod tests {
             (json!({ "timeout": "soon" }), "timeout"),
             (json!({ "priority": 1001 }), "priority"),
             (json!({ "retry": { "maxAttempts": 0 } }), "maxAttempts"),
+            (json!({ "retry": { "onExhausted": "wait" } }), "onExhausted"),
+            (json!({ "probe": true }), "probe"),
+            (json!({ "probe": { "kind": "ftp", "def": {} } }), "probe.kind"),
+            (json!({ "probe": { "kind": "http" } }), "probe.def"),
+            (json!({ "probe": { "kind": "http", "def": {}, "often": 1 } }), "probe.often"),
+            (json!({ "probe": { "kind": "http", "def": {}, "maxAttempts": 0 } }), "maxAttempts"),
+            (json!({ "probe": { "kind": "http", "def": { "x": "y".repeat(20_000) } } }), "bytes"),
             (json!({ "limitKeys": ["a", "b", "c", "d", "e"] }), "limitKeys"),
             (json!({ "idempotencyKey": "x".repeat(256) }), "idempotencyKey"),
         ] {
             let error = policy("agent", options).unwrap_err();
             assert!(error.contains(named), "{error}");
         }
+    }
+    #[test]
+    fn kinds_differ_by_nature() {
+        let of = |kind: &str, def: Value| resolve(kind, Some(&Json::of(&def)), None).unwrap();
+        let said = |policy: &Policy| {
+            let retry = policy.retry_or_once();
+            (policy.idempotent, retry.max_attempts, retry.max_not_begun, policy.attempt_timeout_ms)
+        };
+        let get = of("http", json!({ "kind": "http", "http": { "url": "http://a" } }));
+        assert_eq!(said(&get), (true, 4, 100, None));
+        assert_eq!(get.on_uncertain, OnUncertain::Retry);
+        let head = json!({ "kind": "http", "method": "head", "url": "x", "timeout": "2s" });
+        assert_eq!(said(&of("http", head)), (true, 4, 100, Some(2_000)));
+        let put = of("http", json!({ "http": { "url": "http://a", "method": "PUT" } }));
+        assert_eq!((said(&put), put.on_uncertain), ((false, 1, 100, None), OnUncertain::Hold));
+        assert_eq!(said(&of("shell", json!({}))), (false, 1, 3, None));
+        assert_eq!(said(&of("mcp", json!({}))), (false, 1, 100, None));
+        assert_eq!(said(&of("run", json!({}))), (true, 1, 100, None));
+        assert_eq!(of("agent", json!({})), Policy::default());
+        let said = |options: Value| said(&policy("shell", options).unwrap());
+        assert_eq!(said(json!({ "retry": true })), (false, 5, 3, None));
+        assert_eq!(said(json!({ "retry": { "maxAttempts": 2 } })), (false, 2, 3, None));
+        assert_eq!(said(json!({ "idempotent": true })), (true, 5, 3, None));
+        assert_eq!(said(json!({ "idempotent": true, "retry": false })), (true, 1, 3, None));
     }
 }

@@ -11,7 +11,7 @@ use super::attempt::{self, Report};
 use super::life::{Effect, EffectStatus};
 use super::refusal::Refusal;
 use super::standing::Standing;
-use super::{breakpoint, plain_error, resolution, task};
+use super::{Wait, breakpoint, plain_error, resolution, task};
 use crate::codecs::event::{EffectResolved, ErrorInfo, Event, FailureClass, Status};
 use crate::codecs::json::{Json, Numbers, canonical};
 use crate::ground::clock::Timestamp;
@@ -97,7 +97,7 @@ pub fn judge(
         return Err(Refusal::KeyMismatch { id, expected, given });
     }
     let digest = post_digest(post.status, post.value.as_ref(), post.error.as_ref());
-    if let Some(seq) = fence(run.end, effect, post, digest)? {
+    if let Some(seq) = fence(run, effect, post, digest)? {
         return Ok(Verdict::Repeat { seq });
     }
     let claimed = effect.status != EffectStatus::Requested;
@@ -155,7 +155,7 @@ fn closed(
 
 /// The table of which epochs may answer. `Some(seq)`: the same outcome stands at `seq`.
 fn fence(
-    run_end: Option<&'static str>,
+    run: &Standing<'_>,
     effect: &Effect,
     post: &Post,
     digest: Digest,
@@ -168,15 +168,19 @@ fn fence(
         }
         return Err(Refusal::Ended { id, status: effect.status.name(), seq: ended.seq });
     }
-    if let Some(end) = run_end {
+    if let Some(end) = run.end {
         return Err(Refusal::RunEnded(end));
     }
-    if !effect.wait.is_postable() {
-        let instead = match effect.kind.as_str() {
-            "signal" => "send it with `dormouse run signal`",
-            "run" => "its child run decides; see `dormouse run show`",
-            _ => "the runtime answers it",
-        };
+    let instead = match &effect.wait {
+        Wait::Signal(_) => Some("send it with `dormouse run signal`"),
+        Wait::Run(_) => Some("its child run decides; see `dormouse run show`"),
+        wait if !wait.is_postable() => Some("the runtime answers it"),
+        _ if run.is_inside && epoch.is_none() && effect.status == EffectStatus::Requested => {
+            Some("the daemon executes it; give it up with `dormouse task cancel`")
+        }
+        _ => None,
+    };
+    if let Some(instead) = instead {
         return Err(Refusal::NotPostable { id, kind: effect.kind.clone(), instead });
     }
     match (effect.status, epoch) {
@@ -229,7 +233,7 @@ fn accept(
         value = Some(task::shell_failure(&reported));
         status = Status::Ok;
     }
-    if let (super::Wait::Breakpoint(_), Some(posted)) = (&effect.wait, &value) {
+    if let (Wait::Breakpoint(_), Some(posted)) = (&effect.wait, &value) {
         let (answer, warning) = breakpoint::normalise(posted).map_err(|why| invalid(vec![why]))?;
         value = Some(answer);
         warnings.extend(warning);

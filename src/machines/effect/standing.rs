@@ -24,6 +24,8 @@ pub struct Standing<'a> {
     pub is_cleanup_over: bool,
     /// The process gave up the effect in question; its holder is still to be heard.
     pub is_unwanted: bool,
+    /// Whoever serves the run executes the effect in question itself.
+    pub is_inside: bool,
     /// Lowest epoch that may be given.
     pub epoch_floor: Epoch,
     /// Effects that may have been executed in records that were lost.

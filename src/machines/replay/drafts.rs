@@ -9,7 +9,8 @@ use super::state::RunState;
 use crate::codecs::event::clip::{clip, clip_error, cut, inline_or_marked};
 use crate::codecs::event::{
     BlobRef, EffectCancelled, EffectRequested, EffectResolved, ErrorInfo, Event, ObservedOp,
-    Payload, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status, ValueObserved,
+    Payload, Policy, RunCancelled, RunCompleted, RunContinued, RunFailed, RunHalted, Status,
+    ValueObserved,
 };
 use crate::codecs::json::Json;
 use crate::codecs::turn::{Output, Request};
@@ -106,7 +107,7 @@ pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
         args,
         args_blob,
         args_digest: digest(&request.args_digest),
-        policy: policy::resolve(&request.kind, request.options.as_ref()).unwrap_or_default(),
+        policy: policy(request).unwrap_or_default(),
         cleanup: request.cleanup,
     };
     let mut batch = vec![Draft { event: event.into(), blobs }];
@@ -114,11 +115,14 @@ pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
     batch
 }
 
+fn policy(request: &Request) -> Result<Policy, String> {
+    policy::resolve(&request.kind, Some(&request.def), request.options.as_ref())
+}
+
 /// The answer to a request that can never run, if it is one.
 #[must_use]
 pub fn refusal(request: &Request) -> Option<Draft> {
-    let policy = policy::resolve(&request.kind, request.options.as_ref());
-    let why = policy.err().or_else(|| excerpt(request).err())?;
+    let why = policy(request).err().or_else(|| excerpt(request).err())?;
     Some(plain(refused(EffectId::new(request.ordinal), why)))
 }
 

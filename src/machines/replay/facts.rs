@@ -220,8 +220,9 @@ impl Reasons {
 }
 
 /// Who ends one open effect.
-const fn waker(effect: &Effect) -> Reason {
+fn waker(effect: &Effect) -> Reason {
     match (&effect.wait, effect.status) {
+        (_, EffectStatus::Uncertain) if effect.asks_a_person() => Reason::Person,
         (_, EffectStatus::Uncertain) => Reason::Operator,
         (Wait::Breakpoint(_), _) => Reason::Person,
         (Wait::Sleep { .. }, _) => Reason::Timer,

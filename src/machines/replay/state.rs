@@ -273,6 +273,7 @@ impl RunState {
             is_cancelling: self.cancel.is_some(),
             is_cleanup_over: self.cancel.as_ref().is_some_and(|cancel| cancel.is_over(now)),
             is_unwanted: false,
+            is_inside: false,
             epoch_floor: self.epoch_floor,
             suspects: &self.suspects,
         }

@@ -9,6 +9,7 @@ pub mod echo;
 pub mod guard;
 pub mod http;
 pub mod mcp;
+pub mod probe;
 pub mod redact;
 pub mod secrets;
 pub mod shell;
@@ -27,6 +28,7 @@ use crate::codecs::event::{ErrorInfo, FailureClass};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::services::runs::inside::Inside;
 use crate::services::runs::post::Output;
 use crate::shells::run_dir::dir::RunDir;
 
@@ -138,7 +140,7 @@ pub trait Executor: Send + Sync {
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar>;
 
     /// How long an attempt may take whose author said nothing about it.
-    fn timeout_ms(&self) -> Option<u64> {
+    fn timeout_ms(&self, _definition: &Value) -> Option<u64> {
         None
     }
 
@@ -199,6 +201,16 @@ impl Registry {
     /// The kinds whose effects are started here.
     pub fn kinds(&self) -> impl Iterator<Item = &str> {
         self.on.keys().map(String::as_str)
+    }
+}
+
+impl Inside for Registry {
+    fn executes(&self, kind: &str, definition: &Value, cwd: Option<&str>) -> bool {
+        self.get(kind).is_some_and(|executor| executor.may_run(definition, cwd).is_ok())
+    }
+
+    fn timeout_ms(&self, kind: &str, definition: &Value) -> Option<u64> {
+        self.get(kind)?.timeout_ms(definition)
     }
 }
 

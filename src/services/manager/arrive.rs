@@ -3,6 +3,8 @@
 //! May not read a journal itself. Invariant: a run is opened once at a time, and never beside one
 //! that is here.
 
+use std::sync::Arc;
+
 use crate::ground::id::RunId;
 use crate::machines::effect::Wait;
 use crate::machines::replay::facts::Update;
@@ -98,6 +100,7 @@ impl Manager {
             ask.refuse(why.clone());
         }
         self.desk.lose(id);
+        self.probes.forget(id);
         self.report_parents();
     }
 
@@ -112,7 +115,8 @@ impl Manager {
     }
 
     /// A run is here.
-    pub(super) fn sit_down(&mut self, id: &RunId, run: OpenRun, coming: Coming) {
+    pub(super) fn sit_down(&mut self, id: &RunId, mut run: OpenRun, coming: Coming) {
+        run.served_by(Arc::new(self.desk.registry.clone()));
         self.set_aside(id, None);
         self.restless.remove(id);
         let durable = run.written().seq;

@@ -7,11 +7,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use crate::codecs::event::Payload;
 use crate::codecs::json::Json;
+use crate::ground::digest::hex;
 use crate::ground::limits::EXECUTOR_STOP_MS;
 use crate::services::executor::{Attempt, Executor, Outcome, Stop, StopWhy, Stopper, Working};
 use crate::services::runs::open::value_of;
@@ -51,6 +52,28 @@ impl Attended {
         lost("it did not end when it was told to")
     }
 
+    /// The same as a question about an effect, by an executor of `kind`.
+    pub(super) fn asking(mut self, kind: &str) -> Self {
+        kind.clone_into(&mut self.attempt.kind);
+        self.attempt.is_last = true;
+        self
+    }
+
+    /// Executes a question in a directory of its own below that of the effect it is about, so that
+    /// its files are not taken for those of an attempt.
+    pub(super) async fn attend_in_a_room(mut self) -> Result<Outcome, String> {
+        let (dir, effect) = (self.attempt.dir.clone(), self.attempt.effect_id);
+        let name = format!("asking-{}", hex(&dir.disk().random()[..8]));
+        let (of, called) = (dir.clone(), name.clone());
+        let room = spawn_blocking(move || of.probe_room(effect, &called)).await;
+        let room = room.map_err(|e| e.to_string())?;
+        self.attempt.dir = room.map_err(|e| e.to_string())?;
+        let outcome = self.attend().await;
+        // What cannot be cleared away is in nobody's way.
+        let _ = spawn_blocking(move || dir.clear_probe_room(effect, &name)).await;
+        Ok(outcome)
+    }
+
     fn execute(self) -> impl Future<Output = Outcome> + Send + 'static {
         let Self { executor, mut attempt, args, stop, resumed, .. } = self;
         async move {
@@ -59,7 +82,7 @@ impl Attended {
             }
             if let Some(args) = args {
                 let dir = attempt.dir.clone();
-                let read = tokio::task::spawn_blocking(move || value_of(&dir, &args)).await;
+                let read = spawn_blocking(move || value_of(&dir, &args)).await;
                 match read {
                     Ok(Ok(args)) => attempt.args = Some(args.to_value()),
                     Ok(Err(e)) => return lost(&e.to_string()),

@@ -294,7 +294,7 @@ fn definition(run: &OpenRun, task: &TaskClaim) -> Result<Value> {
     Ok(read.map_or(Value::Null, |json| json.to_value()))
 }
 
-fn attended(
+pub(super) fn attended(
     run: &OpenRun,
     executor: Arc<dyn Executor>,
     task: &TaskClaim,
@@ -302,7 +302,7 @@ fn attended(
     now: Timestamp,
 ) -> Attended {
     let left_ms = |at: Timestamp| u64::try_from(at.millis() - now.millis()).unwrap_or(0);
-    let its_ms = task.policy.attempt_timeout_ms.or_else(|| executor.timeout_ms());
+    let its_ms = task.policy.attempt_timeout_ms.or_else(|| executor.timeout_ms(&definition));
     let timeout_ms = its_ms.into_iter().chain(task.deadline.map(left_ms)).min();
     let deadline = timeout_ms.map(|ms| now.plus_millis(i64::try_from(ms).unwrap_or(i64::MAX)));
     let effect = run.state().effect(task.effect_id);
@@ -328,7 +328,7 @@ fn attended(
 
 impl Attended {
     /// Arguments that stand in the record are at hand; others are read where that may take time.
-    fn read_inline_args(&mut self, run: &OpenRun, args: Option<Payload>) -> Result<()> {
+    pub(super) fn read_inline_args(&mut self, run: &OpenRun, args: Option<Payload>) -> Result<()> {
         match args {
             Some(Payload::Inline(_)) => {
                 let read = args.as_ref().map(|payload| run.value(payload)).transpose()?;

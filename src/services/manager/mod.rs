@@ -21,6 +21,7 @@ mod handle;
 mod leases;
 mod leave;
 mod play;
+mod probes;
 mod seat;
 mod shelf;
 mod tally;
@@ -58,12 +59,14 @@ pub use crew::Seen;
 pub use desk::{Inside, Standing};
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
+pub use probes::Probed;
 pub use waiting::Wanted;
 
 use claims::Claims;
 use create::Prepared;
 use crew::Crew;
 use desk::Desk;
+use probes::Probes;
 use seat::{Ask, Seat};
 use shelf::Shelf;
 use workers::Workers;
@@ -213,6 +216,8 @@ struct Manager {
     hosts: PoolFigures,
     /// Effects that are executed here.
     desk: Desk,
+    /// Questions to the outside about effects whose outcome nobody knows.
+    probes: Probes,
     runtime: tokio::runtime::Handle,
     /// How long attempts may go on, and when they are told to end.
     drain_ms: u64,
@@ -406,6 +411,7 @@ impl Manager {
         let inside = options.inside;
         let mut manager = Self {
             desk: Desk::new(inside.registry, &inside.slots, worker),
+            probes: Probes::default(),
             runtime: inside.runtime,
             drain_ms: inside.drain_ms,
             drain_at_micros: None,

@@ -105,6 +105,7 @@ impl Manager {
             // What came of that concerns the process.
             return self.drive(id, Input::Poll);
         }
+        self.tend_probes(id);
         let used = self.next_use();
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.used = used;
@@ -115,7 +116,8 @@ impl Manager {
         let bytes = here.run.journal_bytes();
         self.loaded_bytes = self.loaded_bytes + bytes - here.bytes;
         here.bytes = bytes;
-        self.timers.set(id, here.run.wake_at());
+        let wake_at = here.run.wake_at().into_iter().chain(self.probes.next(id)).min();
+        self.timers.set(id, wake_at);
         let ended = matches!(rest, Rest::Ended(_));
         here.rest = Some(rest);
         if ended {
@@ -204,6 +206,7 @@ impl Manager {
         self.drop_instance(id);
         self.say_damaged(id, why);
         self.desk.lose(id);
+        self.probes.forget(id);
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         here.end_replay("failed", &self.runs.telemetry.metrics);
         here.broken = true;

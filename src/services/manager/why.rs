@@ -105,6 +105,7 @@ impl Manager {
             workers: self.crew.by_kind(lately),
             hurried: self.claims.book.hurried_of(run).collect(),
             holds: BTreeMap::new(),
+            probes: self.probes.shown(run),
         }
     }
 }

@@ -305,7 +305,7 @@ impl OpenRun {
         Standing { is_unwanted, ..self.state().standing(now) }
     }
 
-    fn known(&self, id: EffectId) -> Result<Effect> {
+    pub(super) fn known(&self, id: EffectId) -> Result<Effect> {
         let effect = self.state().effect(id).cloned();
         effect.ok_or_else(|| self.name_them(id, Refusal::UnknownEffect(id).into()))
     }

@@ -286,7 +286,8 @@ impl OpenRun {
                 Some(Action::Append(batch)) => {
                     let asks = |draft: &Draft| matches!(draft.event, Event::EffectRequested(_));
                     let asked = batch.iter().any(asks);
-                    for draft in batch {
+                    for mut draft in batch {
+                        self.limit(&mut draft);
                         self.append_draft(draft)?;
                     }
                     if asked {

@@ -23,6 +23,7 @@ use crate::shells::journal::writer::{self, Writer};
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::root::{Root, RootView};
 
+use super::inside::Inside;
 use super::trouble::{Trouble, damaged};
 use super::{Error, Result, Runs, derived};
 
@@ -39,6 +40,8 @@ pub struct OpenRun {
     pub(super) root: Option<Arc<Root>>,
     /// Effects whose next attempt somebody wants at once.
     pub(super) hurried: BTreeSet<EffectId>,
+    /// Whoever executes some of its effects itself.
+    pub(super) inside: Option<Arc<dyn Inside>>,
 }
 
 /// How the records of an open run become durable.
@@ -187,7 +190,8 @@ impl OpenRun {
         let records = records.into_iter().map(Arc::new).collect();
         let hint = format!("dormouse run repair-journal {}", dir.id());
         let (engine, hurried) = (Engine::new(), BTreeSet::new());
-        let mut run = Self { runs, dir, engine, records, writer, repair, root, hurried };
+        let inside = None;
+        let mut run = Self { runs, dir, engine, records, writer, repair, root, hurried, inside };
         run.reload().map_err(|e| match e {
             Error::Bug(t) => Error::Damaged(Trouble { code: "J24", ..t }.next(hint)),
             other => other,
@@ -224,6 +228,11 @@ impl OpenRun {
     #[must_use]
     pub(super) const fn is_direct(&self) -> bool {
         matches!(self.writer, Ink::Direct(_))
+    }
+
+    /// Who executes some of its effects from now on.
+    pub fn served_by(&mut self, inside: Arc<dyn Inside>) {
+        self.inside = Some(inside);
     }
 
     /// Who acts from now on, as it will stand in records.

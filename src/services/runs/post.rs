@@ -16,10 +16,12 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, Seq};
 use crate::ground::limits::{JSON_DEPTH_MAX, VALUE_BYTES_MAX};
 use crate::machines::effect::Wait;
+use crate::machines::effect::ask;
 use crate::machines::effect::breakpoint::Answers;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::effect::post::{Post, PostStatus, Verdict, judge};
 use crate::machines::effect::refusal::Refusal;
+use crate::machines::effect::standing::Standing;
 use crate::machines::effect::task;
 use crate::machines::replay::drafts;
 use crate::ports::disk::Kind;
@@ -201,7 +203,10 @@ impl OpenRun {
         let schema = output_schema(&def, effect.map_or("", |e| e.kind.as_str()));
         let strict = self.is_strict(id);
         let enforced = schema.as_ref().filter(|_| strict);
-        let verdict = judge(&self.standing(id, now), effect, id, &post, enforced, now)
+        let is_inside =
+            posting.epoch.is_none() && effect.is_some_and(|effect| self.is_inside(effect, &def));
+        let standing = Standing { is_inside, ..self.standing(id, now) };
+        let verdict = judge(&standing, effect, id, &post, enforced, now)
             .and_then(|verdict| answers_suffice(effect.map(|e| &e.wait), id, &post, verdict));
         self.runs.telemetry.metrics.posts.with([word(&verdict)]).one();
         match verdict {
@@ -225,6 +230,16 @@ impl OpenRun {
                 Ok(Posted { repeat: false, warnings, normalised_shell_failure, ..posted })
             }
         }
+    }
+
+    /// Takes what a person says who was asked what became of an effect.
+    pub fn answer(&mut self, id: EffectId, words: &ask::Words) -> Result<Posted> {
+        let decision = ask::decision(words).map_err(|why| {
+            let show = format!("dormouse breakpoint list {}", self.dir.id());
+            Error::Invalid(Trouble::new("answer_invalid", why).next(show))
+        })?;
+        let decided = self.decide(id, &decision)?;
+        Ok(Posted { repeat: decided.repeat, ..self.repeat(id, decided.seq) })
     }
 
     /// Records a failure that its holder posted, and what follows from it.
@@ -261,7 +276,7 @@ impl OpenRun {
     }
 
     /// The definition of an effect as a tree; `null` for an effect that does not exist.
-    fn definition(&self, id: EffectId) -> Result<Value> {
+    pub(super) fn definition(&self, id: EffectId) -> Result<Value> {
         let Some(effect) = self.state().effect(id) else { return Ok(Value::Null) };
         let record = record_at(self.records(), effect.requested_seq);
         let Some(Event::EffectRequested(asked)) = record.map(|r| &r.event) else {

@@ -385,7 +385,7 @@ impl From<Refusal> for Error {
             Refusal::Leased { .. } => ("leased", Some("post with --epoch, or wait for the holder")),
             Refusal::Uncertain { .. } => (
                 "effect_uncertain",
-                Some("find out what happened outside, then post it with --epoch"),
+                Some("find out what happened outside, then `dormouse task decide RUN EFFECT`"),
             ),
             Refusal::StaleLease { .. } => ("stale_lease", None),
             Refusal::UnknownEpoch { .. } => ("unknown_epoch", None),
@@ -401,7 +401,10 @@ impl From<Refusal> for Error {
             Refusal::NotPostable { kind, .. } if kind == "signal" => {
                 ("not_postable", Some("dormouse run signal RUN NAME"))
             }
-            Refusal::NotPostable { .. } => ("not_postable", Some("dormouse run show RUN")),
+            Refusal::NotPostable { kind, .. } if kind == "run" => {
+                ("not_postable", Some("dormouse run show RUN"))
+            }
+            Refusal::NotPostable { .. } => ("not_postable", Some("dormouse why RUN")),
             Refusal::KeyMismatch { .. } => ("invocation_key_mismatch", None),
             Refusal::ValueInvalid { .. } => ("value_invalid", None),
             Refusal::RunEnded(_) => ("run_ended", None),

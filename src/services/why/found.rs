@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::code::Code;
-use super::memory::{Hold, Memory};
+use super::memory::{Asks, Hold, Memory, Probing};
 use super::reason::{Failure, Reason};
 use super::{unblock, words};
 use crate::codecs::event::{Event, ParentRef, Record};
@@ -96,7 +96,7 @@ impl<'a> Seen<'a> {
 
     /// What an open effect waits for, in words.
     pub(super) fn why_open(&self, effect: &Effect) -> String {
-        words::of_effect(self.code_of(effect), effect, self.hold(effect), None)
+        words::of_effect(self.code_of(effect), effect, self.known(effect), None)
     }
 
     fn time_of(&self, seq: Seq) -> Timestamp {
@@ -285,6 +285,23 @@ impl<'a> Seen<'a> {
         self.memory?.holds.get(&effect.id)
     }
 
+    fn probing(&self, effect: &Effect) -> Option<Probing> {
+        self.memory?.probes.get(&effect.id).copied()
+    }
+
+    /// What memory knows of an effect.
+    fn known(&self, effect: &Effect) -> (Option<&'a Hold>, Option<Probing>) {
+        (self.hold(effect), self.probing(effect))
+    }
+
+    /// When the outside is asked about an effect.
+    fn asked_at(&self, effect: &Effect) -> Option<Timestamp> {
+        match self.probing(effect)?.next {
+            Asks::At(at) => Some(at),
+            Asks::Now | Asks::Never => None,
+        }
+    }
+
     fn of_run(&self, code: Code, what: String, unblock: Vec<String>) -> Reason {
         Reason::of_run(code, &self.state.run_id, what, unblock)
     }
@@ -308,10 +325,14 @@ impl<'a> Seen<'a> {
             lease_until: self.memory.and_then(|memory| memory.leases.get(&effect.id)).copied(),
             attempts: has_started.then_some(effect.attempts),
             last_failures: failures(effect),
-            next_at: waits.or_else(|| effect.due_at()),
+            next_at: waits.or_else(|| self.asked_at(effect)).or_else(|| effect.due_at()),
             workers_seen,
             child_run_id: effect.target.as_ref().filter(|_| is_child).and_then(|c| c.parse().ok()),
-            ..self.of_run(code, words::of_effect(code, effect, hold, workers_seen), unblock)
+            ..self.of_run(
+                code,
+                words::of_effect(code, effect, self.known(effect), workers_seen),
+                unblock,
+            )
         }
     }
 }

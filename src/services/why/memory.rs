@@ -24,6 +24,28 @@ pub struct Memory {
     pub hurried: BTreeSet<EffectId>,
     /// Requested effects that are kept from starting.
     pub holds: BTreeMap<EffectId, Hold>,
+    /// Uncertain effects about which the outside is asked.
+    pub probes: BTreeMap<EffectId, Probing>,
+}
+
+/// How far the outside was asked about an effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Probing {
+    /// How often it did not know.
+    pub asked: u32,
+    /// What is next.
+    pub next: Asks,
+}
+
+/// When the outside is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// Then.
+    At(Timestamp),
+    /// At this moment.
+    Now,
+    /// Not any more by itself.
+    Never,
 }
 
 /// What keeps an effect from starting although it is ready.

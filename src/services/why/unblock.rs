@@ -111,6 +111,10 @@ pub(super) fn of_effect(
         (Code::Backoff, _) if is_served => {
             vec![show, format!("dormouse task retry-now {run} {id}"), answer.post()]
         }
+        (Code::Uncertain, _) if effect.asks_a_person() => answer.ask(),
+        (Code::Uncertain, _) if is_served && effect.policy.probe.is_some() => {
+            [vec![show], answer.probe(), answer.decide(false)].concat()
+        }
         (Code::Uncertain, _) => [vec![show], answer.decide(false)].concat(),
         (Code::Executing, _) => [vec![show, answer.post()], answer.decide(true)].concat(),
         _ if effect.wait.is_postable() => vec![show, answer.post()],
@@ -140,6 +144,21 @@ impl Answer<'_> {
         let started = matches!(effect.status, EffectStatus::Started | EffectStatus::Uncertain);
         let epoch = if started { format!(" --epoch {}", effect.epoch) } else { String::new() };
         format!("dormouse task post {run} {}{epoch} --status ok --value -", effect.id)
+    }
+
+    /// Has the outside asked.
+    fn probe(self) -> Vec<String> {
+        let Self { run, effect: Effect { id, epoch, .. } } = self;
+        vec![format!("dormouse task decide {run} {id} probe --epoch {epoch} --reason 'ask now'")]
+    }
+
+    /// Answers what a person is asked about it.
+    fn ask(self) -> Vec<String> {
+        let Self { run, effect: Effect { id, epoch, .. } } = self;
+        let say = |words: &str| {
+            format!("dormouse breakpoint approve {run} {id} --epoch {epoch} --option {words}")
+        };
+        vec![say("done --response null"), say("retry"), say("failed")]
     }
 
     /// Says what became of it outside; `is_lost` says so of whoever is at it.

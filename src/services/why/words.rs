@@ -4,7 +4,7 @@
 //! control character.
 
 use super::code::Code;
-use super::memory::Hold;
+use super::memory::{Asks, Hold, Probing};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::EffectId;
 use crate::ground::limits::CLEANUP_TIMEOUT_MS;
@@ -16,7 +16,7 @@ use crate::machines::replay::state::CancelRequest;
 pub(super) fn of_effect(
     code: Code,
     effect: &Effect,
-    hold: Option<&Hold>,
+    (hold, probing): (Option<&Hold>, Option<Probing>),
     workers_seen: Option<usize>,
 ) -> String {
     let title = effect.title.as_deref().or(effect.label.as_deref());
@@ -27,7 +27,8 @@ pub(super) fn of_effect(
         Code::Runnable => format!("{name} ends as soon as the run goes on"),
         Code::Uncertain => {
             let cause = effect.uncertain_cause.as_deref().unwrap_or("no cause");
-            format!("nobody knows whether {name} was executed ({cause}): find out, and decide")
+            let what = what_then(effect, probing);
+            format!("nobody knows whether {name} was executed ({cause}): {what}")
         }
         Code::WaitingPerson => format!("{name} waits for a person"),
         Code::WaitingSignal => match &effect.wait {
@@ -55,6 +56,26 @@ pub(super) fn of_effect(
             None => format!("{name} is kept from starting"),
         },
         _ => format!("{name} waits for a worker of kind {kind}{}", workers(workers_seen)),
+    }
+}
+
+/// What is done about an effect whose outcome nobody knows.
+fn what_then(effect: &Effect, probing: Option<Probing>) -> String {
+    let asked = |count| match count {
+        0 => String::new(),
+        1 => "; it was asked once, and did not know".to_owned(),
+        count => format!("; it was asked {count} times, and did not know"),
+    };
+    match (probing, &effect.policy.probe) {
+        (Some(Probing { asked: count, next: Asks::At(at) }), _) => {
+            format!("the outside is asked at {at}{}", asked(count))
+        }
+        (Some(Probing { next: Asks::Now, .. }), _) => "the outside is being asked".to_owned(),
+        (Some(Probing { asked: count, next: Asks::Never }), _) => {
+            format!("find out, and decide{}", asked(count))
+        }
+        (None, Some(_)) => "a daemon would ask the outside; find out, or decide".to_owned(),
+        (None, None) => "find out, and decide".to_owned(),
     }
 }
 

@@ -152,7 +152,7 @@ fn identity<'js>(ctx: &Ctx<'js>, native: &Object<'js>, shared: &Rc<Shared>) -> R
     let me = Rc::clone(shared);
     let policy_error = move |ctx: Ctx<'js>, kind: String, text: Option<String>| {
         let options = me.optional(&ctx, text, "the options")?;
-        Result::Ok(policy::resolve(&kind, options.as_ref()).err())
+        Result::Ok(policy::resolve(&kind, None, options.as_ref()).err())
     };
     native.set("policyError", Function::new(ctx.clone(), policy_error)?)
 }

@@ -3,7 +3,7 @@
 //! May not know what a record means or how a journal is judged. Invariant: derived files are
 //! written whole or not at all and may be stale, missing or empty; nothing depends on them.
 
-use super::root::TOUCHED;
+use super::root::{TOUCHED, remove_tree};
 use super::{blob, lock};
 use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
 use crate::codecs::format::line;
@@ -11,7 +11,9 @@ use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest::Sum;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
-use crate::ground::limits::{RUN_JOURNAL_BYTES_MAX, STALE_FILES_MAX, VALUE_BYTES_MAX};
+use crate::ground::limits::{
+    PROBE_FILES_MAX, RUN_JOURNAL_BYTES_MAX, STALE_FILES_MAX, VALUE_BYTES_MAX,
+};
 use crate::ports::disk::{self, Atomic, Dir, Disk, FileKind, Kind, Lock, Open, Rename, Stat};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
@@ -25,6 +27,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 const STATE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 const STALE_BYTES_MAX: usize = 1024 * 1024;
+/// How deep whatever asks the outside may nest directories that are cleared away.
+const PROBE_ROOM_DEPTH_MAX: u32 = 8;
 const LOG_TAIL_BYTES: u64 = 64 * 1024;
 
 /// `run.json`: identity and process reference, re-made from the journal when missing.
@@ -285,6 +289,52 @@ impl RunDir {
             dir.sync()?;
         }
         Ok(Some(format!("tasks/{effect}/stale/{name}")))
+    }
+
+    /// Keeps what the outside said about an effect. Gives the path below the run directory, or
+    /// nothing when there are enough already.
+    pub fn keep_probe(&self, effect: EffectId, bytes: &[u8]) -> disk::Result<Option<String>> {
+        let task = self.dir.ensure_dir("tasks")?.ensure_dir(&effect.to_string())?;
+        let number = |name: &String| {
+            name.strip_prefix("probe-")?.strip_suffix(".json")?.parse::<usize>().ok()
+        };
+        let last = task.list()?.iter().filter_map(number).max().unwrap_or(0);
+        if last >= PROBE_FILES_MAX || bytes.len() > STALE_BYTES_MAX {
+            return Ok(None);
+        }
+        let name = format!("probe-{}.json", last + 1);
+        disk::write_atomic(&*task, &name, bytes, Atomic::NEW)?;
+        Ok(Some(format!("tasks/{effect}/{name}")))
+    }
+
+    /// A directory of its own for a question to the outside, below that of the effect; a name that
+    /// was used before is made anew. Whoever asks gives it back to [`RunDir::clear_probe_room`].
+    pub fn probe_room(&self, effect: EffectId, name: &str) -> disk::Result<Self> {
+        let task = self.dir.ensure_dir("tasks")?.ensure_dir(&effect.to_string())?;
+        Ok(Self { dir: task.ensure_dir(name)?, ..self.clone() })
+    }
+
+    /// Removes such a directory and what was left there.
+    pub fn clear_probe_room(&self, effect: EffectId, name: &str) -> disk::Result<()> {
+        let task = self.dir.open_dir("tasks")?.open_dir(&effect.to_string())?;
+        remove_tree(&*task, name, PROBE_ROOM_DEPTH_MAX)
+    }
+
+    /// Files kept about an effect, below the run directory: refused posts, and what the outside
+    /// said.
+    #[must_use]
+    pub fn kept(&self, effect: EffectId) -> (Vec<String>, Vec<String>) {
+        let task = format!("tasks/{effect}");
+        let list = |dir: &str, is_ours: fn(&str) -> bool| {
+            let names = self.list_relative(dir).unwrap_or_default();
+            let mut kept: Vec<_> = names.into_iter().filter(|name| is_ours(name)).collect();
+            // By their numbers, as they were kept.
+            kept.sort_by_key(|name| (name.len(), name.clone()));
+            kept.into_iter().map(|name| format!("{dir}/{name}")).collect()
+        };
+        let stale = list(&format!("{task}/stale"), |name| !disk::is_temporary(name));
+        let probe = list(&task, |name| name.starts_with("probe-") && name.ends_with(".json"));
+        (stale, probe)
     }
 
     /// Replaces `state/state.json`.

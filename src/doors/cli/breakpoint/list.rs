@@ -5,7 +5,9 @@
 
 use serde_json::{Value, json};
 
+use crate::doors::answers::breakpoints;
 use crate::doors::cli::context::Context;
+use crate::doors::cli::deeds::value;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
 use crate::services::runs::open::SeenRun;
@@ -51,15 +53,5 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn collect(seen: &SeenRun, found: &mut Vec<Value>) {
-    if !seen.state.is_open() {
-        return;
-    }
-    for effect in seen.state.open_effects().filter(|e| e.kind == "breakpoint") {
-        let payload = seen.look().args(effect).map_or(Value::Null, |p| p.to_value());
-        found.push(json!({
-            "runId": seen.dir.id(), "effectId": effect.id, "requestedAt": effect.requested_at,
-            "label": effect.label, "title": effect.title, "question": payload.get("question"),
-            "payload": payload,
-        }));
-    }
+    found.extend(breakpoints(seen.look()).iter().map(value));
 }

@@ -13,6 +13,8 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::task::EffectArg;
 use crate::codecs::json::Json;
+use crate::ground::id::Epoch;
+use crate::machines::effect::ask;
 use crate::services::runs::post::Posting;
 
 /// What can be done about decisions.
@@ -48,6 +50,25 @@ pub(crate) struct AnswerArgs {
     /// One of the options that were offered
     #[arg(long, value_name = "OPTION")]
     option: Option<String>,
+    /// The start that the answer is about, where it is asked what became of an effect
+    #[arg(long, value_name = "N")]
+    epoch: Option<u64>,
+}
+
+/// Answers what became of an effect.
+fn decide(args: &AnswerArgs, approved: bool, context: &Context) -> Result<Exit, Failure> {
+    let (run, id) = (&args.target.run, args.target.id()?);
+    let words = ask::Words {
+        approved,
+        option: args.option.clone(),
+        response: args.response.clone(),
+        feedback: args.feedback.clone(),
+        epoch: args.epoch.map(Epoch),
+    };
+    let list = format!("dormouse breakpoint list {run}");
+    let decision = ask::decision(&words).map_err(|why| Failure::usage(&why, &list))?;
+    super::task::decide::report(id, &context.decide(run, id, &decision)?, context);
+    Ok(Exit::Done)
 }
 
 /// Posts an answer.
@@ -57,6 +78,9 @@ fn answer(args: &AnswerArgs, approved: bool, context: &Context) -> Result<Exit, 
     let Some(effect) = seen.state.effect(id) else {
         return Err(super::task::unknown_effect(&seen, id));
     };
+    if effect.asks_a_person() {
+        return decide(args, approved, context);
+    }
     if effect.kind != "breakpoint" {
         let what = format!("effect {id} is of kind {}, not a breakpoint", effect.kind);
         let run = seen.dir.id();

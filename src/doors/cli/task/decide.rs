@@ -4,12 +4,14 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::EffectArg;
 use crate::codecs::json::Json;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::{input, output};
-use crate::ground::id::Epoch;
+use crate::ground::id::{EffectId, Epoch};
 use crate::machines::effect::decide::{Choice, Decision};
 
 /// Say what became of an effect whose outcome nobody knows.
@@ -54,19 +56,47 @@ enum What {
     Done,
     /// It has failed, with this error
     Failed,
+    /// Ask whoever its author named, and take the answer
+    Probe,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let id = args.target.id()?;
+    if args.decision == What::Probe {
+        return probe(args, id, context);
+    }
     let done = context.decide(&args.target.run, id, &decision(args, context)?)?;
+    report(id, &done, context);
+    Ok(Exit::Done)
+}
+
+/// Prints what a decision made of an effect.
+pub(in crate::doors::cli) fn report(id: EffectId, done: &Value, context: &Context) {
+    if context.json {
+        return output::json(done);
+    }
+    let word = if done["repeat"] == true { "stands already" } else { "is decided" };
+    let state = done["state"].as_str().unwrap_or("-");
+    output::line(&format!("effect {id} {word}: {state} (record {})", done["seq"]));
+}
+
+/// Has the outside asked; 1 if it does not know.
+fn probe(args: &Args, id: EffectId, context: &Context) -> Result<Exit, Failure> {
+    let has_more = args.value.is_some() || args.value_inline.is_some() || args.error.is_some();
+    if has_more || args.evidence.is_some() || args.force {
+        let what = "probe takes nothing but an epoch and a reason";
+        return Err(Failure::usage(what, "dormouse task decide --help"));
+    }
+    let done = context.probe(&args.target.run, id, args.epoch, &args.reason)?;
+    let said = done["probe"]["answer"].as_str().unwrap_or("unsure").to_owned();
     if context.json {
         output::json(&done);
     } else {
-        let word = if done["repeat"] == true { "stands already" } else { "is decided" };
+        let why = done["probe"]["why"].as_str().map_or(String::new(), |why| format!(" ({why})"));
         let state = done["state"].as_str().unwrap_or("-");
-        output::line(&format!("effect {id} {word}: {state} (record {})", done["seq"]));
+        output::line(&format!("effect {id}: the outside says {said}{why}; it is {state}"));
     }
-    Ok(Exit::Done)
+    Ok(if said == "unsure" { Exit::No } else { Exit::Done })
 }
 
 fn decision(args: &Args, context: &Context) -> Result<Decision, Failure> {
@@ -88,6 +118,7 @@ fn decision(args: &Args, context: &Context) -> Result<Decision, Failure> {
         (What::Failed, None, error) => {
             Choice::Failed(super::post::error(error.as_deref(), context, &dir)?)
         }
+        (What::Probe, ..) => return Err(Failure::usage("probe is asked", "give no value")),
         _ => {
             let what = "done takes a value, failed an error, retry neither";
             return Err(Failure::usage(what, "dormouse task decide --help"));

@@ -4,7 +4,7 @@
 
 mod cancel;
 pub(super) mod claim;
-mod decide;
+pub(super) mod decide;
 mod heartbeat;
 mod list;
 pub(super) mod post;

@@ -67,6 +67,13 @@ impl Executor for AgentsOverHttp {
         }
     }
 
+    fn timeout_ms(&self, definition: &Value) -> Option<u64> {
+        match self.agent(definition)?.1.how {
+            How::Http(endpoint) => Some(endpoint.timeout_ms),
+            _ => None,
+        }
+    }
+
     fn target(&self, definition: &Value) -> Option<String> {
         match self.agent(definition)?.1.how {
             How::Http(endpoint) => {

@@ -30,6 +30,7 @@ use super::{Attempt, Bar, Executor, Outcome, Stop, StopWhy, Working};
 use crate::codecs::event::{ErrorInfo, FailureClass};
 use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Stopwatch};
+use crate::ground::limits::HTTP_ATTEMPT_MS_DEFAULT;
 use crate::ports::telemetry::Metrics;
 
 /// What executors that speak HTTP share.
@@ -68,6 +69,10 @@ impl Executor for Http {
             Ok(_) => Ok(()),
             Err(why) => Err(Bar::Never(failure("HttpDefinition", why))),
         }
+    }
+
+    fn timeout_ms(&self, definition: &Value) -> Option<u64> {
+        Some(Definition::read(definition).map_or(HTTP_ATTEMPT_MS_DEFAULT, |def| def.limit_ms()))
     }
 
     fn target(&self, definition: &Value) -> Option<String> {

@@ -29,7 +29,7 @@ use super::redact::Redactor;
 use super::{Attempt, Bar, Executor, Outcome, Stop, StopWhy, Working};
 use crate::codecs::event::{ErrorInfo, FailureClass};
 use crate::codecs::json::Json;
-use crate::ground::limits::MCP_ERROR_TEXT_BYTES;
+use crate::ground::limits::{MCP_ATTEMPT_MS_DEFAULT, MCP_ERROR_TEXT_BYTES};
 use crate::machines::effect::plain_error;
 use crate::ports::telemetry::Metrics;
 
@@ -74,6 +74,10 @@ impl Executor for Mcp {
 
     fn may_run(&self, definition: &Value, _cwd: Option<&str>) -> Result<(), Bar> {
         self.find(definition).map(|_| ())
+    }
+
+    fn timeout_ms(&self, _definition: &Value) -> Option<u64> {
+        Some(MCP_ATTEMPT_MS_DEFAULT)
     }
 
     fn target(&self, definition: &Value) -> Option<String> {

@@ -104,7 +104,7 @@ impl Executor for Shell {
         self.0.plan(definition, cwd).map(|_| ())
     }
 
-    fn timeout_ms(&self) -> Option<u64> {
+    fn timeout_ms(&self, _definition: &Value) -> Option<u64> {
         Some(SHELL_TIMEOUT_MS)
     }
 

@@ -6,7 +6,7 @@ import { strict } from "dormouse:native";
 
 const POLICY = [
   "timeout", "startTimeout", "deadline", "retry", "idempotent", "idempotencyKey", "onUncertain",
-  "priority", "limitKeys", "executorLabels",
+  "probe", "priority", "limitKeys", "executorLabels",
 ];
 const IDENTITY = ["key", "stableKey", "label"];
 
