@@ -59,6 +59,11 @@ pub(super) struct Story {
 }
 
 impl Story {
+    /// What the daemon found out by asking.
+    pub(super) fn probed(&self) -> usize {
+        self.records.iter().filter(|record| record["data"]["by"] == "probe").count()
+    }
+
     /// Outcomes that a worker posted when its effect was uncertain already.
     pub(super) fn late_outcomes(&self) -> usize {
         let mut uncertain = BTreeSet::new();

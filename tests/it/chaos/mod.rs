@@ -100,13 +100,14 @@ fn nothing_is_done_twice_and_nothing_is_forgotten_in_a_storm() {
         after.scene.promises.iter().filter(|promise| test(promise)).count()
     };
     println!(
-        "seed {seed}: {:?}; {} runs, {} effects done; {} promises, {} decisions, {} late posts \
-         refused, {} accepted; {:?}",
+        "seed {seed}: {:?}; {} runs, {} effects done; {} promises, {} decisions, {} answers \
+         to probes, {} late posts refused, {} accepted; {:?}",
         after.toll,
         after.scene.runs.len(),
         after.scene.lines.len(),
         after.scene.promises.len(),
         count(&|p| matches!(p, Promise::Decided { .. })),
+        after.scene.runs.values().map(Story::probed).sum::<usize>(),
         count(&|p| matches!(p, Promise::Refused { .. })),
         after.scene.runs.values().map(Story::late_outcomes).sum::<usize>(),
         began.elapsed(),
