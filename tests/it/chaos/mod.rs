@@ -249,7 +249,9 @@ fn rest(
         if ended == town.wanted.len() {
             return;
         }
-        let fell = people.iter().skip(1).any(std::thread::ScopedJoinHandle::is_finished);
+        let is_short = town.created.load(Ordering::Relaxed) < town.wanted.len();
+        let others = &people[usize::from(!is_short)..];
+        let fell = others.iter().any(std::thread::ScopedJoinHandle::is_finished);
         if fell || began.elapsed() > REST {
             town.over.store(true, Ordering::Relaxed);
             let ended = town.ended.lock().unwrap();

@@ -90,6 +90,8 @@ impl Town {
             while !self.is_over() {
                 match self.ask("/v1/runs", &body) {
                     Some((200 | 201, _)) => break,
+                    // The host that was to load the process was killed.
+                    Some((422, answer)) if answer.to_string().contains("host ended") => pause(),
                     Some((status, answer)) => panic!("create {}: {status} {answer}", wanted.run),
                     None => {}
                 }
