@@ -17,8 +17,8 @@ use crate::steps::{Floors, create, gather, runtime};
 /// Asks for one after the other.
 const ROW: &str = "import { defineTask } from 'dormouse';
 const work = defineTask('work', (args) => ({ kind: 'echo', title: `step ${args.n}` }));
-export async function process(count, ctx) {
-  for (let n = 0; n < (count ?? Infinity); n++) await ctx.task(work, { n });
+export async function process(inputs, ctx) {
+  for (let n = 0; n < (inputs?.count ?? Infinity); n++) await ctx.task(work, { n });
 }";
 
 /// An executor in the daemon that answers at once.
@@ -72,6 +72,8 @@ pub(crate) fn outside(bench: &mut Bench, floors: &Floors) {
                 tasks.spawn(work(socket.clone(), format!("worker-{n}"), until));
             }
             let (samples, rate) = gather(tasks, began).await;
+            // A connection that was idle for so long is closed.
+            let mut client = Client::open(&socket).await;
             let effects = rate * began.elapsed().as_secs_f64();
             let each = (frames(&mut client).await - before) / effects;
             // What is left is not for the next ones.
@@ -94,7 +96,8 @@ pub(crate) fn outside(bench: &mut Bench, floors: &Floors) {
 async fn to_the_end(socket: PathBuf, entry: PathBuf, run: String, effects: usize) -> Vec<f64> {
     let mut client = Client::open(&socket).await;
     let source = json!({ "entry": entry });
-    let asked = json!({ "runId": run, "source": source, "inputs": effects }).to_string();
+    let asked =
+        json!({ "runId": run, "source": source, "inputs": { "count": effects } }).to_string();
     let began = Instant::now();
     client.post("/v1/runs", &asked).await;
     Client::open(&socket).await.follow(&run, 0).await.until(b"RUN_COMPLETED").await;
@@ -135,5 +138,8 @@ async fn row(socket: &Path, entry: &Path, count: usize, effects: usize) -> (f64,
         tasks.spawn(to_the_end(socket.to_owned(), entry.to_owned(), run, effects));
     }
     gather(tasks, began).await;
-    (began.elapsed().as_secs_f64() * 1e6, frames(&mut client).await - before)
+    let micros = began.elapsed().as_secs_f64() * 1e6;
+    // A connection that was idle for so long is closed.
+    let mut client = Client::open(socket).await;
+    (micros, frames(&mut client).await - before)
 }
