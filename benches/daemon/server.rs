@@ -1,7 +1,7 @@
 //! The daemon as a process of its own.
 //!
-//! May not configure it but for who executes effects: users get the same. Invariant: it is stopped cleanly, or the benchmark
-//! stops.
+//! May not configure it but for who executes effects: users get the same. Invariant: it is stopped
+//! cleanly, or the benchmark stops.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead as _, BufReader};
