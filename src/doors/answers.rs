@@ -602,9 +602,10 @@ pub(crate) fn breakpoints(look: Look<'_>) -> Vec<Breakpoint> {
     let is_asked = |e: &&Effect| e.kind == "breakpoint" || e.asks_a_person();
     let open = look.state.open_effects().filter(is_asked);
     open.map(|effect| {
-        let payload = match effect.asks_a_person() {
-            true => ask::payload(effect),
-            false => look.args(effect).map_or(Value::Null, |p| p.to_value()),
+        let payload = if effect.asks_a_person() {
+            ask::payload(effect)
+        } else {
+            look.args(effect).map_or(Value::Null, |p| p.to_value())
         };
         Breakpoint {
             run_id: look.dir.id().clone(),

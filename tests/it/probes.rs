@@ -24,7 +24,7 @@ const TTL_MS: i64 = 6_000;
 /// How often something is looked at that is on its way.
 const LOOKS_MAX: usize = 20_000;
 /// How long a question may take that must come.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A server that tells the test what it is asked, and answers what the test says.
 struct Outside {

@@ -93,7 +93,7 @@ pub fn resolve(kind: &str, def: Option<&Json>, options: Option<&Json>) -> Result
         Some(Value::Bool(false)) => Nature { attempts: 1, ..nature }.retry(),
         None if stated != Some(true) => nature.retry(),
         Some(Value::Bool(true)) | None => Some(base),
-        Some(given) => Some(retry_of(given, base)?),
+        Some(given) => Some(retry_of(given, &base)?),
     };
     let limit_keys = strings("limitKeys", option("limitKeys"))?;
     if limit_keys.len() > LIMIT_KEYS_MAX {
@@ -171,7 +171,7 @@ const fn retry(max_attempts: u32) -> Retry {
     }
 }
 
-fn retry_of(given: &Value, base: Retry) -> Result<Retry, String> {
+fn retry_of(given: &Value, base: &Retry) -> Result<Retry, String> {
     let Some(map) = given.as_object() else {
         return Err("retry is true, false or an object".into());
     };
@@ -296,9 +296,13 @@ mod tests {
             (json!({ "probe": true }), "probe"),
             (json!({ "probe": { "kind": "ftp", "def": {} } }), "probe.kind"),
             (json!({ "probe": { "kind": "http" } }), "probe.def"),
+            (json!({ "probe": { "kind": "http", "def": {} } }), "url"),
             (json!({ "probe": { "kind": "http", "def": {}, "often": 1 } }), "probe.often"),
-            (json!({ "probe": { "kind": "http", "def": {}, "maxAttempts": 0 } }), "maxAttempts"),
-            (json!({ "probe": { "kind": "http", "def": { "x": "y".repeat(20_000) } } }), "bytes"),
+            (
+                json!({ "probe": { "kind": "http", "def": { "url": "x" }, "maxAttempts": 0 } }),
+                "maxAttempts",
+            ),
+            (json!({ "probe": { "kind": "http", "def": { "url": "y".repeat(20_000) } } }), "bytes"),
             (json!({ "limitKeys": ["a", "b", "c", "d", "e"] }), "limitKeys"),
             (json!({ "idempotencyKey": "x".repeat(256) }), "idempotencyKey"),
         ] {

@@ -11,6 +11,7 @@ use crate::ground::id::{EffectId, Epoch, RunId};
 
 /// A run, as far as its effects are concerned.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Standing<'a> {
     /// Its id.
     pub run: &'a RunId,

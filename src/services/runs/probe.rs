@@ -68,10 +68,8 @@ impl OpenRun {
         };
         let effect = self.known(id)?;
         let now = self.runs.clock.now();
-        let events = match fits {
-            true => answered(&self.standing(id, now), &effect, answer, now),
-            false => Vec::new(),
-        };
+        let events =
+            if fits { answered(&self.standing(id, now), &effect, answer, now) } else { Vec::new() };
         let is_taken = !events.is_empty();
         for event in events {
             self.append(event)?;

@@ -295,10 +295,7 @@ impl RunDir {
     /// nothing when there are enough already.
     pub fn keep_probe(&self, effect: EffectId, bytes: &[u8]) -> disk::Result<Option<String>> {
         let task = self.dir.ensure_dir("tasks")?.ensure_dir(&effect.to_string())?;
-        let number = |name: &String| {
-            name.strip_prefix("probe-")?.strip_suffix(".json")?.parse::<usize>().ok()
-        };
-        let last = task.list()?.iter().filter_map(number).max().unwrap_or(0);
+        let last = task.list()?.iter().filter_map(|name| probe_number(name)).max().unwrap_or(0);
         if last >= PROBE_FILES_MAX || bytes.len() > STALE_BYTES_MAX {
             return Ok(None);
         }
@@ -333,7 +330,7 @@ impl RunDir {
             kept.into_iter().map(|name| format!("{dir}/{name}")).collect()
         };
         let stale = list(&format!("{task}/stale"), |name| !disk::is_temporary(name));
-        let probe = list(&task, |name| name.starts_with("probe-") && name.ends_with(".json"));
+        let probe = list(&task, |name| probe_number(name).is_some());
         (stale, probe)
     }
 
@@ -493,6 +490,11 @@ fn unfit(stat: Stat, kind: FileKind, uid: Option<u32>) -> Option<&'static str> {
         return Some("others may write it: chmod -R go-w");
     }
     (kind == FileKind::File && stat.links > 1).then_some("it has several names")
+}
+
+/// Which answer of the outside a file in the folder of an effect holds.
+fn probe_number(name: &str) -> Option<usize> {
+    name.strip_prefix("probe-")?.strip_suffix(".json")?.parse().ok()
 }
 
 /// JSON with layout, for files that people open.
