@@ -22,7 +22,7 @@ impl Client {
     /// Posts JSON and gives the answer's body. Comes back when it is told to.
     pub(crate) async fn post(&mut self, path: &str, body: &str) -> Vec<u8> {
         loop {
-            let (head, answer) = self.ask(path, body).await;
+            let (head, answer) = self.ask("POST", path, body).await;
             if !head.starts_with("http/1.1 429") {
                 let good = head.starts_with("http/1.1 2");
                 assert!(good, "{path}: {head}{}", String::from_utf8_lossy(&answer));
@@ -32,10 +32,17 @@ impl Client {
         }
     }
 
-    async fn ask(&mut self, path: &str, body: &str) -> (String, Vec<u8>) {
+    /// What stands at a path.
+    pub(crate) async fn get(&mut self, path: &str) -> Vec<u8> {
+        let (head, answer) = self.ask("GET", path, "").await;
+        assert!(head.starts_with("http/1.1 200"), "{path}: {head}");
+        answer
+    }
+
+    async fn ask(&mut self, method: &str, path: &str, body: &str) -> (String, Vec<u8>) {
         let length = body.len();
         let request = format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         );
         self.stream.write_all(request.as_bytes()).await.unwrap();

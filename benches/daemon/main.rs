@@ -19,10 +19,11 @@ mod server;
 mod starts;
 mod steps;
 mod submits;
+mod work;
 
 use figures::Bench;
 
-const SECTIONS: &[&str] = &["starts", "steps", "submits", "parked"];
+const SECTIONS: &[&str] = &["starts", "steps", "submits", "work", "parked"];
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -32,11 +33,17 @@ fn main() {
     if all || named("starts") {
         starts::empty(&mut bench);
     }
-    if all || named("steps") {
+    if all || named("steps") || named("work") {
         let (frames, commits) = commits::group(&mut bench);
         let floors = steps::Floors { frame_micros: 1e6 / frames, commits };
-        steps::over_the_socket(&mut bench, &floors);
-        steps::in_process(&mut bench, &floors);
+        if all || named("steps") {
+            steps::over_the_socket(&mut bench, &floors);
+            steps::in_process(&mut bench, &floors);
+        }
+        if all || named("work") {
+            work::outside(&mut bench, &floors);
+            work::inside(&mut bench, &floors);
+        }
     }
     if all || named("submits") {
         submits::to_the_end(&mut bench);

@@ -1,7 +1,7 @@
 //! The daemon as a process of its own.
 //!
-//! May not configure it: users get the same. Invariant: it is stopped cleanly, or the benchmark
-//! stops.
+//! May not configure it but for who executes effects: users get the same. Invariant: it is stopped
+//! cleanly, or the benchmark stops.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead as _, BufReader};
@@ -20,10 +20,16 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn start(root: &Path) -> Self {
+        Self::configured(root, None)
+    }
+
+    /// The same with a configuration.
+    pub(crate) fn configured(root: &Path, config: Option<&Path>) -> Self {
         let began = Instant::now();
         let mut command = Command::new(EXE);
         command.args(["serve", "--json", "--runs-root"]).arg(root);
         command.env("DORMOUSE_TELEMETRY_LOG_FILTER", "error");
+        command.envs(config.map(|file| ("DORMOUSE_CONFIG", file)));
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

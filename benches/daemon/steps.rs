@@ -93,7 +93,7 @@ async fn drive(socket: PathBuf, run: String, way: Way, until: Instant) -> Vec<f6
 }
 
 /// Lets tasks work until the time is up; gives their samples and how many a second.
-async fn gather(mut tasks: JoinSet<Vec<f64>>, began: Instant) -> (Samples, f64) {
+pub(crate) async fn gather(mut tasks: JoinSet<Vec<f64>>, began: Instant) -> (Samples, f64) {
     let mut all = Vec::new();
     while let Some(samples) = tasks.join_next().await {
         all.extend(samples.unwrap());

@@ -568,3 +568,14 @@ fn a_signal_finds_the_run_that_waits_for_its_key() {
     site.served.rests("c");
     send("o2", "all").is_problem(404, "no_waiter");
 }
+
+#[test]
+fn a_clock_that_was_set_back_keeps_nobody_from_starting() {
+    let site = Site::new();
+    site.run("r", &json!({ "tasks": [{}, {}] }));
+    site.clock.set_back(3_600_000);
+    // Its records go on from the time that they had.
+    assert_eq!(names(&site.claim("w", &json!({}))), ["r/e0001"]);
+    let one = json!({ "worker": "w" });
+    assert_eq!(site.deed("r/e0002", "claim", &one).ok()["epoch"], 1);
+}

@@ -168,3 +168,50 @@ fn an_attempt_that_nobody_can_know_of_is_followed_by_another_if_that_does_no_har
     assert_eq!(only(&events, "EFFECT_RESOLVED")["epoch"], 2);
     drop(daemon);
 }
+
+/// Effects in a row.
+const ROW: usize = 40;
+const SEQUENCE: &str = r#"
+import { defineTask } from "dormouse";
+const t = defineTask("t", (n) => ({ kind: "agent", agent: { name: "a", prompt: "p" } }));
+export async function process(inputs, ctx) {
+  for (let n = 0; n < inputs; n++) await ctx.task(t, n);
+}
+"#;
+
+/// How many commits hold records of effects.
+fn commits(place: &Place) -> usize {
+    units(place).iter().filter(|unit| unit.contains("\"EFFECT_")).count()
+}
+
+#[test]
+fn an_effect_in_a_row_costs_one_commit_where_it_is_executed_here() {
+    let place = Place::new(SEQUENCE);
+    let daemon = place.serve(ECHO);
+    place.create("r", &json!(ROW));
+    let events = place.ended("r");
+    assert_eq!(all(&events, "EFFECT_RESOLVED").len(), ROW);
+    drop(daemon);
+    // The last outcome and the end are one as well. A turn that is kept waiting by the machine for
+    // very long has its outcome go first.
+    let commits = commits(&place);
+    assert!((ROW + 1..=ROW + ROW / 4).contains(&commits), "{commits}");
+}
+
+#[test]
+fn an_effect_in_a_row_costs_two_commits_where_a_worker_does_it() {
+    let place = Place::new(SEQUENCE);
+    let daemon = place.serve("");
+    place.create("r", &json!(ROW));
+    for n in 1..=ROW {
+        let effect = EffectId::new(u32::try_from(n).unwrap());
+        place.cli.run(&format!("task claim r {effect} --worker w")).ok();
+        place.cli.run(&format!("task post r {effect} --epoch 1 --status ok --value-inline 1")).ok();
+    }
+    place.ended("r");
+    drop(daemon);
+    // One for the start. One for the outcome and the request that follows, which are two where the
+    // turn between them takes longer than whoever posted is kept waiting for.
+    let commits = commits(&place);
+    assert!((2 * ROW..=3 * ROW + 1).contains(&commits), "{commits}");
+}

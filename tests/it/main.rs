@@ -5,6 +5,7 @@
 mod agents;
 mod canary;
 mod cancel_halt;
+mod chaos;
 mod claims;
 mod cli;
 mod cli_bad_input;
@@ -67,6 +68,7 @@ mod parallel_orders;
 mod pin_graph;
 mod play;
 mod probes;
+mod race;
 mod replay_prefix;
 mod replay_random;
 mod served;

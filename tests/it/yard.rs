@@ -27,17 +27,26 @@ use tempfile::TempDir;
 /// The machine's clock, ahead of time by what the test says. Waiting for a lock really waits: a
 /// process that another test is about to start holds our locks for a moment.
 #[derive(Default)]
-pub(crate) struct Ahead(AtomicI64);
+pub(crate) struct Ahead {
+    millis: AtomicI64,
+    /// By how much the wall clock was set back; time that passes knows nothing of it.
+    back: AtomicI64,
+}
 
 impl Ahead {
     pub(crate) fn by_millis(&self, millis: i64) {
-        self.0.fetch_add(millis, Ordering::Relaxed);
+        self.millis.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_back(&self, millis: i64) {
+        self.back.fetch_add(millis, Ordering::Relaxed);
     }
 }
 
 impl Clock for Ahead {
     fn now(&self) -> Timestamp {
-        SystemClock.now().plus_millis(self.0.load(Ordering::Relaxed))
+        let ahead = self.millis.load(Ordering::Relaxed) - self.back.load(Ordering::Relaxed);
+        SystemClock.now().plus_millis(ahead)
     }
 
     fn sleep_millis(&self, millis: u64) {
@@ -45,7 +54,7 @@ impl Clock for Ahead {
     }
 
     fn passed_millis(&self) -> u64 {
-        SystemClock.passed_millis().saturating_add_signed(self.0.load(Ordering::Relaxed))
+        SystemClock.passed_millis().saturating_add_signed(self.millis.load(Ordering::Relaxed))
     }
 }
 

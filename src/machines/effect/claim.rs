@@ -109,5 +109,6 @@ fn hold(run: &Standing<'_>, effect: &Effect, now: Timestamp) -> Option<(Hold, Op
     if effect.due_at().is_some_and(|due| due <= now) {
         return Some((Hold::Timeout, None));
     }
-    effect.ready_at().filter(|ready| *ready > now).map(|ready| (Hold::Backoff, Some(ready)))
+    // Only a delay holds: a clock that was set back is no reason to wait for it.
+    effect.delayed_until().filter(|until| *until > now).map(|until| (Hold::Backoff, Some(until)))
 }

@@ -14,7 +14,7 @@ use crate::shells::commit_log::WriterState;
 use super::gate::{Admission, Gate};
 use super::handle::Flow;
 use super::seat::{Ask, Coming, Here, LookAct, Seat, StartAct};
-use super::{Manager, handle, keys};
+use super::{GATHER_MICROS, GATHER_REPORTS_MICROS, Manager, handle, keys};
 
 impl Manager {
     /// Takes an ask in: it is done at once, or as soon as the run is here and stands still.
@@ -64,6 +64,7 @@ impl Manager {
             }
             Ask::Start { act, .. } if full => act(Err(no_room(&self.parts.committer)))(Ok(())),
             Ask::Deed { by, flow, act } => {
+                here.gathers_micros = gathers_micros(flow);
                 here.act(&by, act);
                 self.count_wake(if flow == Flow::Inflow { "inflow" } else { "outcome" });
                 self.play(run);
@@ -130,6 +131,14 @@ fn start(
         Some(EffectStatus::Requested) => gate.withdraw(&run, effect),
         Some(EffectStatus::Started) => gate.slots.began(&run, effect),
         _ => gate.slots.give_back(&run, effect),
+    }
+}
+
+/// How long lines may wait for what a turn adds to them.
+const fn gathers_micros(flow: Flow) -> u64 {
+    match flow {
+        Flow::Inflow | Flow::Outcome => GATHER_MICROS,
+        Flow::Report => GATHER_REPORTS_MICROS,
     }
 }
 

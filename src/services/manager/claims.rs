@@ -386,7 +386,7 @@ impl Manager {
         if self.claims.book.is_empty() {
             return;
         }
-        let now = self.now();
+        let now = self.latest();
         for change in changes {
             let Change::Put(update) = change else { continue };
             for effect in &update.open {
@@ -411,7 +411,7 @@ impl Manager {
             self.claims.look_at = Some(now.plus_millis(LOOK_EVERY_MS));
             self.claims.book.look_again(now);
         }
-        let questions = self.claims.book.questions();
+        let (now, questions) = (self.latest(), self.claims.book.questions());
         if questions.is_empty() {
             return;
         }

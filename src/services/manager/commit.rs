@@ -14,11 +14,11 @@ use crate::shells::commit_log::{Committed, Unit, Why, WriterState};
 use crate::shells::journal::shared::Lines;
 use crate::shells::store::{Batch, Change};
 
+use super::Manager;
 use super::asks::no_room;
 use super::handle::Flow;
 use super::leases::LeaseNews;
 use super::seat::{Answer, Coming, Seat};
-use super::{GATHER_MICROS, Manager};
 
 /// What became durable, before anybody was told.
 #[derive(Default)]
@@ -53,25 +53,24 @@ impl Manager {
     pub(super) fn gather(&mut self, id: &RunId) {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return };
         if here.gathers.is_none() && here.run.has_lines() {
-            let now = monotonic_micros();
-            here.gathers = Some(now);
-            self.gathering.push_back((now, id.clone()));
+            let until = monotonic_micros().saturating_add(here.gathers_micros);
+            here.gathers = Some(until);
+            self.gathering.insert((until, id.clone()));
         }
     }
 
     /// Hands over what waited for its turn to add something, when the turn takes longer.
     pub(super) fn hand_over_gathered(&mut self, now_micros: u64) {
-        while let Some((since, id)) = self.gathering.front() {
-            let waits = match self.seats.get(id) {
-                Some(Seat::Here(here)) => here.gathers == Some(*since),
+        while let Some((until, id)) = self.gathering.pop_first() {
+            let waits = match self.seats.get(&id) {
+                Some(Seat::Here(here)) => here.gathers == Some(until),
                 _ => false,
             };
-            if waits && now_micros.saturating_sub(*since) < GATHER_MICROS {
+            if waits && now_micros < until {
+                self.gathering.insert((until, id));
                 return;
             }
-            if let Some((_, id)) = self.gathering.pop_front()
-                && waits
-            {
+            if waits {
                 self.hand_over(&id);
             }
         }
@@ -142,6 +141,7 @@ impl Manager {
                 for record in &here.run.records()[span] {
                     self.runs.telemetry.committed(here.run.state(), record);
                     self.feed.tell(&id, record.seq, record.event.name());
+                    self.newest = self.newest.max(record.at);
                     leases.extend(LeaseNews::of(here.run.state(), record, now_ms));
                     self.gate.committed(&id, here.run.state(), record);
                 }

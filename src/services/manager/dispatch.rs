@@ -63,7 +63,7 @@ impl Manager {
             .open_effects()
             .filter(|e| e.status == EffectStatus::Requested && matches!(e.wait, Wait::Outside))
             .filter(|e| self.desk.registry.get(&e.kind).is_some() && !standing.gives_up(e))
-            .filter(|e| here.run.ready_at(e.id).is_some_and(|at| at <= now))
+            .filter(|e| here.run.is_due(e.id, now))
             .map(|e| e.id)
             .collect();
         for effect in ready {
@@ -240,7 +240,7 @@ impl Manager {
                 (Ok(()), None) => {}
             })
         };
-        let (by, flow) = (format!("executor:{kind}"), Flow::Outcome);
+        let (by, flow) = (format!("executor:{kind}"), Flow::Report);
         self.admit(id.clone(), Ask::Deed { by, flow, act: Box::new(act) });
     }
 

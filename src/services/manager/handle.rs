@@ -32,6 +32,8 @@ pub enum Flow {
     Inflow,
     /// Outcomes: results, decisions, cancel, pause, resume.
     Outcome,
+    /// The same of this daemon's own executors: nobody waits until it is durable.
+    Report,
 }
 
 /// Asks the manager. Cheap to clone.

@@ -93,6 +93,9 @@ const HOST_RETRY_MS: i64 = 1_000;
 const WATCH_MICROS: u64 = 10_000;
 /// How long lines of a turn may wait for what the turn adds, so that both go in one batch.
 const GATHER_MICROS: u64 = 300;
+/// The same for outcomes of this daemon's own executors, for which nobody waits: an effect in a
+/// sequence then costs one sync. Longer would only make a crash forget more of what is known.
+const GATHER_REPORTS_MICROS: u64 = 10_000;
 
 /// What arrives at the manager.
 enum Message {
@@ -186,7 +189,7 @@ struct Manager {
     /// Instances of runs at rest, least recently used first.
     warm: BTreeMap<u64, RunId>,
     /// Runs whose lines wait for what their turn adds, and since when.
-    gathering: VecDeque<(u64, RunId)>,
+    gathering: BTreeSet<(u64, RunId)>,
     /// Lines that the log has not taken yet.
     outbox: VecDeque<Unit>,
     /// Runs that wait for room for an instance.
@@ -214,6 +217,8 @@ struct Manager {
     leases: Leases,
     /// When leases were last looked at.
     ticked_ms: u64,
+    /// The latest time of a record that became durable.
+    newest: Timestamp,
     /// Runs outside that have called off what somebody is at.
     restless: HashSet<RunId>,
     claims: Claims,
@@ -449,7 +454,7 @@ impl Manager {
             timers: options.timers,
             idle: BTreeMap::new(),
             warm: BTreeMap::new(),
-            gathering: VecDeque::new(),
+            gathering: BTreeSet::new(),
             outbox: VecDeque::new(),
             starved: VecDeque::new(),
             queue: options.awake.into(),
@@ -465,6 +470,7 @@ impl Manager {
             watched_micros: 0,
             leases: Leases::default(),
             ticked_ms,
+            newest: Timestamp::default(),
             restless: HashSet::new(),
             claims: Claims::default(),
             crew: Crew::default(),
@@ -481,11 +487,9 @@ impl Manager {
     fn serve(&mut self, messages: &mpsc::Receiver<Message>) -> Result<()> {
         self.seat_queued();
         loop {
-            let wait = match self.gathering.front() {
+            let wait = match self.gathering.first() {
                 None => Duration::from_millis(self.nap_ms()),
-                Some((since, _)) => Duration::from_micros(
-                    (since + GATHER_MICROS).saturating_sub(monotonic_micros()),
-                ),
+                Some((until, _)) => Duration::from_micros(until.saturating_sub(monotonic_micros())),
             };
             match messages.recv_timeout(wait) {
                 Ok(message) => self.take(message),
@@ -659,5 +663,11 @@ impl Manager {
 
     fn now(&self) -> Timestamp {
         self.runs.clock.now()
+    }
+
+    /// The same, and never before a record: times of records do not go back with the clock, and
+    /// what was just requested is to be found by whoever looks for what is ready.
+    fn latest(&self) -> Timestamp {
+        self.now().max(self.newest)
     }
 }

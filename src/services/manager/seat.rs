@@ -22,6 +22,7 @@ use crate::shells::host::pool::InstanceId;
 use crate::shells::journal::shared::SharedWriter;
 use crate::shells::store::Change;
 
+use super::GATHER_MICROS;
 use super::handle::Flow;
 
 /// Sends an answer, once it is known whether what it rests on is durable.
@@ -181,8 +182,10 @@ pub(super) struct Here {
     pub(super) row_rests: bool,
     /// The record up to which its files for people are written.
     pub(super) filed: Seq,
-    /// Since when its lines wait for what a turn adds.
+    /// Until when its lines wait for what a turn adds.
     pub(super) gathers: Option<u64>,
+    /// For how long its lines may wait at most.
+    pub(super) gathers_micros: u64,
     /// Since when its instance is on its way to where the run is.
     pub(super) replaying: Option<Stopwatch>,
     /// Hosts that died under it in a row.
@@ -214,6 +217,7 @@ impl Here {
             row: durable,
             row_rests: false,
             gathers: None,
+            gathers_micros: GATHER_MICROS,
             replaying: None,
             failures: 0,
             broken: false,

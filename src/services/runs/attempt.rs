@@ -303,6 +303,13 @@ impl OpenRun {
         Some(if self.hurried.contains(&id) { effect.requested_at } else { ready })
     }
 
+    /// Whether the delay before an effect's next attempt, if it has one, is over.
+    #[must_use]
+    pub fn is_due(&self, id: EffectId, now: Timestamp) -> bool {
+        let delay = self.state().effect(id).and_then(Effect::delayed_until);
+        self.hurried.contains(&id) || delay.is_none_or(|until| until <= now)
+    }
+
     /// The run as one of its effects sees it.
     pub(super) fn standing(&self, id: EffectId, now: Timestamp) -> Standing<'_> {
         let is_unwanted = self.engine.given_up_for(id).is_some();

@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::client::Ack;
+use crate::chaos::book;
 
 /// One run, read from its journal.
 #[derive(Debug, Default)]
@@ -22,43 +23,12 @@ pub(super) struct Journal {
     pub(super) end: Option<String>,
 }
 
-fn blake3_hex(sum: &[u8]) -> String {
-    let mut whole = [0; 32];
-    whole[..16].copy_from_slice(sum);
-    blake3::Hash::from(whole).to_hex()[..32].to_owned()
-}
-
 /// Reads a journal and verifies its chain.
 pub(super) fn read(run: &Path) -> Journal {
-    let id = run.file_name().unwrap().to_str().unwrap();
-    let hash = |parts: &[&[u8]]| -> Vec<u8> {
-        let mut hasher = blake3::Hasher::new();
-        for part in parts {
-            hasher.update(part);
-        }
-        hasher.finalize().as_bytes()[..16].to_vec()
-    };
-    let mut sum = hash(&[b"dormouse-journal/1\n", id.as_bytes(), b"\n"]);
     let mut journal = Journal::default();
-    let mut segments: Vec<_> = fs::read_dir(run.join("journal"))
-        .unwrap_or_else(|e| panic!("run {id}: {e}"))
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "jsonl"))
-        .collect();
-    segments.sort();
-    for segment in segments {
-        let text = fs::read_to_string(&segment).unwrap();
-        assert!(text.ends_with('\n'), "{} ends in the middle of a line", segment.display());
-        for line in text.lines() {
-            let (body, trailer) = line.split_at(line.len() - 42);
-            sum = hash(&[&sum, body.as_bytes()]);
-            let hex = blake3_hex(&sum);
-            assert_eq!(trailer, format!(",\"sum\":\"{hex}\"}}"), "{}: {line}", segment.display());
-            let record: Value = serde_json::from_str(line).unwrap();
-            journal.records += 1;
-            assert_eq!(record["seq"].as_u64(), Some(journal.records), "run {id}");
-            journal.take(&record);
-        }
+    for record in book::records(run).unwrap_or_else(|e| panic!("{e}")) {
+        journal.records += 1;
+        journal.take(&record);
     }
     journal
 }

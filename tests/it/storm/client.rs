@@ -20,13 +20,25 @@ pub(super) enum Ack {
 
 /// Speaks HTTP over the daemon's socket, one connection a request.
 #[derive(Debug, Clone)]
-pub(super) struct Client {
-    pub(super) socket: PathBuf,
+pub(crate) struct Client {
+    pub(crate) socket: PathBuf,
 }
 
 impl Client {
+    /// Status and body of the answer, which is JSON.
+    pub(crate) fn call(&self, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
+        let (status, body) = self.exchange(method, path, body)?;
+        let half = |_| io::Error::new(io::ErrorKind::UnexpectedEof, "half a body");
+        Ok((status, serde_json::from_str(&body).map_err(half)?))
+    }
+
     /// Status and body of the answer.
-    pub(super) fn call(&self, method: &str, path: &str, body: &Value) -> io::Result<(u16, Value)> {
+    pub(crate) fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> io::Result<(u16, String)> {
         let mut stream = UnixStream::connect(&self.socket)?;
         stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -43,8 +55,7 @@ impl Client {
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| cut("no head"))?;
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
         let status = status.ok_or_else(|| cut("no status"))?;
-        let body = serde_json::from_str(body).map_err(|_| cut("half a body"))?;
-        Ok((status, body))
+        Ok((status, body.to_owned()))
     }
 
     /// Creates a run; asked again until somebody answers. What it answers is a promise.
@@ -111,6 +122,6 @@ impl Client {
 }
 
 /// Lets a daemon that is not there come back. Nothing depends on how long this takes.
-pub(super) fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(5));
 }

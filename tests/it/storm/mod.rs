@@ -3,8 +3,8 @@
 //! `DORMOUSE_STORM=full` plays it at full size: 200 runs of 20 steps, 16 clients, 50 kills.
 
 mod checker;
-mod client;
-mod trouble;
+pub(crate) mod client;
+pub(crate) mod trouble;
 mod yard;
 
 use std::collections::BTreeSet;
@@ -43,7 +43,7 @@ struct Size {
     calm: usize,
 }
 
-fn full_size() -> bool {
+pub(crate) fn full_size() -> bool {
     std::env::var_os("DORMOUSE_STORM").is_some_and(|size| size == "full")
 }
 
@@ -60,10 +60,15 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
+    /// Starts one that is not ready yet.
+    pub(crate) fn launch(cli: &Cli, before: &[&str]) -> Child {
+        let mut command = cli.wrapped(before, &["serve"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
     /// Starts one and waits until it says that it is ready.
     pub(crate) fn start(cli: &Cli, before: &[&str]) -> Self {
-        let mut command = cli.wrapped(before, &["serve"]);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = Self::launch(cli, before);
         let mut said = BufReader::new(child.stderr.take().unwrap());
         let mut all = String::new();
         loop {
@@ -85,7 +90,7 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 

@@ -205,7 +205,7 @@ fn hosts_that_are_killed_cost_no_run_anything() {
     crowd.judge(&cli, daemon);
 }
 
-fn children_of(pid: u32) -> Vec<rustix::process::Pid> {
+pub(crate) fn children_of(pid: u32) -> Vec<rustix::process::Pid> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let lists =
         tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
