@@ -136,6 +136,8 @@ pub struct Problem {
 impl From<&Trouble> for Problem {
     fn from(trouble: &Trouble) -> Self {
         let Trouble { code, what, next, .. } = trouble.clone();
+        // The text of a damaged file names its case already.
+        let what = what.trim_end_matches(&format!("[{code}]")).trim_end().to_owned();
         Self { code, what, next }
     }
 }
@@ -274,15 +276,14 @@ fn goes_on(dry: &Dry, records: &[Arc<Record>], next: &Record) -> Option<Divergen
     let observed: Vec<&Output> = dry.next.iter().collect();
     let before = |r: &&Arc<Record>| r.seq < next.seq && cause_of(&r.event) == Some(cause);
     let position = records.iter().filter(before).count();
-    match check::compare(state.generation, cause, &[next], &observed, false) {
-        Err(found) => Some(Divergence { position, ..*found }),
-        Ok(()) => {
-            // Its inputs and its code have no digest: the whole record is compared.
-            let again = observed.iter().map(|output| drafts::end(state, output, cause, &[]).event);
-            let differs = again.into_iter().any(|again| again != next.event);
-            differs.then(|| check::other_outcome(state.generation, cause, position, next, &observed))
-        }
+    let compared = check::compare(state.generation, cause, &[next], &observed, false);
+    if let Err(found) = compared {
+        return Some(Divergence { position, ..*found });
     }
+    // Its inputs and its code have no digest: the whole record is compared.
+    let again = observed.first().map(|output| drafts::end(state, output, cause, &[]).event);
+    let differs = again.as_ref() != Some(&next.event);
+    differs.then(|| check::other_outcome(state.generation, cause, position, next, &observed))
 }
 
 /// Whether an output would be recorded: a run that has ended, or is held for the end of its
@@ -304,16 +305,17 @@ fn report(seen: &SeenRun, records: &[Arc<Record>], process: ProcessRef, past: Pa
         (None, true) => Verdict::Held,
         (None, false) => Verdict::Identical,
     };
-    let next = dry.next.iter().filter(|_| divergence.is_none());
+    let next = dry.next.iter().filter(|output| divergence.is_none() && is_news(state, output));
+    let waits = if divergence.is_none() { waiting_on(state, &fed) } else { Vec::new() };
     Replayed {
         verdict,
         run_id: Some(seen.dir.id().clone()),
         records: records.len(),
         requests_compared: compared + dry.engine.compared(),
-        waiting_on: waiting_on(state, &fed),
+        waiting_on: waits,
         output_digest: output_digest(&fed),
         drift: drift(records, state, &fed),
-        next: next.filter(|output| is_news(state, output)).map(Mark::of_output).collect(),
+        next: next.map(Mark::of_output).collect(),
         held,
         problem: None,
         warnings: dry.engine.warnings().to_vec(),
@@ -344,10 +346,12 @@ fn drift(records: &[Arc<Record>], state: &RunState, fed: &[Fed]) -> Vec<Drift> {
     let puts = fed.iter().flat_map(|fed| &fed.outputs);
     puts.filter_map(|put| {
         let (effect_id, observed) = put.asked.clone()?;
-        let effect = state.effect(effect_id).filter(|e| e.key == put.side.mark.key)?;
-        let Event::EffectRequested(asked) = &record_at(records, effect.requested_seq)?.event else {
+        let effect = state.effect(effect_id)?;
+        let record = record_at(records, effect.requested_seq)?;
+        let Event::EffectRequested(asked) = &record.event else { return None };
+        if Mark::of_event(&record.event) != put.side.mark {
             return None;
-        };
+        }
         let (seq, key) = (effect.requested_seq, effect.key.clone());
         let expected = asked.def_digest.to_string();
         (expected != observed).then_some(Drift { seq, effect_id, key, expected, observed })

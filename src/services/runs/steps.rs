@@ -100,12 +100,7 @@ pub(super) fn of(
     records.iter().map(step).collect()
 }
 
-fn role_of_output(
-    fed: &[Fed],
-    divergence: Option<&Divergence>,
-    cause: Seq,
-    place: usize,
-) -> Role {
+fn role_of_output(fed: &[Fed], divergence: Option<&Divergence>, cause: Seq, place: usize) -> Role {
     if let Some(found) = divergence.filter(|found| cause >= found.cause) {
         return match (cause == found.cause, place.cmp(&found.position)) {
             (true, std::cmp::Ordering::Less) => Role::Reproduced,

@@ -91,10 +91,8 @@ pub(super) fn sides(
 /// One side of a divergence, with its place in the code where that is known.
 pub(in crate::doors::cli) fn side(side: Option<&Side>) -> String {
     let Some(Side { mark, site, .. }) = side else { return "nothing".to_owned() };
-    let words = [mark.output_type, &mark.key, &mark.kind];
-    let mut text = words.into_iter().filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ");
-    if let Some(site) = site {
-        text.push_str(&format!(" at {site}"));
-    }
-    text
+    let words = [mark.output_type, mark.key.as_str(), mark.kind.as_str()];
+    let words = words.into_iter().filter(|w| !w.is_empty()).map(str::to_owned);
+    let site = site.as_ref().map(|site| format!("at {site}"));
+    words.chain(site).collect::<Vec<_>>().join(" ")
 }

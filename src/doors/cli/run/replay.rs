@@ -100,7 +100,8 @@ fn report(replayed: &Replayed) {
             problem.next.iter().for_each(|next| output::line(&format!("  → {next}")));
         }
         None => {
-            output::line(&format!("{verdict}: {records} records, {compared} requests compared"));
+            let requests = if compared == 1 { "request" } else { "requests" };
+            output::line(&format!("{verdict}: {records} records, {compared} {requests} compared"));
         }
     }
     if let Some(reason) = &replayed.held {
