@@ -93,6 +93,6 @@ pub(in crate::doors::cli) fn side(side: Option<&Side>) -> String {
     let Some(Side { mark, site, .. }) = side else { return "nothing".to_owned() };
     let words = [mark.output_type, mark.key.as_str(), mark.kind.as_str()];
     let words = words.into_iter().filter(|w| !w.is_empty()).map(str::to_owned);
-    let site = site.as_ref().map(|site| format!("at {site}"));
-    words.chain(site).collect::<Vec<_>>().join(" ")
+    let place = site.as_ref().map(|site| format!("at {site}"));
+    words.chain(place).collect::<Vec<_>>().join(" ")
 }

@@ -94,15 +94,12 @@ fn step(step: &Step) {
 fn report(replayed: &Replayed) {
     let (verdict, records) = (replayed.verdict.name(), replayed.records);
     let compared = replayed.requests_compared;
-    match &replayed.problem {
-        Some(problem) => {
-            output::line(&format!("{verdict}: {} [{}]", problem.what, problem.code));
-            problem.next.iter().for_each(|next| output::line(&format!("  → {next}")));
-        }
-        None => {
-            let requests = if compared == 1 { "request" } else { "requests" };
-            output::line(&format!("{verdict}: {records} records, {compared} {requests} compared"));
-        }
+    if let Some(problem) = &replayed.problem {
+        output::line(&format!("{verdict}: {} [{}]", problem.what, problem.code));
+        problem.next.iter().for_each(|next| output::line(&format!("  → {next}")));
+    } else {
+        let requests = if compared == 1 { "request" } else { "requests" };
+        output::line(&format!("{verdict}: {records} records, {compared} {requests} compared"));
     }
     if let Some(reason) = &replayed.held {
         output::line(&format!("  could not go on: {reason}"));
