@@ -62,7 +62,7 @@ fn a_replay_reports_what_was_compared_and_what_is_waited_for() {
     assert_eq!((&report["verdict"], &first["seq"]), (&"diverged".into(), &4.into()));
     assert_eq!((&first["class"], &first["source"]), (
         &"args-changed".into(),
-        &"diverges.js:5:52".into()
+        &"diverges.js:5:55".into()
     ));
     assert_ne!(first["expected"]["argsDigest"], first["observed"]["argsDigest"]);
     cli.run("run replay r --to 6").exits(3).says("record_not_found");
@@ -114,7 +114,7 @@ fn a_deploy_is_checked_over_all_open_runs_of_its_process() {
         assert_eq!(fates(&ran), expected, "{entry}");
     }
     let text = cli.run("deploy check --entry diverges.js --process-id p").exits(7).out;
-    assert!(text.contains("diverges.js:5:52") && text.contains("1 strict, 1 diverges"), "{text}");
+    assert!(text.contains("diverges.js:5:55") && text.contains("1 strict, 1 diverges"), "{text}");
     assert_eq!(cli.tree(), before);
     // What is damaged is named, and the rest is told all the same.
     fs::remove_dir_all(cli.root().join("s/journal")).unwrap();

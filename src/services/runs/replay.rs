@@ -265,7 +265,8 @@ fn until(seen: &SeenRun, to: Option<Seq>) -> Result<&[Arc<Record>]> {
     if seen.record(to).is_none() {
         let (run, last) = (seen.dir.id(), seen.state.head.seq);
         let what = format!("run {run} has no record {to}; its last one is {last}");
-        return Err(Error::NotFound(Trouble::new("record_not_found", what)));
+        let next = format!("dormouse run events {run}");
+        return Err(Error::NotFound(Trouble::new("record_not_found", what).next(next)));
     }
     Ok(&seen.records[..seen.records.partition_point(|r| r.seq <= to)])
 }
