@@ -2,6 +2,8 @@
 //!
 //! Invariant under test: nothing is written, and what is told of a run is where it really differs.
 
+#![allow(clippy::disallowed_methods, reason = "these tests start programs and read their files")]
+
 use crate::cli::{Cli, Ran};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -60,10 +62,10 @@ fn a_replay_reports_what_was_compared_and_what_is_waited_for() {
     let report = cli.run("run replay r --entry diverges.js --json").exits(7).json();
     let first = &report["firstDivergence"];
     assert_eq!((&report["verdict"], &first["seq"]), (&"diverged".into(), &4.into()));
-    assert_eq!((&first["class"], &first["source"]), (
-        &"args-changed".into(),
-        &"diverges.js:5:55".into()
-    ));
+    assert_eq!(
+        (&first["class"], &first["source"]),
+        (&"args-changed".into(), &"diverges.js:5:55".into())
+    );
     assert_ne!(first["expected"]["argsDigest"], first["observed"]["argsDigest"]);
     cli.run("run replay r --to 6").exits(3).says("record_not_found");
 }
