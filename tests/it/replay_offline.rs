@@ -81,14 +81,18 @@ fn a_copy_in_an_empty_place_replays_and_a_damaged_one_says_so() {
     let before = there.tree();
     assert_eq!(there.run("run replay ./copy --json").json()["verdict"], "identical");
     assert_eq!(there.tree(), before, "no root was made either");
-    let journal = fs::read_dir(copy.join("journal")).unwrap().next().unwrap().unwrap().path();
-    let mut bytes = fs::read(&journal).unwrap();
-    // In the middle of the first record: no torn end.
-    bytes[40] ^= 1;
-    fs::write(&journal, bytes).unwrap();
+    spoil(&copy);
     let report = there.run("run replay ./copy --json").exits(5).json();
     assert_eq!(report["verdict"], "damaged");
     assert!(report["problem"]["code"].as_str().unwrap().starts_with('J'), "{report}");
+}
+
+/// Flips a bit of a run's first record: no torn end.
+fn spoil(run: &Path) {
+    let journal = fs::read_dir(run.join("journal")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&journal).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&journal, bytes).unwrap();
 }
 
 fn fates(ran: &Ran) -> Vec<(String, String)> {
@@ -119,7 +123,7 @@ fn a_deploy_is_checked_over_all_open_runs_of_its_process() {
     assert!(text.contains("diverges.js:5:55") && text.contains("1 strict, 1 diverges"), "{text}");
     assert_eq!(cli.tree(), before);
     // What is damaged is named, and the rest is told all the same.
-    fs::remove_dir_all(cli.root().join("s/journal")).unwrap();
+    spoil(&cli.root().join("s"));
     let ran = cli.run("deploy check --entry accept.js --process-id p --json").exits(5);
     let told = [("r", "accept"), ("s", "damaged")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     assert_eq!(fates(&ran), told);
