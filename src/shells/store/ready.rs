@@ -80,7 +80,7 @@ pub struct Claimed {
 
 const READY: &str = "WHERE kind = ?1 AND ready_at IS NOT NULL AND rank <= ?2 \
     ORDER BY rank, run_id, effect LIMIT ?3";
-const ALL_READY: &str = "WHERE ready_at IS NOT NULL AND rank <= ?1 \
+const ALL_READY: &str = "WHERE kind >= '' AND ready_at IS NOT NULL AND rank <= ?1 \
     ORDER BY kind, limit_keys, run_id, rank, effect LIMIT ?2";
 const READY_OF_RUN: &str = "WHERE run_id = ?3 AND kind = ?1 AND ready_at IS NOT NULL \
     AND rank <= ?2 ORDER BY rank, effect LIMIT ?4";
