@@ -9,3 +9,4 @@ pub mod ledger;
 pub mod ready;
 pub mod replay;
 pub mod timer;
+pub mod workflow;
