@@ -67,4 +67,5 @@ mod telemetry;
 mod tidy;
 mod why;
 mod workers;
+mod workflow_documents;
 mod yard;

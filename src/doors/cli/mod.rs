@@ -32,6 +32,7 @@ mod variables;
 mod version;
 mod way;
 mod worker;
+mod workflow;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -86,6 +87,9 @@ enum Noun {
     #[command(about = "Do tasks, and see who does")]
     #[command(subcommand)]
     Worker(worker::Verb),
+    #[command(about = "Check, plan and draw workflow documents")]
+    #[command(subcommand)]
+    Workflow(workflow::Verb),
     #[command(about = "Own a runs root and let its runs go on")]
     Serve(serve::Args),
     #[command(about = "Show whether a daemon runs, and how the root stands")]
@@ -149,7 +153,7 @@ pub fn main() -> ExitCode {
 /// What the verb gets. Whoever only reads about dormouse needs no configuration for it.
 fn context(cli: &Cli) -> Result<Context, Failure> {
     match &cli.noun {
-        Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) => {
+        Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) | Noun::Workflow(_) => {
             Context::unconfigured(&cli.global)
         }
         Noun::Config(config::Verb::Default(_)) => Context::unconfigured(&cli.global),
@@ -192,6 +196,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Ledger(verb) => ledger::dispatch(&verb, context),
         Noun::Worker(verb) => worker::dispatch(&verb, context),
+        Noun::Workflow(verb) => workflow::dispatch(&verb, context),
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),

@@ -220,10 +220,7 @@ fn word(part: &Outline, text: &str, kind: &Kind, pointer: &str, findings: &mut F
                 _ if pointer.ends_with("/strategy") => "E-AGGREGATE",
                 _ => "E-WORD",
             };
-            let what = match (code, text) {
-                ("E-KIND", "CronWorkflow") => "schedules are not run yet".to_owned(),
-                _ => format!("{text:?} is not known here"),
-            };
+            let what = format!("{text:?} is not known here");
             let hint = did_you_mean(text, words.iter().copied());
             findings.add(code, pointer, at, what).hint(hint);
         }
