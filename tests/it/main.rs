@@ -68,4 +68,6 @@ mod tidy;
 mod why;
 mod workers;
 mod workflow_documents;
+mod workflow_plans;
+mod workflow_runs;
 mod yard;

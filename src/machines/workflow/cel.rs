@@ -157,7 +157,7 @@ fn bounded(source: &str) -> Result<(), String> {
             continue;
         }
         let word = c.is_alphanumeric() || c == '_';
-        tokens += usize::from(!c.is_whitespace() && !(word && in_word));
+        tokens += usize::from(!(c.is_whitespace() || word && in_word));
         in_word = word;
         match c {
             '\'' | '"' => quote = Some(c),
@@ -476,10 +476,12 @@ fn add(left: Cel, right: Cel) -> Result<Cel, ExecutionError> {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the evaluator hands values over")]
 fn print(value: Cel) -> Result<Arc<String>, ExecutionError> {
     to_json(&value).map(|value| Arc::new(text(&value))).map_err(function_error)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the evaluator hands values over")]
 fn parse_json(source: Arc<String>) -> Result<Cel, ExecutionError> {
     serde_json::from_str(&source)
         .map(|value: Value| of_json(&value))

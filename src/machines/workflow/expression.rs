@@ -139,8 +139,7 @@ fn operator(text: &str) -> Option<usize> {
     let mut at = 0;
     while at < bytes.len() {
         match (quote, bytes[at]) {
-            (Some(open), b) if open == b => quote = None,
-            (Some(_), _) => {}
+            (Some(open), b) => quote = Some(open).filter(|open| *open != b),
             (None, b @ (b'\'' | b'"')) => quote = Some(b),
             (None, b'=' | b'!') if bytes.get(at + 1) == Some(&b'=') => {
                 if found.is_some() {

@@ -346,11 +346,10 @@ impl Template {
         let declared = || self.outputs.iter().map(|output| output.name.as_str()).collect();
         match &self.body {
             Body::Dag(_) => Some(declared()),
-            Body::Task(_) => (!self.outputs.is_empty()).then(declared),
             Body::Loop(l) if !l.names.is_empty() => {
                 Some(l.names.iter().map(String::as_str).collect())
             }
-            Body::Loop(_) => (!self.outputs.is_empty()).then(declared),
+            Body::Task(_) | Body::Loop(_) => (!self.outputs.is_empty()).then(declared),
         }
     }
 

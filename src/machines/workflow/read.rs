@@ -4,6 +4,7 @@
 //! that the rest is still checked.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde_json::Value;
 
@@ -366,11 +367,12 @@ impl Reader {
         let mut names: HashMap<String, usize> = HashMap::new();
         for (i, item) in items.iter().enumerate() {
             let Some(name) = text(item.member("name")) else { continue };
-            if names.contains_key(&name) {
-                let what = format!("{name:?} is the name of another task of this dag");
-                self.findings.add("E-DUP-NAME", &format!("{path}/{i}/name"), item.at, what);
-            } else {
-                names.insert(name, i);
+            match names.entry(name) {
+                Entry::Vacant(free) => drop(free.insert(i)),
+                Entry::Occupied(taken) => {
+                    let what = format!("{:?} is the name of another task of this dag", taken.key());
+                    self.findings.add("E-DUP-NAME", &format!("{path}/{i}/name"), item.at, what);
+                }
             }
         }
         let nodes: Vec<Node> = items
@@ -440,9 +442,10 @@ impl Reader {
             conditions: conditions.map(|given| {
                 self.conditions(Some(given), &member(pointer, "phaseConditions"), &own)
             }),
-            hooks: match is_inline {
-                true => Hooks::default(),
-                false => self.hooks(part.member("hooks"), &member(pointer, "hooks")),
+            hooks: if is_inline {
+                Hooks::default()
+            } else {
+                self.hooks(part.member("hooks"), &member(pointer, "hooks"))
             },
             is_live: true,
         }
@@ -624,10 +627,14 @@ impl Reader {
                 }
             }
             Value::Array(items) => {
-                items.iter().for_each(|item| self.placeholders(item, pointer, at, sight));
+                for item in items {
+                    self.placeholders(item, pointer, at, sight);
+                }
             }
             Value::Object(members) => {
-                members.values().for_each(|item| self.placeholders(item, pointer, at, sight));
+                for item in members.values() {
+                    self.placeholders(item, pointer, at, sight);
+                }
             }
             _ => {}
         }

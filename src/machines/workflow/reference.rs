@@ -2,6 +2,8 @@
 //!
 //! May not know values. Invariant: a reference that is read begins with a known root.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// Where a path begins.
@@ -155,11 +157,11 @@ impl Reference {
     pub fn print(&self) -> String {
         let mut out = self.root.word().to_owned();
         for segment in &self.segments {
-            match segment {
-                Segment::Name(name) => out.push_str(&format!(".{name}")),
-                Segment::Quoted(name) => out.push_str(&format!("[{name:?}]")),
-                Segment::Index(i) => out.push_str(&format!("[{i}]")),
-            }
+            let _ = match segment {
+                Segment::Name(name) => write!(out, ".{name}"),
+                Segment::Quoted(name) => write!(out, "[{name:?}]"),
+                Segment::Index(i) => write!(out, "[{i}]"),
+            };
         }
         out
     }

@@ -2,6 +2,8 @@
 //!
 //! May not know clocks. Invariant: what is printed is read as the same number of seconds.
 
+use std::fmt::Write as _;
+
 /// Longest duration: ten years.
 const DAYS_MAX: u64 = 3650;
 /// The units, largest first, in milliseconds.
@@ -34,7 +36,7 @@ pub fn print(millis: u64) -> String {
     let mut out = String::new();
     for (unit, size) in &UNITS[..4] {
         if rest >= *size {
-            out.push_str(&format!("{}{unit}", rest / size));
+            let _ = write!(out, "{}{unit}", rest / size);
             rest %= size;
         }
     }

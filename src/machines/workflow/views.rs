@@ -168,7 +168,9 @@ fn lead(flow: &Workflow, mention: &Mention, from: Whence) -> Result<(), Lost> {
             let known = mention.sight.own;
             if known { Ok(()) } else { Err((format!("only phaseConditions see {word}"), None)) }
         }
-        Root::Round if from == Whence::Run => plain("there is no loop around this"),
+        Root::Round if from == Whence::Run && !mention.sight.own_inputs => {
+            plain("there is no loop around this")
+        }
         Root::Round => Ok(()),
         Root::Inputs => inputs(flow, mention, from),
         Root::Tasks => tasks(flow, mention, from).map(|_| ()),

@@ -2,6 +2,8 @@
 //!
 //! May not run a document. Invariant: nothing here needs a runs root.
 
+mod graph;
+mod plan;
 mod schema;
 mod validate;
 
@@ -22,6 +24,10 @@ use crate::machines::workflow::read::{self, Reading};
 pub(crate) enum Verb {
     #[command(about = "Say everything that is wrong with documents")]
     Validate(validate::Args),
+    #[command(about = "Play a document through with outcomes from a file")]
+    Plan(plan::Args),
+    #[command(about = "Draw a document as text, Mermaid chart or SVG")]
+    Graph(graph::Args),
     #[command(about = "Print the JSON Schema of documents")]
     Schema(schema::Args),
 }
@@ -29,7 +35,9 @@ pub(crate) enum Verb {
 pub(super) fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
     match verb {
         Verb::Validate(args) => validate::run(args, context),
-        Verb::Schema(args) => schema::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Graph(args) => graph::run(args, context),
+        Verb::Schema(_) => Ok(schema::run(context)),
     }
 }
 

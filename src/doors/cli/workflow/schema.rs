@@ -4,7 +4,7 @@
 //! are read with.
 
 use crate::doors::cli::context::Context;
-use crate::doors::cli::failure::{Exit, Failure};
+use crate::doors::cli::failure::Exit;
 use crate::doors::cli::output;
 use crate::machines::workflow::schema;
 
@@ -15,12 +15,12 @@ use crate::machines::workflow::schema;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-pub(super) fn run(_args: &Args, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context) -> Exit {
     let schema = schema::schema();
     if context.json {
         output::json(&schema);
     } else {
         output::line(&serde_json::to_string_pretty(&schema).unwrap_or_default());
     }
-    Ok(Exit::Done)
+    Exit::Done
 }
