@@ -2,8 +2,8 @@
 //!
 //! [`json`] is the gate for foreign JSON, [`event`] the meaning of a record, [`format`] its outer
 //! form, [`source`] the text of process modules, [`turn`] what runtime and host say to each other,
-//! [`yaml`] a tree with lines, [`outline`] one with places of JSON or YAML. May not know files, clocks or what a value is for. Invariant: what a
-//! codec accepts it prints back byte for byte.
+//! [`yaml`] a tree with lines, [`outline`] one with places of JSON or YAML. May not know files,
+//! clocks or what a value is for. Invariant: what a codec accepts it prints back byte for byte.
 
 pub mod event;
 pub mod format;

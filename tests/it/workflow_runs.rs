@@ -3,31 +3,10 @@
 #![allow(clippy::disallowed_methods, reason = "these tests read their own data")]
 
 use crate::cli::{Cli, Ran};
+use crate::daemon_cli::Daemon;
 use serde_json::Value;
 
-const FLOW: &str = "
-apiVersion: aether/v1
-kind: Workflow
-metadata: {name: release, namespace: team}
-spec:
-  entrypoint: main
-  timeout: 7d
-  arguments: {parameters: [{name: version, type: string}, {name: files, type: array, default: [a, b]}]}
-  templates:
-    - dag:
-        name: main
-        tasks:
-          - name: build
-            executor: {type: builder}
-            retry: {limit: 1}
-            arguments: {parameters: [{name: version, valueFrom: {parameter: workflow.parameters.version}}]}
-          - {name: each, template: each, dependencies: [build]}
-          - {name: ask, dependencies: [each], executor: {type: approval, config: {title: 'Ship it?'}}}
-          - {name: ship, dependencies: [ask], executor: {type: shipper}, when: tasks.ask.outputs.parameters.approved == true}
-        outputs: {parameters: [{name: at, valueFrom: {parameter: tasks.ship.outputs.parameters.at}}]}
-    - loop: {name: each, body: pack, itemsFrom: workflow.parameters.files, aggregate: {strategy: list}}
-    - task: {name: pack, executor: {type: packer}}
-";
+const FLOW: &str = include_str!("../../fixtures/workflows/release.yaml");
 
 fn created(cli: &Cli, run: &str) {
     let flow = cli.file("flow.yaml", FLOW).display().to_string();
@@ -53,20 +32,36 @@ fn snapshot(cli: &Cli, run: &str) -> Value {
 #[test]
 fn a_document_runs_like_any_process() {
     let cli = Cli::new();
-    created(&cli, "r");
+    released(&cli);
+    let checked = value(&cli.run("--json run check r").exits(0));
+    assert_eq!(checked["strict"], true, "{checked}");
+}
+
+#[test]
+fn a_daemon_runs_documents_as_well() {
+    let cli = Cli::new();
+    let daemon = Daemon::start(&cli, &[]);
+    released(&cli);
+    daemon.stop();
+    let checked = value(&cli.run("--json run check r").exits(0));
+    assert_eq!(checked["strict"], true, "{checked}");
+}
+
+fn released(cli: &Cli) {
+    created(cli, "r");
     cli.run("run drive r").exits(0);
-    assert_eq!(snapshot(&cli, "r")["progress"], "0/2");
+    assert_eq!(snapshot(cli, "r")["progress"], "0/2");
     let error = cli.file("error.json", r#"{"name": "Down", "message": "no"}"#);
     let error = error.display().to_string();
     cli.args(&["task", "post", "r", "e0002", "--status", "error", "--error", &error]).exits(0);
     cli.run("run drive r").exits(0);
-    post(&cli, "r", "e0003", "{}");
+    post(cli, "r", "e0003", "{}");
     cli.run("run drive r").exits(0);
-    post(&cli, "r", "e0004", r#"{"size": 1}"#);
+    post(cli, "r", "e0004", r#"{"size": 1}"#);
     cli.run("run drive r").exits(0);
-    post(&cli, "r", "e0005", r#"{"size": 2}"#);
+    post(cli, "r", "e0005", r#"{"size": 2}"#);
     cli.run("run drive r").exits(0);
-    let shown = snapshot(&cli, "r");
+    let shown = snapshot(cli, "r");
     assert_eq!(
         (shown["progress"].as_str(), shown["status"].as_str()),
         (Some("4/6"), Some("Running"))
@@ -75,17 +70,14 @@ fn a_document_runs_like_any_process() {
     assert_eq!(shown["tasks"][1]["retryCount"], 1);
     cli.run("breakpoint approve r e0006").exits(0);
     cli.run("run drive r").exits(0);
-    post(&cli, "r", "e0007", r#"{"at": "noon"}"#);
+    post(cli, "r", "e0007", r#"{"at": "noon"}"#);
     cli.run("run drive r").exits(0);
-    let shown = snapshot(&cli, "r");
+    let shown = snapshot(cli, "r");
     assert_eq!(
         (shown["progress"].as_str(), shown["status"].as_str()),
         (Some("7/7"), Some("Succeeded"))
     );
     assert_eq!(shown["outputs"]["parameters"][0]["value"], "noon");
-    cli.run("run check r").exits(0);
-    let checked = value(&cli.run("--json run check r").exits(0));
-    assert_eq!(checked["strict"], true, "{checked}");
     let status = value(&cli.run("--json run status r").exits(0));
     assert_eq!(status["state"], "completed", "{status}");
 }
@@ -134,4 +126,24 @@ fn a_changed_document_is_found_out() {
         ran.out,
         ran.err
     );
+}
+
+/// What was asked for stays; what the new document asks for instead comes in its place.
+#[test]
+fn a_changed_document_can_be_taken_over() {
+    let cli = Cli::new();
+    created(&cli, "t");
+    cli.run("run drive t").exits(0);
+    let other = FLOW.replace("type: packer", "type: wrapper");
+    let other = cli.file("flow.yaml", other).display().to_string();
+    cli.args(&["run", "accept", "t", "--entry", &other, "--yes"]).exits(0);
+    cli.run("run drive t").exits(0);
+    post(&cli, "t", "e0002", "{}");
+    cli.run("run drive t").exits(0);
+    let shown = value(&cli.run("--json run show t").exits(0));
+    let last = shown["tasks"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["kind"], "wrapper", "{last}");
+    assert_eq!(snapshot(&cli, "t")["progress"], "1/4");
+    let checked = value(&cli.run("--json run check t").exits(0));
+    assert_eq!(checked["strict"], true, "{checked}");
 }

@@ -249,10 +249,8 @@ fn arrows(out: &mut String, dag: &Dag, places: &Places) {
             let (Some((_, x1, y1)), Some((_, x2, y2))) = (at(*needed), at(i)) else { continue };
             let (x1, x2) = (x1 + BOX_WIDTH / 2, x2 + BOX_WIDTH / 2);
             let (y1, middle) = (y1 + BOX_HEIGHT, y1 + BOX_HEIGHT + GAP / 2);
-            let _ = writeln!(
-                out,
-                "<path marker-end=\"url(#tip)\" d=\"M{x1} {y1}C{x1} {middle} {x2} {middle} {x2} {y2}\"/>"
-            );
+            let curve = format!("M{x1} {y1}C{x1} {middle} {x2} {middle} {x2} {y2}");
+            let _ = writeln!(out, "<path marker-end=\"url(#tip)\" d=\"{curve}\"/>");
         }
     }
 }

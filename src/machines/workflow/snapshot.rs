@@ -1,7 +1,7 @@
 //! A snapshot: where a run of a document stands, task run by task run.
 //!
-//! May not know records. Invariant: a snapshot shows every task run once, in the order in which they
-//! were made.
+//! May not know records. Invariant: a snapshot shows every task run once, in the order in which
+//! they were made.
 
 use serde_json::{Map, Value, json};
 
@@ -44,7 +44,8 @@ pub fn snapshot(planner: &Planner, known: &dyn Fn(u32) -> Known) -> Value {
         .collect();
     let hooks = planner.hooked.iter().map(|hook| {
         let effect = hook.effect.map(|n| EffectId::new(n).to_string());
-        json!({ "key": hook.key, "effectId": effect, "over": hook.is_over, "problem": hook.problem })
+        let (key, over, problem) = (&hook.key, hook.is_over, &hook.problem);
+        json!({ "key": key, "effectId": effect, "over": over, "problem": problem })
     });
     let hooks: Vec<Value> = hooks.collect();
     let parked: Vec<&str> = planner

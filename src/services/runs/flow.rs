@@ -66,8 +66,8 @@ pub(super) fn document(graph: &PinnedGraph) -> Result<(Reading, String)> {
 }
 
 impl Runs {
-    /// Where a run of a workflow document stands, task run by task run: its journal is replayed by a
-    /// planner that forgets nothing.
+    /// Where a run of a workflow document stands, task run by task run: its journal is replayed by
+    /// a planner that forgets nothing.
     pub fn snapshot(&self, seen: &SeenRun) -> Result<Value> {
         let process = seen.state.process.clone().filter(|p| p.api == Profile::Workflow);
         let Some(process) = process else {

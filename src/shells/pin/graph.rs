@@ -327,6 +327,11 @@ fn pin_document(
         let message = format!("{name} is not UTF-8");
         return Err(PinError::new(E_MODULE_UTF8, message, "save the file as UTF-8"));
     }
+    // Everything else that is wrong is told by the reader of documents, with its place.
+    if !String::from_utf8_lossy(&bytes).contains("apiVersion") {
+        let message = format!("the entry {name:?} is data, not code, and no workflow document");
+        return Err(PinError::new(E_ENTRY, message, "a workflow document has an `apiVersion`"));
+    }
     let digest = Digest::of(&bytes);
     let files = BTreeMap::from([(name.to_owned(), document_file(name, bytes, digest))]);
     let (root, entry) = (root.to_string_lossy().into_owned(), name.to_owned());

@@ -100,7 +100,8 @@ impl Planner {
         true
     }
 
-    /// How long to wait before the `k`-th repetition. Chance is a function of run, place and number.
+    /// How long to wait before the `k`-th repetition. Chance is a function of run, place and
+    /// number.
     fn delay_ms(&self, id: usize, k: u32, backoff: &Backoff) -> u64 {
         let Backoff { initial_ms, factor, max_ms, jitter } = backoff;
         let mut delay = *initial_ms;
