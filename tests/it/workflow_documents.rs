@@ -122,3 +122,23 @@ fn validate_says_it_with_its_exit_code() {
     let schema: serde_json::Value = serde_json::from_str(&schema.out).unwrap();
     assert_eq!(schema["properties"]["kind"]["enum"][0], "Workflow");
 }
+
+#[test]
+fn documents_are_drawn_and_played_through() {
+    let cli = Cli::new();
+    let good = cli.file("good.json", GOOD).display().to_string();
+    let drawn = cli.args(&["workflow", "graph", &good]).exits(0);
+    assert_eq!(drawn.out, "good (default)\n\ntask main ← entry\n  work\n");
+    let svg = cli.args(&["workflow", "graph", &good, "--format", "svg"]).exits(0);
+    assert!(svg.out.starts_with("<svg "), "{}", svg.out);
+    let outcomes = cli.file("outcomes.json", r#"{"main": {"n": 1}}"#).display().to_string();
+    let first = cli.args(&["workflow", "plan", &good]).exits(0);
+    assert!(first.out.contains("asks main (work) {}\n"), "{}", first.out);
+    assert!(first.out.ends_with("waits for ~deadline, main\n"), "{}", first.out);
+    let whole = cli.args(&["--json", "workflow", "plan", &good, "--outcomes", &outcomes]).exits(0);
+    let whole: serde_json::Value = serde_json::from_str(&whole.out).unwrap();
+    assert_eq!((&whole["ended"], &whole["turns"][1]["end"]["n"]), (&true.into(), &1.into()));
+    let bad = cli.file("bad.json", GOOD.replace("executor", "executer")).display().to_string();
+    cli.args(&["workflow", "plan", &bad]).exits(6);
+    cli.args(&["workflow", "graph", &bad]).exits(6);
+}

@@ -7,14 +7,16 @@
 use crate::workflow_documents::{documents, golden};
 use dormouse::codecs::json::Json;
 use dormouse::codecs::outline::Notation;
+use dormouse::codecs::turn::{Feed, Output, TurnInput};
 use dormouse::machines::effect::plain_error;
 use dormouse::machines::workflow::model::Workflow;
+use dormouse::machines::workflow::plan::{Begin, Planner};
 use dormouse::machines::workflow::read::read;
 use dormouse::machines::workflow::rehearse::{Outcomes, Rehearsal};
 use dormouse::machines::workflow::snapshot::{Known, snapshot};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -196,4 +198,56 @@ fn the_examples_have_no_findings() {
         count += 1;
     }
     assert_eq!(count, 5);
+}
+
+#[test]
+fn what_is_over_is_forgotten() {
+    let flow = "{apiVersion: aether/v1, kind: Workflow, metadata: {name: w}, spec: {entrypoint: \
+        main, timeout: 0s, templates: [{loop: {name: main, body: a, repeatCondition: 'true', \
+        maxIterations: 2000}}, {task: {name: a, executor: {type: work}}}]}}";
+    let reading = read(flow, Notation::Yaml);
+    assert!(reading.is_valid(), "{:#?}", reading.findings);
+    let mut planner = planner(Arc::new(reading.workflow));
+    let mut most = 0;
+    let mut feed = Feed::RunStarted;
+    let mut rounds = 0;
+    loop {
+        let done = planner.turn(&turn(feed));
+        most = most.max(planner.held_bytes());
+        let Some(Output::Request(request)) = done.outputs.into_iter().next() else { break };
+        rounds += 1;
+        let value = Some(Json::of(&json!({ "text": "x".repeat(1000) })));
+        let ordinal = request.ordinal;
+        feed = Feed::Resolved { ordinal, value, error: None, attempts: 1 };
+    }
+    assert_eq!(rounds, 2000);
+    // A few rounds, not all of them.
+    assert!(most < 100_000, "{most}");
+}
+
+fn planner(flow: Arc<Workflow>) -> Planner {
+    Planner::new(Begin {
+        flow,
+        run_id: "r".into(),
+        run_dir: "/r".into(),
+        created_micros: 0,
+        inputs: None,
+        next_ordinal: 1,
+        known: HashMap::new(),
+        keeps: false,
+    })
+    .unwrap()
+}
+
+fn turn(feed: Feed) -> TurnInput {
+    TurnInput {
+        seq: 1,
+        clock_micros: 0,
+        feed,
+        journaled_outputs: 0,
+        journaled_marks: Vec::new(),
+        live_after: true,
+        by_key: false,
+        quiet: true,
+    }
 }

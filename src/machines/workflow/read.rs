@@ -19,7 +19,7 @@ use super::reference::{Piece, Reference, pieces};
 use super::shape::{self, EXTENSION, is_name};
 use super::values::{Type, misfit};
 use super::views::{Mention, Sight};
-use super::{graphs, rounds, span, views};
+use super::{executors, graphs, rounds, span, views};
 use crate::codecs::outline::{self, Notation, Outline, Place};
 use crate::ground::limits::{
     WORKFLOW_DOCUMENT_BYTES_MAX, WORKFLOW_DOCUMENT_DEPTH_MAX, WORKFLOW_NODES_MAX,
@@ -80,6 +80,7 @@ pub fn read(text: &str, notation: Notation) -> Reading {
     let workflow = reader.workflow(&tree);
     let Reader { mut findings, mentions, places, .. } = reader;
     graphs::check(&workflow, &places, &mut findings);
+    executors::check(&workflow, &places, &mut findings);
     views::check(&workflow, &mentions, &mut findings);
     Reading { workflow, findings: findings.sorted() }
 }

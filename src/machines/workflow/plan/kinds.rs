@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ground::clock::Timestamp;
 use crate::machines::effect::policy::millis;
+use crate::machines::workflow::executors::renamed;
 
 /// What is asked for.
 pub(super) struct Asked {
@@ -49,13 +50,19 @@ pub(super) fn ask(
         "run" | "hook" => Err(format!("work of kind {kind:?} is not for documents yet")),
         "shell" => {
             // Members beside `shell` mean that a failure is one.
-            let mut definition = renamed(inputs);
+            let mut definition = renamed(kind, inputs);
             definition.insert("kind".into(), kind.into());
             definition.insert("title".into(), path.into());
             definition.insert("onExit".into(), "error".into());
             of(kind, Value::Object(definition))
         }
-        "http" | "mcp" => of(kind, json!({ "kind": kind, "title": path, kind: renamed(inputs) })),
+        "http" | "mcp" => {
+            of(kind, json!({ "kind": kind, "title": path, kind: renamed(kind, inputs) }))
+        }
+        // The name and the prompt of an agent stand where its executor looks for them.
+        "agent" => {
+            of(kind, json!({ "kind": kind, "title": path, "agent": inputs, "inputs": inputs }))
+        }
         _ => of(kind, json!({ "kind": kind, "title": path, "inputs": inputs })),
     }
 }
@@ -90,28 +97,6 @@ fn breakpoint(inputs: &Map<String, Value>, path: &str) -> Value {
         "kind": "breakpoint", "title": title,
         "breakpoint": { "breakpointId": path, "label": title, "payload": inputs },
     })
-}
-
-/// Inputs under the names that executors know: `max-bytes` is `maxBytes`.
-fn renamed(inputs: &Map<String, Value>) -> Map<String, Value> {
-    let known = inputs.iter().filter(|(name, _)| !name.contains('.'));
-    known.map(|(name, value)| (camel(name), value.clone())).collect()
-}
-
-fn camel(name: &str) -> String {
-    let mut out = String::new();
-    let mut upper = false;
-    for c in name.chars() {
-        match c {
-            '-' => upper = true,
-            c if upper => {
-                out.extend(c.to_uppercase());
-                upper = false;
-            }
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// `exitCode` → `exit-code`.

@@ -64,6 +64,11 @@ pub(super) fn of_value(value: &Value, template: &Template, inputs: &Map<String, 
         let why = feedback.and_then(Value::as_str).unwrap_or("rejected");
         outcome = Outcome { outputs: outcome.outputs, ..Outcome::of_code(FAILED, why.to_owned()) };
     }
+    // A command that failed may be posted as a value.
+    if kind == "shell" && value.get("success") == Some(&Value::Bool(false)) {
+        let why = value.get("error").and_then(Value::as_str).unwrap_or("the command failed");
+        outcome = Outcome { outputs: outcome.outputs, ..Outcome::of_code(FAILED, why.to_owned()) };
+    }
     declared(outcome, template)
 }
 

@@ -86,7 +86,6 @@ impl Planner {
         let Scope::Loop(scope) = &mut self.units[id].scope else { return false };
         let index = scope.next;
         scope.next += 1;
-        scope.results.push(None);
         let item = scope.total.and_then(|_| scope.items.get(index).cloned());
         let body = &self.flow.templates[l.body];
         let path = format!("{}[{index}]/{}", self.units[id].path, body.name);
@@ -106,19 +105,20 @@ impl Planner {
     pub(super) fn round_over(&mut self, id: usize, child: usize, l: &Loop) {
         let unit = &self.units[child];
         let (phase, index) = (unit.phase, unit.round.as_ref().map_or(0, |round| round.index));
-        let outputs = unit.outputs.clone();
-        self.weigh(id, weight(&outputs));
         let Scope::Loop(scope) = &mut self.units[id].scope else { return };
         scope.tally.count(phase, false);
         scope.has_failed |= !matches!(phase, Phase::Succeeded | Phase::Skipped);
-        // Of a round that is not the last by its number, only the outputs count.
+        // A round that ends later is not the last, if its number is lower.
         let is_last = scope.last.is_none_or(|last| {
             self.units[last].round.as_ref().is_none_or(|round| round.index <= index)
         });
-        let Scope::Loop(scope) = &mut self.units[id].scope else { return };
-        if let Some(result) = scope.results.get_mut(index) {
-            *result = Some(outputs);
+        match l.strategy {
+            Strategy::List => self.keep_result(id, child, index),
+            Strategy::First if index == 0 => self.keep_result(id, child, 0),
+            Strategy::Last if is_last => self.keep_result(id, child, 0),
+            Strategy::First | Strategy::Last => {}
         }
+        let Scope::Loop(scope) = &mut self.units[id].scope else { return };
         let replaced = if is_last { scope.last.replace(child) } else { Some(child) };
         if is_last {
             scope.last_phase = phase;
@@ -132,6 +132,20 @@ impl Planner {
             return;
         }
         self.refill(id, l);
+    }
+
+    /// Keeps the outputs of a round, in the place of what stood there.
+    fn keep_result(&mut self, id: usize, child: usize, at: usize) {
+        let outputs = self.units[child].outputs.clone();
+        let added = weight(&outputs);
+        let Scope::Loop(scope) = &mut self.units[id].scope else { return };
+        if scope.results.len() <= at {
+            scope.results.resize(at + 1, None);
+        }
+        let gone = scope.results[at].replace(outputs).map_or(0, |gone| weight(&gone));
+        let unit = &mut self.units[id];
+        unit.bytes = unit.bytes + added - gone;
+        self.bytes = self.bytes + added - gone;
     }
 
     /// Asks the condition of a loop after a round. False: the loop ended with a fault.
@@ -177,7 +191,10 @@ impl Planner {
             },
             phase => phase,
         };
-        let results = std::mem::take(&mut scope.results);
+        let mut results = std::mem::take(&mut scope.results);
+        if l.strategy == Strategy::List {
+            results.resize(scope.next, None);
+        }
         let last = scope.last;
         let outputs =
             if tally.phase() == Phase::Succeeded { aggregate(l, &results) } else { Map::new() };
