@@ -82,4 +82,7 @@ mod uploads;
 mod usage;
 mod why;
 mod workers;
+mod workflow_documents;
+mod workflow_plans;
+mod workflow_runs;
 mod yard;

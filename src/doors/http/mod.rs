@@ -28,6 +28,7 @@ mod problem;
 mod rebuild;
 mod runs;
 mod signals;
+mod snapshot;
 mod status;
 mod steer;
 pub mod tokens;
@@ -168,6 +169,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(runs::routes())
         .merge(steer::routes())
         .merge(code::routes())
+        .merge(snapshot::routes())
         .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())

@@ -26,6 +26,7 @@ use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::{self, Root};
 
 use super::builtin::{self, InBinary};
+use super::flow;
 use super::hosts::Silence;
 use super::open::OpenRun;
 use super::source::DiskReader;
@@ -211,7 +212,8 @@ impl Runs {
     fn work_out(&self, new: &NewRun) -> Result<(RunCreated, Option<PinnedGraph>, Vec<String>)> {
         let (graph, warnings) = match &new.source {
             Some(source) => {
-                let (graph, warnings) = self.pin(source)?;
+                let (graph, mut warnings) = self.pin(source)?;
+                warnings.extend(flow::check(&graph, new.inputs.as_ref())?);
                 (Some(graph), warnings)
             }
             None => (None, Vec::new()),
@@ -248,6 +250,7 @@ impl Runs {
     pub fn plan_create(&self, new: &NewRun) -> Result<Option<ProcessRef>> {
         let Some(source) = &new.source else { return Ok(None) };
         let (graph, _) = self.pin(source)?;
+        flow::check(&graph, new.inputs.as_ref())?;
         let process = graph.process_ref(source.process_id.clone());
         let run_id = new.run_id.clone().unwrap_or_else(|| self.fresh_id());
         self.try_loading(&graph, &process, &run_id)?;
@@ -376,6 +379,7 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
         let (graph, _) = self.pin(source)?;
+        flow::check(&graph, inputs.as_ref())?;
         let mut process = graph.process_ref(source.process_id.clone());
         let mut run = self.open(reference)?;
         // The profile of a run never changes.

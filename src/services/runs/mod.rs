@@ -11,6 +11,7 @@ pub mod children;
 pub mod create;
 pub mod derived;
 pub mod drive;
+pub mod flow;
 pub mod give;
 pub mod hosts;
 pub mod inside;
