@@ -165,6 +165,32 @@ fn every_end_has_its_meaning() {
 }
 
 #[test]
+fn nobody_else_speaks_for_what_the_daemon_executes() {
+    let place = Place::new(PROCESS);
+    let daemon = place.shell("allow = \"any\"");
+    let (done, go) = (place.cli.path("done"), place.cli.path("go"));
+    let script =
+        format!("echo x >>{}; until test -e {}; do sleep 0.05; done", done.display(), go.display());
+    place.create("r", &json!({ "def": sh(&script) }));
+    place.runner("r");
+    for line in [
+        "task release r e0001 --epoch 1 --began no",
+        "task release r e0001 --epoch 1 --began yes",
+        "task heartbeat r e0001 --epoch 1",
+        "task post r e0001 --epoch 1 --status ok --value-inline 1",
+        "task post r e0001 --epoch 1 --status unknown",
+    ] {
+        place.cli.run(line).exits(4).says("held by @daemon");
+    }
+    fs::write(&go, "").unwrap();
+    let events = place.ended("r");
+    assert_eq!(all(&events, "EFFECT_STARTED").len(), 1);
+    assert_eq!(only(&events, "EFFECT_RESOLVED")["by"], "executor:shell");
+    assert_eq!(fs::read_to_string(&done).unwrap(), "x\n");
+    drop(daemon);
+}
+
+#[test]
 fn a_failure_that_may_pass_is_tried_again() {
     let place = Place::new(PROCESS);
     let daemon = place.shell("allow = \"any\"");

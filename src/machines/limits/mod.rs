@@ -225,6 +225,8 @@ struct Taken {
     buckets: Vec<Bucket>,
     /// What sort of limit kept it from starting before, and since when.
     waited: Option<(Scope, Timestamp)>,
+    /// Nobody knows what became of the start.
+    is_unsure: bool,
 }
 
 /// Everything about limits.
@@ -274,6 +276,7 @@ impl Limits {
         }
         // Somebody elsewhere may wait for a key that nothing is at work under.
         self.freed.insert(place);
+        self.look_again_at_unsure(now_ms);
     }
 
     /// Whether an effect that wants this could start.
@@ -355,6 +358,9 @@ impl Limits {
     pub fn count_uncertain(&mut self, holder: &Holder, demand: &Arc<Demand>, after: Epoch) {
         let kept = demand.buckets().filter(|bucket| self.keeps_uncertain(bucket)).collect();
         self.count_in(holder, demand, kept, (after, None));
+        if let Some(taken) = self.taken.get_mut(holder) {
+            taken.is_unsure = true;
+        }
     }
 
     fn count_in(
@@ -374,7 +380,8 @@ impl Limits {
             used.holders.insert(number, holder.clone());
         }
         let demand = Arc::clone(demand);
-        self.taken.insert(holder.clone(), Taken { number, after, demand, buckets, waited });
+        let taken = Taken { number, after, demand, buckets, waited, is_unsure: false };
+        self.taken.insert(holder.clone(), taken);
     }
 
     /// The start for which an effect has slots was made. Gives what sort of limit kept it from
@@ -450,10 +457,20 @@ impl Limits {
         let (kept, free): (Vec<Bucket>, Vec<Bucket>) =
             all.into_iter().partition(|bucket| self.keeps_uncertain(bucket));
         if let Some(taken) = self.taken.get_mut(holder) {
-            taken.buckets = kept;
+            (taken.buckets, taken.is_unsure) = (kept, true);
         }
         for bucket in &free {
             self.free(bucket, number, now_ms);
+        }
+    }
+
+    /// A limit has changed: whoever keeps a slot by being uncertain may have to give it back.
+    fn look_again_at_unsure(&mut self, now_ms: u64) {
+        let unsure = self.taken.iter().filter(|(_, taken)| taken.is_unsure);
+        let unsure: Vec<(Holder, Epoch)> =
+            unsure.map(|(holder, taken)| (holder.clone(), Epoch(taken.after.0 + 1))).collect();
+        for (holder, epoch) in unsure {
+            self.unsure(&holder, epoch, now_ms);
         }
     }
 

@@ -94,6 +94,11 @@ fn is_outside(worker: &str) -> bool {
     !worker.starts_with('@')
 }
 
+/// Whether an unknown outcome follows from silence alone: who was silent may speak again.
+fn is_by_silence(cause: &str) -> bool {
+    matches!(cause, "lease_expired" | "attempt_timeout")
+}
+
 impl LeaseNews {
     /// What `record` of a run says, which is folded already.
     pub(super) fn of(state: &RunState, record: &Record, now_ms: u64) -> Option<Self> {
@@ -109,6 +114,10 @@ impl LeaseNews {
                     attempt_deadline_ms: timeout.map(|ms| now_ms.saturating_add(ms)),
                 };
                 Some(Self::Began(key(start.effect_id), grant))
+            }
+            // Whoever let go of it has not been silent: there is nothing to wait for.
+            Event::EffectUncertain(over) if !is_by_silence(&over.cause) => {
+                Some(Self::Over(key(over.effect_id)))
             }
             Event::EffectAttemptFailed(over) => Some(Self::Over(key(over.effect_id))),
             Event::EffectResolved(over) => Some(Self::Over(key(over.effect_id))),
@@ -258,10 +267,6 @@ impl Manager {
     }
 
     fn renew(&mut self, sign: Sign, reply: impl FnOnce(Result<Renewed>) + Send + 'static) {
-        let now = self.now();
-        if let Some(worker) = &sign.worker {
-            self.crew.heard(worker, now);
-        }
         let key = LeaseKey { run: sign.run.clone(), effect: sign.effect };
         let ours = self.leases.get(&key).filter(|lease| lease.epoch == sign.epoch);
         let beat = match self.seats.get(&sign.run) {
@@ -271,6 +276,7 @@ impl Manager {
                 status: EffectStatus::Started,
                 directive: Directive::Continue,
                 reason: None,
+                holder: ours.map(|lease| lease.worker.clone()),
             }),
             _ => return self.renew_at_the_run(sign, reply),
         };
@@ -302,13 +308,18 @@ impl Manager {
     /// Moves a lease on; one that has lapsed lives again.
     fn renewed(&mut self, key: &LeaseKey, sign: &Sign, beat: Beat) -> Result<Renewed> {
         let now_ms = self.runs.clock.passed_millis();
-        if let (Some(worker), Some(lease)) = (&sign.worker, self.leases.get(key))
-            && lease.worker != *worker
-            && !lease.worker.is_empty()
-        {
-            let what = format!("effect {} is held by {}, not {worker}", key.effect, lease.worker);
-            let trouble = Trouble::new("leased", what).fact("worker", lease.worker.clone());
-            return Err(Error::Conflict(trouble.fact("epoch", lease.epoch.0)));
+        let holder = beat.holder.as_deref().filter(|holder| !holder.is_empty());
+        let is_another = |holder: &&str| {
+            let named = sign.worker.as_deref();
+            !is_outside(holder) || named.is_some_and(|worker| worker != *holder)
+        };
+        if let Some(holder) = holder.filter(is_another) {
+            let what = format!("effect {} is held by {holder}", key.effect);
+            let trouble = Trouble::new("leased", what).fact("worker", holder.to_owned());
+            return Err(Error::Conflict(trouble.fact("epoch", sign.epoch.0)));
+        }
+        if let Some(worker) = &sign.worker {
+            self.crew.heard(worker, self.now());
         }
         if self.leases.renew(key, sign.epoch, now_ms, sign.ttl_ms).is_none() {
             let grant = Grant {

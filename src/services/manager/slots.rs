@@ -59,6 +59,8 @@ impl Slots {
             let demand = Arc::new(Demand::new(&facts.kind, &facts.limit_keys));
             let (holder, after) = (holder(run_id, facts.effect_id), before(facts.epoch));
             match facts.status {
+                // One that was never started has no slot.
+                EffectStatus::Uncertain if facts.epoch == Epoch(0) => {}
                 EffectStatus::Uncertain => limits.count_uncertain(&holder, &demand, after),
                 _ => limits.count(&holder, &demand, after),
             }
