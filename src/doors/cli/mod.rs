@@ -3,6 +3,7 @@
 //! May not decide anything about a run. Invariant: standard output is data, everything else goes to
 //! standard error; the exit code says what became of the command.
 
+mod agent;
 mod audit;
 mod breakpoint;
 mod completions;
@@ -94,6 +95,9 @@ enum Noun {
     #[command(about = "Do tasks, and see who does")]
     #[command(subcommand)]
     Worker(worker::Verb),
+    #[command(about = "See whom effects may name")]
+    #[command(subcommand)]
+    Agent(agent::Verb),
     #[command(about = "Own a runs root and let its runs go on")]
     Serve(serve::Args),
     #[command(about = "Show whether a daemon runs, and how the root stands")]
@@ -210,6 +214,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Ledger(verb) => ledger::dispatch(&verb, context),
         Noun::Limits(verb) => limits::dispatch(&verb, context),
         Noun::Worker(verb) => worker::dispatch(&verb, context),
+        Noun::Agent(verb) => agent::dispatch(&verb, context),
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),
