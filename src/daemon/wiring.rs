@@ -68,9 +68,8 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let limits = LimitBook::open(Arc::clone(owned.meta()), config.limits.clone())?;
     let (mut index, condition) =
         Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
-    let applied = condition.applied();
     let patience = Patience { threads: config.settle.threads, ..Patience::default() };
-    let recovered = recover::recover(&owned, applied, &patience, &*runs.clock)?;
+    let recovered = recover::recover(&owned, condition.applied(), &patience, &*runs.clock)?;
     say(&recovered);
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
