@@ -154,6 +154,8 @@ pub const LOAD_CPU_MAX_MS: u64 = 10_000;
 pub const HOST_KILL_AFTER_MS: u64 = 2_000;
 /// Hosts that one run may bring down in a row before it is held.
 pub const HOST_FAILURES_MAX: u32 = 3;
+/// Hosts that may die while code is tried before the answer is that nobody knows.
+pub const LOADING_HOSTS_MAX: u32 = 2;
 /// Instances that one host of the pool holds: what its death costs in replays.
 pub const HOST_INSTANCES_MAX: usize = 10_000;
 /// What an instance counts for until its host has told its size.

@@ -75,7 +75,7 @@ impl Place {
     /// The runner of a run's first attempt, once it has said what it started.
     pub(crate) fn runner(&self, id: &str) -> Pid {
         loop {
-            let lock = fs::read(self.task(id).join("runner-1.lock")).unwrap();
+            let lock = fs::read(self.task(id).join("runner-1.lock")).unwrap_or_default();
             let holder: Value = serde_json::from_slice(&lock).unwrap_or_default();
             if holder["child"]["pid"].is_u64() {
                 let pid = i32::try_from(holder["pid"].as_i64().unwrap()).unwrap();

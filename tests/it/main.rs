@@ -43,6 +43,7 @@ mod fsck;
 mod golden_runs;
 mod host;
 mod host_ctx;
+mod host_deaths;
 mod host_parallel;
 mod host_pool;
 mod host_sandbox;

@@ -3,6 +3,7 @@
 //! May not decide anything about a run. Invariant: standard output is data, everything else goes to
 //! standard error; the exit code says what became of the command.
 
+mod agent;
 mod audit;
 mod breakpoint;
 mod completions;
@@ -98,6 +99,9 @@ enum Noun {
     #[command(about = "Check, plan and draw workflow documents")]
     #[command(subcommand)]
     Workflow(workflow::Verb),
+    #[command(about = "See whom effects may name")]
+    #[command(subcommand)]
+    Agent(agent::Verb),
     #[command(about = "Own a runs root and let its runs go on")]
     Serve(serve::Args),
     #[command(about = "Show whether a daemon runs, and how the root stands")]
@@ -215,6 +219,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Limits(verb) => limits::dispatch(&verb, context),
         Noun::Worker(verb) => worker::dispatch(&verb, context),
         Noun::Workflow(verb) => workflow::dispatch(&verb, context),
+        Noun::Agent(verb) => agent::dispatch(&verb, context),
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),

@@ -362,6 +362,23 @@ fn task_failed() -> String {
     "Task failed".into()
 }
 
+/// How a task ended, in parts
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the contract alone")]
+struct ResultParts {
+    /// The object that is the body otherwise
+    outcome: TaskResult,
+    /// The value, as JSON
+    #[schema(value_type = Value, required = false)]
+    value: Option<Text>,
+    /// What the task printed
+    #[schema(nullable = false)]
+    stdout: Option<String>,
+    /// What it printed as errors
+    #[schema(nullable = false)]
+    stderr: Option<String>,
+}
+
 impl TaskResult {
     /// The outcome with what came beside it.
     fn whole(asked: InParts<Self>) -> Answer<Self> {
@@ -463,7 +480,10 @@ impl TaskResult {
     tag = "tasks",
     security(("token" = ["task.work"])),
     params(EffectPath),
-    request_body = TaskResult,
+    request_body(content(
+        (TaskResult = "application/json"),
+        (ResultParts = "multipart/form-data"),
+    )),
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn result(
@@ -481,7 +501,10 @@ async fn result(
     tag = "tasks",
     security(("token" = ["task.work"])),
     params(EffectPath),
-    request_body = TaskResult,
+    request_body(content(
+        (TaskResult = "application/json"),
+        (ResultParts = "multipart/form-data"),
+    )),
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn effect_result(

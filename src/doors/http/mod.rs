@@ -2,6 +2,7 @@
 //!
 //! May not decide anything about a run. Invariant: an answer leaves after what it says is durable.
 
+mod agents;
 mod auth;
 mod blobs;
 mod body;
@@ -178,6 +179,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(feed::routes())
         .merge(effects::routes())
         .merge(work::routes())
+        .merge(agents::routes())
         .merge(blobs::routes())
         .merge(logs::routes())
         .merge(decide::routes())

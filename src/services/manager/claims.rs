@@ -386,16 +386,16 @@ impl Manager {
         if self.claims.book.is_empty() {
             return;
         }
-        let now = self.latest();
+        let now = self.now();
         for change in changes {
             let Change::Put(update) = change else { continue };
             for effect in &update.open {
                 let Some(ready) = &effect.ready else { continue };
-                if ready.at <= now {
+                if ready.is_due(now) {
                     let (run_id, effect_id) = (update.run.run_id.clone(), effect.effect_id);
                     self.claims.book.ready(&effect.kind, &EffectName { run_id, effect_id });
-                } else {
-                    self.claims.look_by(ready.at);
+                } else if let Some(until) = ready.not_before {
+                    self.claims.look_by(until);
                 }
             }
         }
@@ -411,7 +411,7 @@ impl Manager {
             self.claims.look_at = Some(now.plus_millis(LOOK_EVERY_MS));
             self.claims.book.look_again(now);
         }
-        let (now, questions) = (self.latest(), self.claims.book.questions());
+        let questions = self.claims.book.questions();
         if questions.is_empty() {
             return;
         }
@@ -420,11 +420,13 @@ impl Manager {
         // What is held must not hide what is not.
         let most = CLAIM_CANDIDATES_MAX + self.gate.held();
         let slots = self.gate.slots.clone();
+        let inside = |filter: &ReadyFilter| self.desk.inside(&filter.kind);
+        let questions: Vec<_> = questions.into_iter().map(|of| (inside(&of), of)).collect();
         let ask = move |index: &Index| {
             let mut found = Found::default();
-            for filter in questions {
+            for (inside, filter) in questions {
                 let admits = |demand: &Demand| slots.admits(demand);
-                let ready = index.ready(&filter, now, most, &admits)?;
+                let ready = index.ready(&filter, inside.as_ref(), now, most, &admits)?;
                 found.ready.insert(filter, ready);
             }
             for kind in kinds {

@@ -25,6 +25,7 @@ use crate::services::runs::attempt::{Directive, TaskClaim};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::Posting;
 use crate::services::runs::{Error, Result};
+use crate::shells::store::EffectName;
 
 use super::attend::Attended;
 use super::desk::{Place, Work};
@@ -112,7 +113,8 @@ impl Manager {
         match self.asked_rules(id, effect) {
             Ok(Err(Bar::Held { why, allow })) => {
                 tracing::warn!(run = %id, %effect, code = "held_policy", "{why}; set {allow}");
-                self.desk.hold(id, effect, why, allow);
+                let name = EffectName { run_id: id.clone(), effect_id: effect };
+                self.leave_to_others(name, why, allow);
                 false
             }
             Ok(Err(Bar::Elsewhere)) => false,
@@ -128,6 +130,15 @@ impl Manager {
                 false
             }
         }
+    }
+
+    /// Configuration keeps an effect from being started here: whoever works outside may claim it.
+    fn leave_to_others(&mut self, name: EffectName, why: String, allow: String) {
+        let Some(Seat::Here(here)) = self.seats.get(&name.run_id) else { return };
+        let Some(its) = here.run.state().effect(name.effect_id) else { return };
+        let kind = its.kind.clone();
+        self.claims.book.ready(&kind, &name);
+        self.desk.hold(name, kind, why, allow);
     }
 
     /// What the executor says about starting an effect today.
@@ -303,6 +314,13 @@ impl Manager {
             let said = request.options.as_ref().map(Json::to_value);
             let said = said.as_ref().and_then(Value::as_object).into_iter().flatten();
             options.extend(said.map(|(name, value)| (name.clone(), value.clone())));
+            if let Some(key) = executor.and_then(|e| e.limit_key(&request.def)) {
+                let keys = options.entry("limitKeys").or_insert_with(|| Value::Array(Vec::new()));
+                let keys = keys.as_array_mut().filter(|keys| !keys.contains(&key.as_str().into()));
+                if let Some(keys) = keys {
+                    keys.push(key.as_str().into());
+                }
+            }
             request.options = Some(Json::of(&Value::Object(options)));
         }
     }

@@ -117,6 +117,14 @@ impl Handle {
         self.look(|_| ()).await
     }
 
+    /// Limits the effects of agents as their file says.
+    pub fn limit_agents(&self, limits: &BTreeMap<Bucket, Limit>) {
+        let tell = |place: &Bucket, limit| self.slots().set(place.clone(), limit);
+        self.limit_book().limit_agents(limits, tell);
+        // The manager looks whose turn it is. One that has ended needs no limits.
+        let _ = self.tell(|_| ());
+    }
+
     async fn limits_seen(&self, only: Option<Bucket>) -> Result<Vec<LimitSeen>> {
         let (slots, now) = (self.slots().clone(), self.runs().clock.now());
         let levels = slots.levels().into_iter();

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -92,6 +93,17 @@ struct Question {
     /// Who asks; or why nobody can.
     by: std::result::Result<Attended, String>,
     asked_at: Timestamp,
+    /// Who wants it asked now, and why; nobody if its time has come.
+    wish: Option<Wish>,
+}
+
+/// Why somebody has the outside asked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Wish {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What came of a question.
@@ -175,10 +187,16 @@ impl Probes {
 
 impl Handle {
     /// Asks the outside now what became of an effect, and gives what that made of it.
-    pub async fn probe(&self, run: &RunId, effect: EffectId, epoch: Epoch) -> Result<Probed> {
+    pub async fn probe(
+        &self,
+        run: &RunId,
+        effect: EffectId,
+        epoch: Epoch,
+        wish: Wish,
+    ) -> Result<Probed> {
         let (reply, answer) = oneshot::channel();
         let run = run.clone();
-        self.tell(move |manager| manager.probe_for(run, effect, epoch, reply))?;
+        self.tell(move |manager| manager.probe_for(run, (effect, epoch), wish, reply))?;
         answer.await.unwrap_or_else(|_| Err(handle::gone()))
     }
 }
@@ -266,7 +284,8 @@ impl Manager {
             attended.read_inline_args(run, args)?;
         }
         let dir = run.dir.clone();
-        Ok(Question { run: dir.id().clone(), effect, epoch, probe, dir, by, asked_at })
+        let run = dir.id().clone();
+        Ok(Question { run, effect, epoch, probe, dir, by, asked_at, wish: None })
     }
 
     fn ask_outside(&mut self, question: Question) {
@@ -368,13 +387,19 @@ impl Manager {
     }
 
     /// Somebody wants it asked now.
-    fn probe_for(&mut self, run: RunId, effect: EffectId, epoch: Epoch, waiter: Waiter) {
+    fn probe_for(
+        &mut self,
+        run: RunId,
+        (effect, epoch): (EffectId, Epoch),
+        wish: Wish,
+        waiter: Waiter,
+    ) {
         let (inbox, id) = (self.inbox.clone(), run.clone());
         let act = move |opened: Result<&mut OpenRun>| -> Reply {
             let probe = opened.and_then(|opened| opened.probe_of(effect, epoch));
             Box::new(move |_| {
                 let ask = move |manager: &mut Self| match probe {
-                    Ok(_) => manager.ask_for(&id, effect, epoch, waiter),
+                    Ok(_) => manager.ask_for(&id, (effect, epoch), wish, waiter),
                     Err(e) => {
                         let _ = waiter.send(Err(e));
                     }
@@ -386,7 +411,13 @@ impl Manager {
         self.ask(run, Ask::Deed { by, flow: Flow::Outcome, act: Box::new(act) });
     }
 
-    fn ask_for(&mut self, run: &RunId, effect: EffectId, epoch: Epoch, waiter: Waiter) {
+    fn ask_for(
+        &mut self,
+        run: &RunId,
+        (effect, epoch): (EffectId, Epoch),
+        wish: Wish,
+        waiter: Waiter,
+    ) {
         if let Some(until) = self.lives_until(run, effect) {
             let trouble = Trouble::new("leased", HOLDER_LIVES).fact("epoch", epoch.0);
             let trouble = trouble.fact("leaseUntil", until.to_string());
@@ -409,7 +440,7 @@ impl Manager {
         let probing = of_run.entry(effect).or_insert_with(|| Probing::at(epoch, now));
         probing.waiters.push(waiter);
         if !matches!(probing.next, Next::UnderWay(_)) {
-            self.ask_outside(question);
+            self.ask_outside(Question { wish: Some(wish), ..question });
         }
     }
 }
@@ -466,7 +497,7 @@ impl Heard {
 impl Question {
     /// Asks, and keeps the answer.
     async fn ask(self) -> Heard {
-        let Self { run, effect, epoch, probe, dir, by, asked_at } = self;
+        let Self { run, effect, epoch, probe, dir, by, asked_at, wish } = self;
         let answer = match by {
             Ok(attended) => {
                 let asked = attended.attend_in_a_room().await;
@@ -474,7 +505,11 @@ impl Question {
             }
             Err(why) => Answer::Unsure(why),
         };
-        let kept = pretty(&told(epoch, &probe, asked_at, &answer));
+        let mut told = told(epoch, &probe, asked_at, &answer);
+        if let Some(wish) = wish {
+            told["wish"] = json!(wish);
+        }
+        let kept = pretty(&told);
         let file = tokio::task::spawn_blocking(move || dir.keep_probe(effect, &kept)).await;
         let file = file.ok().and_then(|kept| match kept {
             Ok(file) => file,

@@ -200,7 +200,7 @@ impl Slots {
             effect.status == EffectStatus::Requested
                 && !effect.wait.is_never_started()
                 && !run.gives_up(effect)
-                && effect.ready_at().is_some_and(|at| at <= now)
+                && effect.delayed_until().is_none_or(|until| until <= now)
         };
         let held = |effect: &Effect| {
             let limits = self.limits();
