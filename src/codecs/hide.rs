@@ -1,8 +1,8 @@
 //! Hiding texts: whoever must not keep them finds them in bytes and puts marks in their places.
 //!
 //! Finds a text as it is, percent-encoded, escaped as in JSON, and in base64 at any offset, also
-//! where that goes over several lines. May not know whose texts these are. Invariant: what comes out holds none of them in one of these forms,
-//! also where it came in parts.
+//! where that goes over several lines. May not know whose texts these are. Invariant: what comes
+//! out holds none of them in one of these forms, also where it came in parts.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
