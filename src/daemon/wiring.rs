@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use crate::ground::id::RunId;
+use crate::ground::id::{EffectName, RunId};
 use crate::ground::limits::{FAILURES_MAX, INDEX_SCAN_ROWS_MAX};
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::timer::Timers;
@@ -32,7 +32,7 @@ use crate::shells::host::pool::{Pool, PoolOptions};
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root;
 use crate::shells::store::{
-    self, Batch, Change, Condition, EffectFilter, EffectName, EffectRow, Index, LogSpan, Verdict,
+    self, Batch, Change, Condition, EffectFilter, EffectRow, Index, LogSpan, Verdict,
 };
 
 use super::config::Config;
@@ -377,9 +377,7 @@ fn timers_of(index: &Index) -> store::Result<Timers> {
 fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
     let mut all: Vec<EffectRow> = Vec::new();
     loop {
-        let last = all
-            .last()
-            .map(|row| EffectName { run_id: row.run_id.clone(), effect_id: row.facts.effect_id });
+        let last = all.last().map(|row| EffectName::of(&row.run_id, row.facts.effect_id));
         let page = index.started(last.as_ref(), ROWS_AT_ONCE)?;
         let is_last = page.len() < ROWS_AT_ONCE;
         all.extend(page);

@@ -4,7 +4,7 @@
 use crate::index_journals::{Chance, Life};
 use crate::support::at;
 use dormouse::ground::clock::Timestamp;
-use dormouse::ground::id::{EffectId, RunId, Seq};
+use dormouse::ground::id::{EffectId, EffectName, RunId, Seq};
 use dormouse::machines::effect::Wait;
 use dormouse::machines::effect::life::EffectStatus;
 use dormouse::machines::ready::rank;
@@ -15,8 +15,8 @@ use dormouse::machines::replay::facts::{
 use dormouse::machines::replay::state::RunState;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::shells::store::{
-    Batch, Change, Condition, Counts, EffectFilter, EffectName, EffectRow, Index, LogSpan, Order,
-    ReadyFilter, RunFilter, RunPlace, Timer, Verdict, Why, judge,
+    Batch, Change, Condition, Counts, EffectFilter, EffectRow, Index, LogSpan, Order, ReadyFilter,
+    RunFilter, RunPlace, Timer, Verdict, Why, judge,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -554,7 +554,7 @@ fn check_ready(index: &Index, all: &[Update]) {
     let right = open().filter(|(_, e)| e.status == EffectStatus::Started).count();
     assert!(started.len() == right && right > 1);
     let first = &started[0];
-    let after = EffectName { run_id: first.run_id.clone(), effect_id: first.facts.effect_id };
+    let after = EffectName::of(&first.run_id, first.facts.effect_id);
     assert_eq!(index.started(Some(&after), 1000).unwrap(), started[1..]);
 }
 

@@ -25,7 +25,7 @@ use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::{Json as Text, Surrogates, gate};
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, EffectName, RunId};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::EffectStatus;
@@ -37,7 +37,7 @@ use crate::services::runs::post::{Output, Posted, Posting};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
-use crate::shells::store::{EffectFilter, EffectName, EffectPlace, EffectRow};
+use crate::shells::store::{EffectFilter, EffectPlace, EffectRow};
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new()
@@ -176,10 +176,7 @@ async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
     let mut page =
         index::ask(handle, move |index| index.effects(&filter, size, place.as_ref())).await?;
     if wanted.overdue {
-        let name = |row: &EffectRow| EffectName {
-            run_id: row.run_id.clone(),
-            effect_id: row.facts.effect_id,
-        };
+        let name = |row: &EffectRow| EffectName::of(&row.run_id, row.facts.effect_id);
         let late = handle.late(page.rows.iter().map(name).collect()).await?;
         let mut late = late.into_iter();
         page.rows.retain(|row| {

@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::services::executor::{Registry, StopWhy, Stopper};
 use crate::services::why::memory::Hold;
-use crate::shells::store::{EffectName, Inside};
+use crate::shells::store::Inside;
 
 /// What is known of the effects of kinds that are executed here.
 pub(super) struct Desk {
@@ -68,7 +68,7 @@ impl Desk {
 
     /// Configuration keeps it from starting.
     pub(super) fn hold(&mut self, name: EffectName, kind: String, why: String, allow: String) {
-        let (run, effect) = (name.run_id.clone(), name.effect_id);
+        let (run, effect) = (name.run.clone(), name.effect);
         self.held.entry(kind.clone()).or_default().insert(name);
         self.put(&run, effect, Place::Held { kind, why, allow });
     }
@@ -90,7 +90,7 @@ impl Desk {
             Some(Place::Working(work)) => self.mortal -= usize::from(!work.outlives),
             Some(Place::Held { kind, .. }) => {
                 if let Some(held) = self.held.get_mut(&kind) {
-                    held.remove(&EffectName { run_id: run.clone(), effect_id: effect });
+                    held.remove(&EffectName::of(run, effect));
                 }
             }
             None => {}

@@ -12,7 +12,7 @@ use crate::codecs::event::{ErrorInfo, FailureClass, Payload};
 use crate::codecs::json::Json;
 use crate::codecs::turn::Output;
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::ground::limits::LEASE_TTL_MS_DEFAULT;
 use crate::machines::effect::attempt::Report;
 use crate::machines::effect::claim::Claim;
@@ -25,7 +25,6 @@ use crate::services::runs::attempt::{Directive, TaskClaim};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::post::Posting;
 use crate::services::runs::{Error, Result};
-use crate::shells::store::EffectName;
 
 use super::attend::Attended;
 use super::desk::{Place, Work};
@@ -113,7 +112,7 @@ impl Manager {
         match self.asked_rules(id, effect) {
             Ok(Err(Bar::Held { why, allow })) => {
                 tracing::warn!(run = %id, %effect, code = "held_policy", "{why}; set {allow}");
-                let name = EffectName { run_id: id.clone(), effect_id: effect };
+                let name = EffectName::of(id, effect);
                 self.leave_to_others(name, why, allow);
                 false
             }
@@ -134,8 +133,8 @@ impl Manager {
 
     /// Configuration keeps an effect from being started here: whoever works outside may claim it.
     fn leave_to_others(&mut self, name: EffectName, why: String, allow: String) {
-        let Some(Seat::Here(here)) = self.seats.get(&name.run_id) else { return };
-        let Some(its) = here.run.state().effect(name.effect_id) else { return };
+        let Some(Seat::Here(here)) = self.seats.get(&name.run) else { return };
+        let Some(its) = here.run.state().effect(name.effect) else { return };
         let kind = its.kind.clone();
         self.claims.book.ready(&kind, &name);
         self.desk.hold(name, kind, why, allow);

@@ -13,11 +13,10 @@ use tokio::sync::oneshot;
 
 use crate::codecs::event::Probe;
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId, Seq};
 use crate::ground::limits::{PROBE_MS_MAX, PROBES_CONCURRENT_MAX};
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::probe::{self, Answer};
-use crate::machines::lease::LeaseKey;
 use crate::services::executor::probe::{answer, definition};
 use crate::services::executor::{Bar, StopWhy, Stopper};
 use crate::services::runs::open::OpenRun;
@@ -248,7 +247,7 @@ impl Manager {
 
     /// Until when the holder of an effect has said that it lives.
     fn lives_until(&self, run: &RunId, effect: EffectId) -> Option<Timestamp> {
-        let key = LeaseKey { run: run.clone(), effect };
+        let key = EffectName::of(&run, effect);
         let now_ms = self.runs.clock.passed_millis();
         self.leases.get(&key).filter(|lease| lease.deadline_ms > now_ms)?;
         self.lease_until(&key)

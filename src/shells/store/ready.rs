@@ -12,7 +12,7 @@ use super::read::bound;
 use super::rows::{self, EffectRow};
 use super::{Index, Result};
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectName, RunId};
 use crate::machines::limits::Demand;
 use crate::machines::ready::{Ready, rank};
 use crate::machines::replay::facts::ReadyFacts;
@@ -81,15 +81,6 @@ pub struct Candidates {
     pub ready: Vec<Ready>,
     /// There may be others.
     pub has_more: bool,
-}
-
-/// An effect, with its run.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EffectName {
-    /// The run.
-    pub run_id: RunId,
-    /// The effect.
-    pub effect_id: EffectId,
 }
 
 /// What became of a claim that was named.
@@ -185,7 +176,7 @@ impl Index {
             self.ready_of_all(&look, &pick, admits)?
         };
         for name in inside.iter().flat_map(|inside| &inside.held).take(limit) {
-            let id = params![name.run_id.as_str(), name.effect_id.ordinal()];
+            let id = params![name.run.as_str(), name.effect.ordinal()];
             found.ready.extend(self.all(&of(STILL), id, rows::effect)?.iter().filter_map(pick));
         }
         Ok(found)
@@ -280,21 +271,21 @@ impl Index {
 
     /// Effects that somebody is at, after `after` by name.
     pub fn started(&self, after: Option<&EffectName>, limit: usize) -> Result<Vec<EffectRow>> {
-        let run = after.map_or("", |name| name.run_id.as_str());
-        let effect = after.map_or(0, |name| name.effect_id.ordinal());
+        let run = after.map_or("", |name| name.run.as_str());
+        let effect = after.map_or(0, |name| name.effect.ordinal());
         self.all(&of(STARTED), params![run, effect, bound(limit)], rows::effect)
     }
 
     /// What the claim of this name by this worker has started.
     pub fn claimed(&self, worker: &str, claim: &str, limit: usize) -> Result<Claimed> {
         let name = |row: &Row<'_>| {
-            Ok(EffectName { run_id: rows::text(row, 0)?, effect_id: rows::effect_id(row, 1)? })
+            Ok(EffectName { run: rows::text(row, 0)?, effect: rows::effect_id(row, 1)? })
         };
         let all: Vec<EffectName> = self.all(CLAIMED, params![claim, worker, bound(limit)], name)?;
         let is_known = !all.is_empty();
         let mut started = Vec::new();
         for name in all {
-            let id = params![name.run_id.as_str(), name.effect_id.ordinal()];
+            let id = params![name.run.as_str(), name.effect.ordinal()];
             let rows = self.all(&of(STILL), id, rows::effect)?;
             let holds = |row: &EffectRow| {
                 let same =

@@ -12,9 +12,9 @@ use rusqlite::types::Type;
 use crate::codecs::event::{Head, IdempotencyRef, ParentRef};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Sum;
-use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId, Seq};
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::ledger::{self, Holder, State};
+use crate::machines::ledger::{self, State};
 use crate::machines::replay::facts::{
     EffectFacts, KeyFacts, ReadyFacts, Reasons, RunFacts, SignalWait, StartFacts, known_state,
 };
@@ -189,7 +189,7 @@ pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<(RunId, KeyFacts)> {
     };
     let (is_decided, until) = (row.get(9)?, row.get::<_, Option<i64>>(10)?);
     let ended_at = until.filter(|until| *until < i64::MAX).map(Timestamp::from_micros);
-    let holder = Holder { run: run.clone(), effect };
+    let holder = EffectName::of(&run, effect);
     let says = state.map(|state| ledger::Row { holder, digest, state, ended_at, is_decided });
     let facts = KeyFacts {
         key: row.get(2)?,
