@@ -90,14 +90,20 @@ impl Runs {
     }
 }
 
+/// An engine that knows the records and appends nothing.
+pub(super) fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
+    let mut engine = Engine::dry();
+    for record in records {
+        engine.handle(record.at, Input::Loaded(Arc::clone(record)))?;
+    }
+    Ok(engine)
+}
+
 /// Plays records once; nothing if the host was lost on the way.
 fn rehearse(player: &mut Player, records: &[Arc<Record>]) -> Result<Option<Dry>> {
     // What is recorded does not depend on what time it is.
     let now = records.last().map(|last| last.at).unwrap_or_default();
-    let mut engine = Engine::dry();
-    for record in records {
-        engine.handle(now, Input::Loaded(Arc::clone(record)))?;
-    }
+    let mut engine = loaded(records)?;
     let mut fed: Vec<Fed> = Vec::new();
     let mut input = Input::Poll;
     loop {

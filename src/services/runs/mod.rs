@@ -13,6 +13,7 @@ pub mod deploy;
 pub mod derived;
 pub mod drive;
 mod dry;
+pub mod flow;
 pub mod give;
 pub mod hosts;
 pub mod inside;
