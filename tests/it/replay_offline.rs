@@ -13,8 +13,8 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/replay").join(name)
 }
 
-/// Run `r` of `base.js`: its first task has its outcome, the second and a sleep wait. Run `s` of the
-/// same process waits for its first task.
+/// Run `r` of `base.js`: its first task has its outcome, the second and a sleep wait. Run `s` of
+/// the same process waits for its first task.
 fn two_runs() -> Cli {
     let cli = Cli::new();
     for name in ["base.js", "strict.js", "accept.js", "diverges.js"] {
