@@ -39,6 +39,7 @@ mod executor_http;
 mod executor_mcp;
 mod executor_shell;
 mod fold_table;
+mod fork;
 mod fsck;
 mod golden_runs;
 mod host;

@@ -521,7 +521,9 @@ impl KeyFacts {
     }
 
     fn all<'a>(state: &RunState, effects: impl Iterator<Item = &'a Effect>) -> Vec<Self> {
-        effects.filter_map(|effect| Self::of(&state.run_id, effect)).collect()
+        // What the run that it was made of did under a key is in that run's book.
+        let own = effects.filter(|effect| !state.is_inherited(effect));
+        own.filter_map(|effect| Self::of(&state.run_id, effect)).collect()
     }
 }
 

@@ -346,6 +346,7 @@ impl Runs {
             cwd: created.cwd.clone(),
             tags: created.tags.clone(),
             non_interactive: created.non_interactive,
+            forked_from: None,
         };
         staged.file("run.json", &pretty(&run_json))?;
         let draft = with_value(created.into());
@@ -385,7 +386,7 @@ impl Runs {
 }
 
 /// All files of a pinned process with its lock, as they stand in `process/`.
-fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
+pub(super) fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = graph.files.iter().map(|f| (f.path.clone(), f.bytes.clone())).collect();
     files.push((LOCK_FILE.to_owned(), graph.lock().print().into_bytes()));
     files

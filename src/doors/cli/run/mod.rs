@@ -8,8 +8,10 @@ mod brief;
 mod cancel;
 pub(super) mod check;
 mod create;
+mod diff;
 mod drive;
 mod events;
+mod fork;
 mod halt;
 mod iterate;
 mod list;
@@ -74,6 +76,10 @@ pub(crate) enum Verb {
     Check(check::Args),
     #[command(about = "Play what is recorded of a run again, offline, and compare")]
     Replay(replay::Args),
+    #[command(about = "Make a new run that shares the past of another one")]
+    Fork(fork::Args),
+    #[command(about = "Compare two runs: where they part, and what came of both")]
+    Diff(diff::Args),
     #[command(about = "Take other code over for an open run")]
     Accept(accept::Args),
     #[command(about = "Make the derived state of a run anew")]
@@ -103,6 +109,8 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::AssignProcess(args) => assign_process::run(&args, context),
         Verb::Check(args) => check::run(&args, context),
         Verb::Replay(args) => replay::run(&args, context),
+        Verb::Fork(args) => fork::run(&args, context),
+        Verb::Diff(args) => diff::run(&args, context),
         Verb::Accept(args) => accept::run(&args, context),
         Verb::RebuildState(args) => rebuild_state::run(&args, context),
         Verb::RepairJournal(args) => repair_journal::run(&args, context),
