@@ -12,6 +12,7 @@ use dormouse::codecs::json::Json;
 use dormouse::ground::digest::Digest;
 use dormouse::ground::id::{EffectId, Epoch, Seq};
 use dormouse::machines::effect::plain_error;
+use dormouse::machines::replay::facts::Update;
 use dormouse::machines::replay::state::{RunState, fold};
 use serde_json::json;
 
@@ -407,4 +408,23 @@ fn events_at_random_fold_the_same_twice_and_survive_the_cache() {
         assert_eq!(folded(&events), state, "seed {seed}");
         assert_eq!(through_the_cache(&state), state, "seed {seed}");
     }
+}
+
+#[test]
+fn a_fork_does_not_answer_for_what_its_source_did_under_a_key() {
+    let keyed = |n| match requested(n, "agent", 1) {
+        Event::EffectRequested(mut asked) => {
+            asked.policy.idempotency_key = Some(format!("key {n}"));
+            asked.into()
+        }
+        other => other,
+    };
+    let mut events = vec![created(false), keyed(1), keyed(2), resolved(0, Status::Ok, None)];
+    let keys = |events: &[Event]| {
+        let known = Update::whole(&folded(events), false).keys.into_iter();
+        known.map(|known| known.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&events), ["key 1", "key 2"]);
+    events.push(forked(4, false, false));
+    assert_eq!(keys(&events), ["key 2"], "what is open there has to wait for its key");
 }

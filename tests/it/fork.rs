@@ -141,7 +141,8 @@ fn a_failure_can_be_edited_away() {
     cli.file("p.js", DEPENDS);
     cli.run("run create --entry p.js --run-id r").ok();
     cli.run("run iterate r").ok();
-    cli.run(r#"task post r e0001 --status error --error-inline {"message":"no"}"#).ok();
+    cli.file("error.json", r#"{"name":"Error","message":"no"}"#);
+    cli.run("task post r e0001 --status error --error error.json").ok();
     cli.run("run iterate r").ok();
     cli.run("run fork r --at 3 --id f --edit e0001=7").ok();
     cli.run("run iterate f").ok();

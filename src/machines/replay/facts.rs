@@ -521,8 +521,8 @@ impl KeyFacts {
     }
 
     fn all<'a>(state: &RunState, effects: impl Iterator<Item = &'a Effect>) -> Vec<Self> {
-        // What the run that it was made of did under a key is in that run's book.
-        let own = effects.filter(|effect| !state.is_inherited(effect));
+        // Outcomes of the run that a fork was made of are that run's to give.
+        let own = effects.filter(|e| e.status.is_open() || !state.is_inherited(e));
         own.filter_map(|effect| Self::of(&state.run_id, effect)).collect()
     }
 }
