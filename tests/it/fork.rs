@@ -77,6 +77,14 @@ fn what_the_source_went_on_with_waits_for_a_decision() {
     assert_eq!(made["uncertain"], json!([]));
     cli.run("task post h e0002 --status ok --value-inline {\"success\":true}").ok();
     cli.run("run check h").ok();
+    // What was undecided in a fork is undecided in a fork of it, wherever that leaves.
+    for (at, id) in [(4, "f4"), (5, "f5"), (6, "f6")] {
+        let made = cli.run(&format!("run fork f --at {at} --id {id} --json")).ok().json();
+        assert_eq!(made["forkedFrom"]["runId"], "f");
+        let shown = cli.run(&format!("run show {id} --json")).json();
+        assert_eq!(shown["tasks"][1]["status"], "uncertain", "{shown}");
+        assert_eq!(shown["forkedFrom"]["seq"], at);
+    }
     // What nobody has begun is asked for in both.
     let cli = Cli::waiting();
     let made = cli.run("run fork r --at 2 --id f --json").ok().json();
@@ -112,7 +120,7 @@ fn an_edited_outcome_is_what_the_process_sees_from_there_on() {
     // At record 4 the process has asked with the old value.
     let before = cli.tree();
     let refused = cli.run("run fork r --at 4 --id f --edit e0001=6").exits(7).says("fork_diverges");
-    assert!(refused.err.contains("run fork r --at 3"), "{}", refused.err);
+    assert!(refused.err.contains("the same with --at 3"), "{}", refused.err);
     same_tree(&before, &cli.tree(), "a refused fork");
     cli.file("six.json", "6");
     cli.run("run fork r --at 3 --id f --edit e0001=@six.json").ok();

@@ -400,8 +400,8 @@ impl RunState {
             return Err(illegal(record, "not a fork"));
         };
         let from = &forked.forked_from;
-        if from.run_id != self.run_id || from.seq != self.head.seq || forked.run_id == self.run_id {
-            return Err(illegal(record, "what stands before it is not what it says to share"));
+        if from.seq != self.head.seq {
+            return Err(illegal(record, "it shares other records than those before it"));
         }
         let is_open = |id: &EffectId| self.open.contains(id);
         let may_edit = |id| self.effect(id).is_some_and(|effect| self.may_edit(effect));
@@ -412,7 +412,7 @@ impl RunState {
         }
         let ancestor = self.process_run_id().clone();
         self.origin = Some(Origin { from: from.clone(), ancestor });
-        self.run_id = forked.run_id.clone();
+        (self.run_id, self.created_at) = (forked.run_id.clone(), record.at);
         // Those belong to one run each; and whether a hold is still due is found out anew.
         (self.parent, self.idempotency, self.held) = (None, None, None);
         self.patches.extend(forked.edits.iter().map(|edit| (edit.effect_id, edit.value.clone())));

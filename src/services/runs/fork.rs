@@ -99,7 +99,7 @@ impl Runs {
         let Some(process) = &made.state.process else { return Ok(()) };
         let dry = self.dry(&made.dir, &made.records, None, process)?;
         if let Some(found) = dry.divergence() {
-            return Err(diverges(made, from, found));
+            return Err(diverges(made, found));
         }
         if dry.rest != Rest::Held {
             return Ok(());
@@ -121,6 +121,12 @@ impl OpenRun {
     /// Says where the run comes from, and what becomes of the effects that are open there. Gives
     /// those that wait for a decision.
     fn leave(&mut self, seen: &SeenRun, from: &ForkedFrom, new: &NewFork) -> Result<Vec<EffectId>> {
+        if [&seen.state.run_id, seen.state.process_run_id(), &self.state().run_id]
+            .contains(&&new.run_id)
+        {
+            // Also in another root: outside both would be known under the same keys.
+            return Err(taken(&new.run_id));
+        }
         self.must_be_sensible(new)?;
         let by = self.runs.by.clone();
         let forked = RunForkedFrom {
@@ -194,7 +200,8 @@ fn fate(effect: &Effect, later: Option<&Effect>, rerun: bool) -> Fate {
     let is_started = effect.status == EffectStatus::Started;
     let went_on = later.is_some_and(|later| {
         let ended = matches!(later.status, EffectStatus::Ok | EffectStatus::Error);
-        later.epoch > effect.epoch || ended
+        // What became uncertain may have been done: in a fork, by the run that it left.
+        later.epoch > effect.epoch || later.uncertain_at > effect.uncertain_at || ended
     });
     let is_child = matches!(effect.wait, Wait::Run(_));
     match effect.status {
@@ -257,12 +264,12 @@ fn nested(effect: &Effect, from: &ForkedFrom) -> Error {
     Error::Refused(Trouble::new("fork_nested", what).next(earlier).next(anew))
 }
 
-fn diverges(made: &SeenRun, from: &ForkedFrom, found: &Divergence) -> Error {
+fn diverges(made: &SeenRun, found: &Divergence) -> Error {
     let first = FirstDivergence::of(&made.records, found);
     let what =
         format!("the process does something else than record {} says ({})", first.seq, first.class);
     // There the process has heard what it heard, and nothing is recorded of its answer.
-    let next = format!("dormouse run fork {} --at {} …", from.run_id, first.cause);
+    let next = format!("the same with --at {}", first.cause);
     let trouble = Trouble::new("fork_diverges", what).next(next);
     Error::Refused(trouble.fact("firstDivergence", json!(first)))
 }

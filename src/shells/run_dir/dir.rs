@@ -41,7 +41,7 @@ pub struct RunJson {
     pub run_id: RunId,
     /// Format of the directory.
     pub format_version: u32,
-    /// Time of the first record.
+    /// When it was created: of a fork, when it was forked.
     pub created_at: Timestamp,
     /// The program; absent in a bare run.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -83,7 +83,9 @@ fn print(new: &NewFork, forked: &Forked) {
     }
     for effect in &forked.uncertain {
         output::remark(&format!("{effect} is uncertain: {} went on with it", from.run_id));
-        output::remark(&format!("  → dormouse task decide {id} {effect}"));
+    }
+    if !forked.uncertain.is_empty() {
+        output::remark(&format!("  → dormouse run why {id}"));
     }
     output::remark(&format!("next: dormouse run drive {id}"));
 }
