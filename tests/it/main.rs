@@ -70,6 +70,7 @@ mod pin_graph;
 mod play;
 mod probes;
 mod race;
+mod replay_offline;
 mod replay_prefix;
 mod replay_random;
 mod served;

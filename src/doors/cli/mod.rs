@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod deeds;
 mod demo;
+mod deploy;
 mod doctor;
 mod du;
 mod explain;
@@ -78,6 +79,11 @@ enum Noun {
     Run(run::Verb),
     #[command(about = "Say why a run does not go on, and what to do about it")]
     Why(run::why::Args),
+    #[command(about = "Play what is recorded of a run again, offline, and compare")]
+    Replay(run::replay::ByJob),
+    #[command(about = "Check new code over all open runs of a process")]
+    #[command(subcommand)]
+    Deploy(deploy::Verb),
     #[command(about = "Look at the effects of a run and post their outcomes")]
     #[command(subcommand)]
     Task(task::Verb),
@@ -212,6 +218,8 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
     match noun {
         Noun::Run(verb) => run::dispatch(verb, context),
         Noun::Why(args) => run::why::run(&args, context),
+        Noun::Replay(args) => run::replay::by_job(&args, context),
+        Noun::Deploy(verb) => deploy::dispatch(&verb, context),
         Noun::Task(verb) => task::dispatch(verb, context),
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),

@@ -6,7 +6,7 @@ mod accept;
 mod assign_process;
 mod brief;
 mod cancel;
-mod check;
+pub(super) mod check;
 mod create;
 mod drive;
 mod events;
@@ -18,10 +18,11 @@ mod progress;
 mod rebuild_state;
 mod recover;
 mod repair_journal;
+pub(super) mod replay;
 mod resume;
 mod show;
 mod signal;
-mod source;
+pub(super) mod source;
 mod status;
 mod watch;
 pub(super) mod why;
@@ -71,6 +72,8 @@ pub(crate) enum Verb {
     AssignProcess(assign_process::Args),
     #[command(about = "Replay a run against its own or other code; nothing is written")]
     Check(check::Args),
+    #[command(about = "Play what is recorded of a run again, offline, and compare")]
+    Replay(replay::Args),
     #[command(about = "Take other code over for an open run")]
     Accept(accept::Args),
     #[command(about = "Make the derived state of a run anew")]
@@ -99,6 +102,7 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Recover(args) => recover::run(&args, context),
         Verb::AssignProcess(args) => assign_process::run(&args, context),
         Verb::Check(args) => check::run(&args, context),
+        Verb::Replay(args) => replay::run(&args, context),
         Verb::Accept(args) => accept::run(&args, context),
         Verb::RebuildState(args) => rebuild_state::run(&args, context),
         Verb::RepairJournal(args) => repair_journal::run(&args, context),
