@@ -146,7 +146,8 @@ fn crafted(files: &[(&str, &[u8])], change: impl FnOnce(&mut Manifest), content:
         let last = files.iter().rev().find(|(path, _)| path.starts_with("journal/"));
         last.and_then(|(_, bytes)| line::split(bytes)).map(|(_, sum)| sum)
     };
-    let head = Head { seq: Seq(1), sum: sum(files).unwrap_or(line::genesis(&"r".parse().unwrap())) };
+    let head =
+        Head { seq: Seq(1), sum: sum(files).unwrap_or(line::genesis(&"r".parse().unwrap())) };
     let entry = |(path, bytes): &(&str, &[u8])| Entry {
         path: (*path).to_owned(),
         bytes: bytes.len() as u64,
@@ -390,9 +391,12 @@ fn g4_an_open_run_starts_nothing_where_it_was_imported_until_it_is_resumed() {
 fn a_signature_is_asked_for_by_its_key() {
     let cli = Cli::completed();
     let public = cli.run("key create k").ok().out.trim().to_owned();
-    let other = cli.run("key create l --json").ok().json()["publicKey"].as_str().unwrap().to_owned();
+    let other =
+        cli.run("key create l --json").ok().json()["publicKey"].as_str().unwrap().to_owned();
     cli.run("key create k").exits(4).says("file_exists");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(cli.path("k")).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(cli.path("k")).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
     cli.run("run export r -o signed --sign k").ok();
     cli.run("run export r -o unsigned").ok();
@@ -430,7 +434,7 @@ import { defineTask } from "dormouse";
 const step = defineTask("step", () => ({
   kind: "node", title: "Step", node: { entry: "x" },
 }));
-export async function process(inputs, ctx) { return await ctx.task(step, {}, { idempotencyKey: "pay-1" }); }
+export const process = (inputs, ctx) => ctx.task(step, {}, { idempotencyKey: "pay-1" });
 "#;
 
 #[test]

@@ -110,8 +110,8 @@ pub fn read(manifest: &[u8], signature: &[u8]) -> Result<(Manifest, Option<Publi
     let damaged = |why: String| Error::Damaged(why);
     let opened: Manifest =
         sealed::open(KIND, manifest).map_err(|e| damaged(format!("its manifest: {e}")))?;
-    let signed = [MAGIC.as_bytes(), manifest].concat();
-    let signer = signature::check(signature, &signed).map_err(|e| damaged(e.to_string()))?;
+    let lines = [MAGIC.as_bytes(), manifest].concat();
+    let signer = signature::check(signature, &lines).map_err(|e| damaged(e.to_string()))?;
     opened.check()?;
     Ok((opened, signer))
 }
@@ -217,11 +217,8 @@ mod tests {
     use crate::ground::id::Seq;
 
     fn manifest(paths: &[&str]) -> Manifest {
-        let entry = |path: &&str| Entry {
-            path: (*path).to_owned(),
-            bytes: 1,
-            digest: Digest::of(b"x"),
-        };
+        let entry =
+            |path: &&str| Entry { path: (*path).to_owned(), bytes: 1, digest: Digest::of(b"x") };
         Manifest {
             run_id: "r".parse().unwrap(),
             head: Head { seq: Seq(1), sum: Sum::from_bytes([1; 16]) },
@@ -269,9 +266,25 @@ mod tests {
         let good = [blob.as_str(), JOURNAL, "process/a/b.js", "run.json", "tasks/e0001/task.json"];
         manifest(&good).check().unwrap();
         for bad in [
-            "/etc/passwd", "../run.json", "tasks/../../x", "tasks//x", "tasks/./x", "tasks/",
-            "tasks", "run.lock", "other", "state/cache.mpk", "journal/x", "journal/1.jsonl",
-            "blobs/x", "process-x/a", "tasks/a\nb", "", ".", "workspace/x", JOURNAL,
+            "/etc/passwd",
+            "../run.json",
+            "tasks/../../x",
+            "tasks//x",
+            "tasks/./x",
+            "tasks/",
+            "tasks",
+            "run.lock",
+            "other",
+            "state/cache.mpk",
+            "journal/x",
+            "journal/1.jsonl",
+            "blobs/x",
+            "process-x/a",
+            "tasks/a\nb",
+            "",
+            ".",
+            "workspace/x",
+            JOURNAL,
         ] {
             let mut files = vec![JOURNAL, bad];
             files.sort_unstable();

@@ -44,7 +44,8 @@ impl Archive {
         let bytes = file.stat()?.bytes;
         let end = bytes.saturating_sub(END_BYTES);
         let mut lines = BufReader::new(Span { file: &*file, at: 0, end });
-        let mut line = |max| line(&mut lines, max).map_err(|e| of_stream(e, |_| head_missing(path)));
+        let mut line =
+            |max| line(&mut lines, max).map_err(|e| of_stream(e, |_| head_missing(path)));
         let magic = line(MAGIC.len())?;
         export::check_magic(&magic).map_err(|e| of_head(path, &e))?;
         let manifest = line(EXPORT_MANIFEST_BYTES_MAX)?;
@@ -163,7 +164,10 @@ fn check_digest(file: &dyn FileHandle, path: &Path, bytes: u64) -> Result<()> {
     let mut stated = [0; 32];
     let read = file.read_at(end, &mut stated)?;
     if read < stated.len() || Digest::from_hasher(&hasher).as_bytes() != &stated {
-        return Err(damaged(path, "its digest belongs to other bytes: a part is missing or changed"));
+        return Err(damaged(
+            path,
+            "its digest belongs to other bytes: a part is missing or changed",
+        ));
     }
     Ok(())
 }

@@ -68,7 +68,8 @@ impl Runs {
         if free >= bytes.saturating_add(DISK_FREE_BYTES_MIN) {
             return Ok(());
         }
-        let what = format!("{bytes} bytes and a reserve do not fit into {free} bytes of free space");
+        let what =
+            format!("{bytes} bytes and a reserve do not fit into {free} bytes of free space");
         let trouble = Trouble::new("disk_full", what).next("free some space, then try again");
         Err(Error::Storage { trouble, unknown: false })
     }

@@ -79,7 +79,7 @@ impl Runs {
         to: Target<'_>,
     ) -> Result<Exported> {
         let dir = if is_served { self.find(reference)? } else { self.find_to_write(reference)? };
-        let held = if is_served {
+        let locked = if is_served {
             None
         } else {
             let root = self.guard(&dir)?;
@@ -97,11 +97,11 @@ impl Runs {
         let head = export::head(&manifest, key);
         match to {
             Target::Stream(out) => write_all(&dir, &head, &gathered.members, out)?,
-            Target::File(path) => to_file(&*self.disk, path, |out| {
-                write_all(&dir, &head, &gathered.members, out)
-            })?,
+            Target::File(path) => {
+                to_file(&*self.disk, path, |out| write_all(&dir, &head, &gathered.members, out))?
+            }
         }
-        drop(held);
+        drop(locked);
         Ok(Exported {
             run_id: manifest.run_id.clone(),
             head: manifest.head,

@@ -32,10 +32,10 @@ impl OpenRun {
             self.append(paused.into())?;
         }
         let started = self.state().open_effects().filter(|e| e.status == EffectStatus::Started);
-        let elsewhere: Vec<(EffectId, Epoch)> =
-            started.filter(|e| !self.child_of(e.id).is_some_and(|c| is_here(&c)))
-                .map(|effect| (effect.id, effect.epoch))
-                .collect();
+        let elsewhere: Vec<(EffectId, Epoch)> = started
+            .filter(|e| !self.child_of(e.id).is_some_and(|c| is_here(&c)))
+            .map(|effect| (effect.id, effect.epoch))
+            .collect();
         for (id, epoch) in &elsewhere {
             let evidence = Some(Json::of(&json!({ "note": note })));
             let report = Report::Unknown { cause: IMPORTED, evidence, error: None };

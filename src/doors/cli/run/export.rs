@@ -31,14 +31,14 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let signer = args.sign.as_ref().map(|file| key::secret(context, file)).transpose()?;
     let is_served = context.is_served(&args.run.run)?;
-    let export =
-        |target| context.runs.export(&args.run.run, is_served, signer.as_ref(), target);
+    let export = |target| context.runs.export(&args.run.run, is_served, signer.as_ref(), target);
     if args.output.as_deref() == Some(Path::new("-")) {
         let done = export(Target::Stream(&mut output::bytes()))?;
         left_out(&done.left_out);
         return Ok(Exit::Done);
     }
-    let default = || Ok::<_, Failure>(format!("{}.dormouse", context.runs.find(&args.run.run)?.id()).into());
+    let default =
+        || Ok::<_, Failure>(format!("{}.dormouse", context.runs.find(&args.run.run)?.id()).into());
     let file = input::absolute(&args.output.clone().map_or_else(default, Ok)?)?;
     let done = export(Target::File(&file))?;
     left_out(&done.left_out);

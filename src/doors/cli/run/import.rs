@@ -44,7 +44,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     output::line(id.as_str());
     if is_paused {
         for effect in &done.elsewhere {
-            output::remark(&format!("{effect} was started elsewhere: its outcome is not known here"));
+            output::remark(&format!(
+                "{effect} was started elsewhere: its outcome is not known here"
+            ));
         }
         output::remark("it is paused; if it goes on nowhere else:");
         output::remark(&format!("  → dormouse run resume {id}"));

@@ -40,7 +40,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     output::line(&format!("sound: run {id} up to record {seq}, {}", end.unwrap_or("open")));
     let (files, bytes) = (manifest.files.len(), manifest.bytes());
     output::line(&format!("  {files} files, {bytes} bytes, made {}", manifest.exported_at));
-    let signed = signer.map_or("signed by nobody".to_owned(), |key| format!("signed by {key}"));
-    output::line(&format!("  {signed}"));
+    output::line(&format!("  signed by {}", signer.as_deref().unwrap_or("nobody")));
     Ok(Exit::Done)
 }
