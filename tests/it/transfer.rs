@@ -70,6 +70,7 @@ fn with_file(bytes: &[u8]) -> MemoryDisk {
     let disk = MemoryDisk::new(7);
     disk.create_dirs(Path::new("/runs")).unwrap();
     disk.tamper(Path::new(FILE), |content| *content = bytes.to_vec());
+    disk.open_dir(Path::new("/runs")).unwrap().sync().unwrap();
     disk
 }
 
