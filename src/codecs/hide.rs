@@ -1,8 +1,8 @@
 //! Hiding texts: whoever must not keep them finds them in bytes and puts marks in their places.
 //!
-//! Finds a text as it is, percent-encoded, escaped as in JSON, and in base64 at any offset. May not
-//! know whose texts these are. Invariant: what comes out holds none of them in one of these forms,
-//! also where it came in parts.
+//! Finds a text as it is, percent-encoded, escaped as in JSON, and in base64 at any offset, also
+//! where that goes over several lines. May not know whose texts these are. Invariant: what comes
+//! out holds none of them in one of these forms, also where it came in parts.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -10,6 +10,11 @@ use zeroize::Zeroizing;
 
 /// Bytes that the longest spelling of one byte takes: an escape of JSON.
 const SPELLED_BYTES_MAX: usize = 6;
+/// Bytes of a line's end and the indentation after it, between two symbols of base64.
+const BREAK_BYTES_MAX: usize = 24;
+/// What may stand between two lines of base64, read from its end.
+const BREAKS: [&str; 13] =
+    ["\n", "\r", " ", "\t", "\\n", "\\r", "\\t", "%0A", "%0D", "%0a", "%0d", "\\u000a", "\\u000d"];
 
 /// How a text may spell bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,17 +85,16 @@ impl Hider {
                 at += 1;
                 continue;
             };
-            let symbol = |at: usize| bytes.get(at).is_some_and(|b| is_symbol(*b));
-            let before = needle.ragged.0 && at > taken && symbol(at - 1);
-            let after = needle.ragged.1 && symbol(at + length);
-            out.extend_from_slice(&bytes[taken..at - usize::from(before)]);
+            let before = if needle.ragged.0 { symbol_before(&bytes[taken..at]) } else { 0 };
+            out.extend_from_slice(&bytes[taken..at - before]);
             out.extend_from_slice(needle.mark.as_bytes());
             count += 1;
-            at += length + usize::from(after);
+            at += length;
             taken = at;
         }
-        // The last byte may tell something of a text that begins after it.
-        let end = if is_last { at } else { at.saturating_sub(1).max(taken) };
+        // The last symbol may tell something of a text that begins after it, or on the next line.
+        let kept = BREAK_BYTES_MAX + 1;
+        let end = if is_last { at } else { at.saturating_sub(kept).max(taken) };
         out.extend_from_slice(&bytes[taken..end]);
         Hidden { bytes: out, taken: end, count }
     }
@@ -98,13 +102,17 @@ impl Hider {
     /// How many bytes the longest form of a text takes at most, with what tells something of it.
     fn reach(&self) -> usize {
         let longest = self.0.first().map_or(0, |needle| needle.bytes.len());
-        if longest == 0 { 0 } else { longest * SPELLED_BYTES_MAX + 1 }
+        if longest == 0 {
+            return 0;
+        }
+        let after = BREAK_BYTES_MAX + SPELLED_BYTES_MAX;
+        longest * SPELLED_BYTES_MAX + passed_max(longest) + after
     }
 
     /// The text that some bytes begin with, and how many bytes it takes there.
     fn at(&self, bytes: &[u8]) -> Option<(&Needle, usize)> {
         self.0.iter().find_map(|needle| {
-            let length = SPELLINGS.iter().find_map(|how| spells(bytes, needle, *how))?;
+            let length = SPELLINGS.iter().filter_map(|how| spells(bytes, needle, *how)).max()?;
             Some((needle, length))
         })
     }
@@ -138,12 +146,59 @@ fn is_symbol(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
 }
 
-/// How many bytes of `text` spell the needle, if it begins with it.
+fn is_break(decoded: &[u8]) -> bool {
+    matches!(decoded, [b'\n' | b'\r' | b' ' | b'\t'])
+}
+
+/// How many bytes all ends of lines within so many symbols may take: lines of four symbols are
+/// found with the longest usual end.
+fn passed_max(symbols: usize) -> usize {
+    symbols + BREAK_BYTES_MAX
+}
+
+/// How many bytes a symbol of base64 at the end takes, with the end of its line.
+fn symbol_before(text: &[u8]) -> usize {
+    let mut rest = text;
+    while let Some(less) = BREAKS.iter().find_map(|end| rest.strip_suffix(end.as_bytes())) {
+        if text.len() - less.len() > BREAK_BYTES_MAX {
+            return 0;
+        }
+        rest = less;
+    }
+    let found = rest.last().is_some_and(|b| is_symbol(*b));
+    if found { text.len() - rest.len() + 1 } else { 0 }
+}
+
+/// How many bytes a symbol of base64 at the beginning takes, with the end of the line before it.
+fn symbol_after(text: &[u8], how: Spelling) -> usize {
+    let mut at = 0;
+    let mut decoded = [0; 4];
+    while let Some((count, taken)) = decode(&text[at..], how, &mut decoded) {
+        if count == 1 && is_symbol(decoded[0]) {
+            return at + taken;
+        }
+        at += taken;
+        if !is_break(&decoded[..count]) || at > BREAK_BYTES_MAX {
+            break;
+        }
+    }
+    0
+}
+
+/// How many bytes of `text` spell the needle, if it begins with it, with what tells of its end.
 fn spells(text: &[u8], needle: &Needle, how: Spelling) -> Option<usize> {
-    let (mut at, mut matched) = (0, 0);
+    let (mut at, mut matched, mut passed) = (0, 0, 0);
     while matched < needle.bytes.len() {
         let mut decoded = [0; 4];
         let (count, taken) = decode(text.get(at..)?, how, &mut decoded)?;
+        if needle.base64 && matched > 0 && is_break(&decoded[..count]) {
+            passed += taken;
+            at += taken;
+            if passed > passed_max(needle.bytes.len()) {
+                return None;
+            }
+            continue;
+        }
         for byte in &decoded[..count] {
             let wanted = *needle.bytes.get(matched)?;
             let same = match (wanted, byte) {
@@ -159,7 +214,8 @@ fn spells(text: &[u8], needle: &Needle, how: Spelling) -> Option<usize> {
         }
         at += taken;
     }
-    Some(at)
+    let after = if needle.ragged.1 { symbol_after(&text[at..], how) } else { 0 };
+    Some(at + after)
 }
 
 /// The bytes that a text spells first: how many, and how many bytes of the text that takes.
@@ -186,8 +242,11 @@ fn decode(text: &[u8], how: Spelling, into: &mut [u8; 4]) -> Option<(usize, usiz
                 b'b' => 8,
                 b'f' => 12,
                 b'u' => {
-                    let point = hex(2, 6).and_then(char::from_u32)?;
-                    return Some((point.encode_utf8(into).len(), 6));
+                    let second = text.get(6..8).filter(|next| next == b"\\u");
+                    let second = second.and_then(|_| hex(8, 12)).and_then(|n| n.try_into().ok());
+                    let units = [u16::try_from(hex(2, 6)?).ok()?, second.unwrap_or(0)];
+                    let point = char::decode_utf16(units).next()?.ok()?;
+                    return Some((point.encode_utf8(into).len(), 6 * point.len_utf16()));
                 }
                 other => *other,
             };
@@ -231,5 +290,36 @@ mod tests {
         }
         assert!(hider.hide(b"nothing of that").is_none());
         assert_eq!(in_parts(&Hider::default(), b"all of it", 2), ("all of it".to_owned(), 0));
+    }
+
+    #[test]
+    fn lines_of_base64_and_pairs_of_escapes_are_found() {
+        let secret = "a-long-pass-phrase \u{1f600} of several lines?~";
+        let hider = Hider::of([("<1>".to_owned(), secret)]);
+        for before in ["", "u", "u:"] {
+            let whole = STANDARD_NO_PAD.encode(format!("{before}{secret}!"));
+            for width in [4, 7, 19, 76] {
+                for end in ["\n", "\r\n", "\n      ", "\\n", "\\r\\n", "%0D%0A"] {
+                    let lines: Vec<_> =
+                        whole.as_bytes().chunks(width).map(String::from_utf8_lossy).collect();
+                    // The shortest lines are found where they are not indented.
+                    if width == 4 && end.len() > 4 {
+                        continue;
+                    }
+                    let text = format!("({})", lines.join(end));
+                    let hidden = hider.hide(text.as_bytes()).unwrap();
+                    let hidden = String::from_utf8(hidden.bytes).unwrap();
+                    let kept = hidden.replace("<1>", "").replace(end, "");
+                    assert!(kept.len() <= 8, "{text} {hidden}");
+                    for size in [1, 5, 64] {
+                        assert_eq!(in_parts(&hider, text.as_bytes(), size).0, hidden, "{text}");
+                    }
+                }
+            }
+        }
+        let escaped = secret.replace('\u{1f600}', "\\ud83d\\ude00");
+        assert_eq!(hider.hide(escaped.as_bytes()).unwrap().bytes, b"<1>");
+        let half = secret.replace('\u{1f600}', "\\ud83d\\u0041");
+        assert!(hider.hide(half.as_bytes()).is_none());
     }
 }

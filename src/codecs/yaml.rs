@@ -13,6 +13,10 @@ use crate::ground::limits::{JSON_DEPTH_MAX, YAML_NODES_MAX};
 pub struct Node {
     /// Its line, from 1.
     pub line: usize,
+    /// Its column in characters, from 1.
+    pub column: usize,
+    /// Where the name of the member begins whose value it is; 0 if it is none.
+    pub name_column: usize,
     /// The value.
     pub yaml: Yaml,
 }
@@ -54,7 +58,8 @@ pub fn read(text: &str) -> Result<Node, NotYaml> {
             (event, span) => found = Some(reader.node(event, &span, 0)?),
         }
     }
-    Ok(found.unwrap_or(Node { line: 1, yaml: Yaml::Plain(String::new()) }))
+    let nothing = Yaml::Plain(String::new());
+    Ok(found.unwrap_or(Node { line: 1, column: 1, name_column: 0, yaml: nothing }))
 }
 
 impl Node {
@@ -159,7 +164,7 @@ impl<'a> Reader<'a> {
             Event::Alias(_) => return Err(wrong(span, "aliases are not read here")),
             _ => return Err(wrong(span, "a value is missing")),
         };
-        Ok(Node { line: span.start.line(), yaml })
+        Ok(Node { line: span.start.line(), column: span.start.col() + 1, name_column: 0, yaml })
     }
 
     fn list(&mut self, depth: usize) -> Result<Yaml, NotYaml> {
@@ -175,17 +180,19 @@ impl<'a> Reader<'a> {
     fn map(&mut self, depth: usize) -> Result<Yaml, NotYaml> {
         let mut members: Vec<(usize, String, Node)> = Vec::new();
         loop {
-            let (name, line) = match self.next()? {
+            let (name, at) = match self.next()? {
                 (Event::MappingEnd, _) => return Ok(Yaml::Map(members)),
-                (Event::Scalar(name, ..), span) => (name.into_owned(), span.start.line()),
+                (Event::Scalar(name, ..), span) => (name.into_owned(), span.start),
                 (_, span) => return Err(wrong(&span, "the name of a member is no text")),
             };
             if members.iter().any(|(_, known, _)| *known == name) {
-                return Err(NotYaml { line, why: format!("{name:?} stands there twice") });
+                let why = format!("{name:?} stands there twice");
+                return Err(NotYaml { line: at.line(), why });
             }
             let (event, span) = self.next()?;
-            let node = self.node(event, &span, depth + 1)?;
-            members.push((line, name, node));
+            let mut node = self.node(event, &span, depth + 1)?;
+            node.name_column = at.col() + 1;
+            members.push((at.line(), name, node));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use crate::ground::id::RunId;
+use crate::ground::id::{EffectName, RunId};
 use crate::ground::limits::{FAILURES_MAX, INDEX_SCAN_ROWS_MAX};
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::timer::Timers;
@@ -20,7 +20,7 @@ use crate::services::indexer::rebuild::{self, rebuild, rebuild_live, reread, tak
 use crate::services::indexer::{Indexer, Need};
 use crate::services::limits::LimitBook;
 use crate::services::manager::{
-    self, Inbox, InsideOptions, Keys, Mailbox, Options, Parts, Running,
+    self, Handle, Inbox, InsideOptions, Keys, Mailbox, Options, Parts, Running,
 };
 use crate::services::runs::create::KnownCode;
 use crate::services::runs::trouble::Trouble;
@@ -32,7 +32,7 @@ use crate::shells::host::pool::{Pool, PoolOptions};
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::run_dir::root;
 use crate::shells::store::{
-    self, Batch, Change, Condition, EffectFilter, EffectName, EffectRow, Index, LogSpan, Verdict,
+    self, Batch, Change, Condition, EffectFilter, EffectRow, Index, LogSpan, Verdict,
 };
 
 use super::config::Config;
@@ -68,15 +68,15 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
     let limits = LimitBook::open(Arc::clone(owned.meta()), config.limits.clone())?;
     let (mut index, condition) =
         Index::open(&*runs.disk, owned.meta().path()).map_err(|e| unusable(&e))?;
-    let applied = condition.applied();
     let patience = Patience { threads: config.settle.threads, ..Patience::default() };
-    let recovered = recover::recover(&owned, applied, &patience, &*runs.clock)?;
+    let recovered = recover::recover(&owned, condition.applied(), &patience, &*runs.clock)?;
     say(&recovered);
     let mut awake = freshen(&runs, &mut index, &condition, &recovered)?;
     awake.extend(all(|after| index.runnable(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     awake.extend(all(|after| index.unheard(after, ROWS_AT_ONCE)).map_err(|e| unusable(&e))?);
     let listeners = Listeners::default();
     let (registry, agents) = executors::registry(&runs, config, &listeners)?;
+    limits.limit_agents(&agents.agents().limits(), |_, _| ());
     awake.extend(left_inside(&index, &registry).map_err(|e| unusable(&e))?);
     let timers = timers_of(&index).map_err(|e| unusable(&e))?;
     let started = at_work(&index).map_err(|e| unusable(&e))?;
@@ -112,9 +112,9 @@ pub(super) fn wire(runs: Runs, config: &Config) -> Result<Wired> {
         keys,
     };
     let manager = manager::start(inbox, options, make)?;
-    let mut refresh = refreshers(&committer, &indexer);
+    let refresh = refreshers(&committer, &indexer, &manager.handle());
     let handle = manager.handle();
-    refresh.push(Box::new(move |metrics: &Metrics| handle.gauge_limits(metrics)));
+    agents.tell(Box::new(move |agents| handle.limit_agents(&agents.limits())));
     Ok(Wired {
         agents,
         listeners,
@@ -377,9 +377,7 @@ fn timers_of(index: &Index) -> store::Result<Timers> {
 fn started(index: &Index) -> store::Result<Vec<EffectRow>> {
     let mut all: Vec<EffectRow> = Vec::new();
     loop {
-        let last = all
-            .last()
-            .map(|row| EffectName { run_id: row.run_id.clone(), effect_id: row.facts.effect_id });
+        let last = all.last().map(|row| EffectName::of(&row.run_id, row.facts.effect_id));
         let page = index.started(last.as_ref(), ROWS_AT_ONCE)?;
         let is_last = page.len() < ROWS_AT_ONCE;
         all.extend(page);
@@ -492,8 +490,8 @@ const STATES: &[(&str, WriterState)] = &[
 ];
 
 /// Figures that are read when somebody asks for them.
-fn refreshers(committer: &Committer, indexer: &Indexer) -> Vec<Refresh> {
-    let (committer, indexer) = (committer.clone(), indexer.clone());
+fn refreshers(committer: &Committer, indexer: &Indexer, handle: &Handle) -> Vec<Refresh> {
+    let (committer, indexer, handle) = (committer.clone(), indexer.clone(), handle.clone());
     vec![
         Box::new(move |metrics: &Metrics| {
             let figures = committer.figures();
@@ -513,5 +511,6 @@ fn refreshers(committer: &Committer, indexer: &Indexer) -> Vec<Refresh> {
                 metrics.runs.with([state.as_str()]).set(*count);
             }
         }),
+        Box::new(move |metrics: &Metrics| handle.gauge_limits(metrics)),
     ]
 }

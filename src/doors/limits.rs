@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::ground::clock::Timestamp;
-use crate::machines::limits::Holder;
+use crate::ground::id::EffectName;
 use crate::services::limits::Written;
 use crate::services::manager::limits::{Full, LimitSeen, Waiter};
 
@@ -115,8 +115,8 @@ struct WaiterShown {
     since: Timestamp,
 }
 
-impl From<Holder> for EffectNamed {
-    fn from(holder: Holder) -> Self {
+impl From<EffectName> for EffectNamed {
+    fn from(holder: EffectName) -> Self {
         Self { run_id: holder.run.to_string(), effect_id: holder.effect.to_string() }
     }
 }

@@ -3,9 +3,10 @@
 //! May not print or know HTTP. Invariant: the members are those of the command line's `--json`.
 
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::codecs::event::{ErrorInfo, FailureClass};
+use crate::codecs::event::{BlobRef, ErrorInfo, FailureClass, Payload};
 use crate::codecs::json::Json;
 use crate::codecs::trace::TraceContext;
 use crate::ground::clock::Timestamp;
@@ -58,9 +59,13 @@ pub(crate) struct TaskGiven {
     /// What is to be done
     #[schema(required, value_type = Value)]
     definition: Option<Json>,
-    /// With what
+    /// With what; `{"$blob": digest, "bytes": n}` if it has a link
     #[schema(required, value_type = Value)]
     args: Option<Json>,
+    /// Where arguments are that are too long for this answer
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    args_link: Option<String>,
     /// The number of this start: heartbeats and the result name it
     epoch: u64,
     /// Which attempt this is
@@ -100,7 +105,9 @@ pub(crate) struct TaskGiven {
 impl From<Given> for TaskGiven {
     fn from(given: Given) -> Self {
         let Given { task, definition, args, lease_until } = given;
+        let (args, args_link) = told(&task.run_id, task.effect_id, args);
         Self {
+            args_link,
             run_id: task.run_id,
             effect_id: task.effect_id,
             kind: task.kind,
@@ -123,6 +130,18 @@ impl From<Given> for TaskGiven {
             previous_attempts: task.previous.iter().map(ClosedAttempt::from).collect(),
             task_token: None,
             repeat: task.repeat,
+        }
+    }
+}
+
+/// Arguments themselves, or what they are and where.
+fn told(run: &RunId, effect: EffectId, args: Option<Payload>) -> (Option<Json>, Option<String>) {
+    match args {
+        None => (None, None),
+        Some(Payload::Inline(args)) => (Some(args), None),
+        Some(Payload::Blob(BlobRef { digest, bytes })) => {
+            let link = format!("/v1/runs/{run}/tasks/{effect}/blobs/{digest}");
+            (Some(Json::of(&json!({ "$blob": digest, "bytes": bytes }))), Some(link))
         }
     }
 }

@@ -185,6 +185,30 @@ pub(crate) use serde_as_text;
 serde_as_text!(RunId);
 serde_as_text!(EffectId);
 
+/// An effect of whatever run: what leases, slots, keys and lists of many runs are about. Text form:
+/// `<run>/<effect>`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EffectName {
+    /// Its run.
+    pub run: RunId,
+    /// The effect.
+    pub effect: EffectId,
+}
+
+impl EffectName {
+    /// The name of an effect of a run.
+    #[must_use]
+    pub fn of(run: &RunId, effect: EffectId) -> Self {
+        Self { run: run.clone(), effect }
+    }
+}
+
+impl fmt::Display for EffectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.run, self.effect)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -154,6 +154,8 @@ pub const LOAD_CPU_MAX_MS: u64 = 10_000;
 pub const HOST_KILL_AFTER_MS: u64 = 2_000;
 /// Hosts that one run may bring down in a row before it is held.
 pub const HOST_FAILURES_MAX: u32 = 3;
+/// Hosts that may die while code is tried before the answer is that nobody knows.
+pub const LOADING_HOSTS_MAX: u32 = 2;
 /// Instances that one host of the pool holds: what its death costs in replays.
 pub const HOST_INSTANCES_MAX: usize = 10_000;
 /// What an instance counts for until its host has told its size.
@@ -391,7 +393,35 @@ pub const EXPORT_WINDOW_LOG: u32 = 23;
 /// Content of small files that an export keeps in memory, so that they are read only once.
 pub const EXPORT_KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Longest workflow document.
+pub const WORKFLOW_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How deep the values of a workflow document may be nested.
+pub const WORKFLOW_DOCUMENT_DEPTH_MAX: usize = 64;
+/// Most templates of a workflow document.
+pub const WORKFLOW_TEMPLATES_MAX: usize = 1_000;
+/// Most tasks of one dag.
+pub const WORKFLOW_NODES_MAX: usize = 1_000;
+/// Most parameters of one list.
+pub const WORKFLOW_PARAMETERS_MAX: usize = 256;
+/// Longest expression.
+pub const WORKFLOW_EXPRESSION_BYTES_MAX: usize = 8 * 1024;
+/// How deep brackets of an expression may be nested.
+pub const WORKFLOW_EXPRESSION_DEPTH_MAX: usize = 64;
+/// Longest list that an expression walks over.
+pub const WORKFLOW_EXPRESSION_ITEMS_MAX: usize = 10_000;
+/// Most task runs of one run.
+pub const WORKFLOW_TASK_RUNS_MAX: usize = 100_000;
+/// Most rounds of one loop.
+pub const WORKFLOW_ITERATIONS_MAX: usize = 10_000;
+/// Most rounds at once of a loop that names no limit.
+pub const WORKFLOW_LIVE_ITERATIONS_MAX: usize = 256;
+/// Most effects of a workflow that are open at once; the others wait their turn.
+pub const WORKFLOW_OPEN_EFFECTS_MAX: usize = 900;
+/// Most notes of one task run.
+pub const WORKFLOW_NOTES_MAX: usize = 32;
+
 const _: () = {
+    assert!(WORKFLOW_OPEN_EFFECTS_MAX < TURN_OUTPUTS_MAX as usize);
     assert!(INDEX_PAGE_ROWS_MAX <= INDEX_SCAN_ROWS_MAX);
     assert!(INDEX_BATCH_CHANGES_MAX <= INDEX_QUEUE_CHANGES_MAX);
     assert!(INLINE_BYTES_MAX < JOURNAL_RECORD_BYTES_MAX);

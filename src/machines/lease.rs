@@ -5,17 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectName, Epoch};
 use crate::ground::limits::LEASE_GRACE_MS_MAX;
-
-/// The effect that a lease is about.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LeaseKey {
-    /// Its run.
-    pub run: RunId,
-    /// The effect.
-    pub effect: EffectId,
-}
 
 /// What a lease is granted for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,16 +88,16 @@ impl Lease {
 /// All leases that a daemon watches over.
 #[derive(Debug, Default)]
 pub struct Leases {
-    by_key: HashMap<LeaseKey, Lease>,
-    by_time: BTreeSet<(u64, LeaseKey)>,
-    by_worker: BTreeMap<String, BTreeSet<LeaseKey>>,
+    by_key: HashMap<EffectName, Lease>,
+    by_time: BTreeSet<(u64, EffectName)>,
+    by_worker: BTreeMap<String, BTreeSet<EffectName>>,
     /// How many leases have each ttl: the smallest says which sleep of the daemon matters.
     ttls: BTreeMap<u64, usize>,
 }
 
 impl Leases {
     /// Grants a lease, in place of any other of that effect.
-    pub fn grant(&mut self, key: LeaseKey, grant: Grant, now_ms: u64) {
+    pub fn grant(&mut self, key: EffectName, grant: Grant, now_ms: u64) {
         self.remove(&key);
         let lease = Lease {
             epoch: grant.epoch,
@@ -121,7 +112,7 @@ impl Leases {
     }
 
     /// Its holder says how far it is.
-    pub fn note(&mut self, key: &LeaseKey, progress: Progress) {
+    pub fn note(&mut self, key: &EffectName, progress: Progress) {
         if let Some(lease) = self.by_key.get_mut(key) {
             lease.progress = Some(progress);
         }
@@ -130,7 +121,7 @@ impl Leases {
     /// Its holder was heard. Nothing when it holds no lease of that epoch.
     pub fn renew(
         &mut self,
-        key: &LeaseKey,
+        key: &EffectName,
         epoch: Epoch,
         now_ms: u64,
         ttl_ms: Option<u64>,
@@ -146,12 +137,12 @@ impl Leases {
 
     /// The lease of an effect.
     #[must_use]
-    pub fn get(&self, key: &LeaseKey) -> Option<&Lease> {
+    pub fn get(&self, key: &EffectName) -> Option<&Lease> {
         self.by_key.get(key)
     }
 
     /// Takes out the lease of an effect.
-    pub fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
+    pub fn remove(&mut self, key: &EffectName) -> Option<Lease> {
         let lease = self.by_key.remove(key)?;
         self.by_time.remove(&(lease.lapses().0, key.clone()));
         if let Some(keys) = self.by_worker.get_mut(&lease.worker) {
@@ -170,7 +161,7 @@ impl Leases {
     }
 
     /// Takes out the lease that lapsed first, if one has.
-    pub fn lapsed(&mut self, now_ms: u64) -> Option<(LeaseKey, Epoch, Lapse)> {
+    pub fn lapsed(&mut self, now_ms: u64) -> Option<(EffectName, Epoch, Lapse)> {
         let (_, key) = self.by_time.first().filter(|(at, _)| *at <= now_ms)?;
         let key = key.clone();
         let lease = self.remove(&key)?;
@@ -203,13 +194,13 @@ impl Leases {
     }
 
     /// What a worker holds, by run and effect.
-    pub fn of_worker(&self, worker: &str) -> impl Iterator<Item = (&LeaseKey, &Lease)> {
+    pub fn of_worker(&self, worker: &str) -> impl Iterator<Item = (&EffectName, &Lease)> {
         let keys = self.by_worker.get(worker).into_iter().flatten();
         keys.filter_map(|key| Some((key, self.by_key.get(key)?)))
     }
 
     /// All leases, in no order.
-    pub fn all(&self) -> impl Iterator<Item = (&LeaseKey, &Lease)> {
+    pub fn all(&self) -> impl Iterator<Item = (&EffectName, &Lease)> {
         self.by_key.iter()
     }
 
@@ -225,7 +216,7 @@ impl Leases {
         self.by_key.is_empty()
     }
 
-    fn put(&mut self, key: LeaseKey, lease: Lease) {
+    fn put(&mut self, key: EffectName, lease: Lease) {
         self.by_time.insert((lease.lapses().0, key.clone()));
         self.by_worker.entry(lease.worker.clone()).or_default().insert(key.clone());
         *self.ttls.entry(lease.ttl_ms).or_default() += 1;
@@ -236,10 +227,11 @@ impl Leases {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::id::EffectId;
     use proptest::prelude::*;
 
-    fn key(n: u32) -> LeaseKey {
-        LeaseKey { run: "r".parse().unwrap(), effect: EffectId::new(n) }
+    fn key(n: u32) -> EffectName {
+        EffectName { run: "r".parse().unwrap(), effect: EffectId::new(n) }
     }
 
     fn grant(epoch: u64, ttl_ms: u64) -> Grant {

@@ -10,3 +10,4 @@ pub mod limits;
 pub mod ready;
 pub mod replay;
 pub mod timer;
+pub mod workflow;

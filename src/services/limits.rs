@@ -3,7 +3,7 @@
 //! May not know who is limited. Invariant: a limit that was set is durable before it counts, and
 //! counts after a restart; what it leaves open is as configured.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
@@ -78,6 +78,8 @@ struct File {
 pub struct LimitBook {
     meta: Arc<dyn Dir>,
     configured: BTreeMap<Bucket, Limit>,
+    /// Of agents, as their file says: what is configured counts more.
+    of_agents: Mutex<BTreeMap<Bucket, Limit>>,
     changed: Mutex<BTreeMap<Bucket, Limit>>,
 }
 
@@ -98,14 +100,14 @@ impl LimitBook {
                 return Err(Error::Refused(Trouble::new("limits_invalid", what).next(next)));
             }
         };
-        Ok(Self { meta, configured, changed: Mutex::new(changed) })
+        Ok(Self { meta, configured, of_agents: Mutex::default(), changed: Mutex::new(changed) })
     }
 
     /// What counts.
     #[must_use]
     pub fn all(&self) -> BTreeMap<Bucket, Limit> {
-        let changed = self.changed();
-        let places = self.configured.keys().chain(changed.keys());
+        let (changed, of_agents) = (self.changed(), self.of_agents().clone());
+        let places = self.configured.keys().chain(changed.keys()).chain(of_agents.keys());
         places.map(|place| (place.clone(), self.of(place, &changed))).collect()
     }
 
@@ -136,9 +138,26 @@ impl LimitBook {
         Ok(())
     }
 
+    /// Takes the limits of agents from a file that was read, and tells what counts now.
+    pub fn limit_agents(
+        &self,
+        limits: &BTreeMap<Bucket, Limit>,
+        mut tell: impl FnMut(&Bucket, Limit),
+    ) {
+        let changed = self.changed();
+        let before = std::mem::replace(&mut *self.of_agents(), limits.clone());
+        for place in before.keys().chain(limits.keys()).collect::<BTreeSet<_>>() {
+            tell(place, self.of(place, &changed));
+        }
+    }
+
     fn of(&self, place: &Bucket, changed: &BTreeMap<Bucket, Limit>) -> Limit {
         let of = |limits: &BTreeMap<Bucket, Limit>| limits.get(place).copied().unwrap_or_default();
-        of(changed).over(of(&self.configured))
+        of(changed).over(of(&self.configured)).over(of(&self.of_agents()))
+    }
+
+    fn of_agents(&self) -> MutexGuard<'_, BTreeMap<Bucket, Limit>> {
+        self.of_agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn changed(&self) -> MutexGuard<'_, BTreeMap<Bucket, Limit>> {
@@ -211,6 +230,30 @@ mod tests {
         assert_eq!(set(&shell(), Limit::default()).concurrency, Some(4));
         let again = open(&disk).unwrap();
         assert!(again.is_changed(&key) && !again.is_changed(&shell()));
+    }
+
+    #[test]
+    fn the_limits_of_agents_come_and_go_with_their_file_and_count_least() {
+        let disk = MemoryDisk::new(1);
+        disk.create_dirs(Path::new(META)).unwrap();
+        let book = open(&disk).unwrap();
+        let agent = Bucket::limited(Scope::Key, "agent:a").unwrap();
+        let read = |limits: &[(&Bucket, Limit)]| {
+            let limits = limits.iter().map(|(place, limit)| ((*place).clone(), *limit));
+            let mut told = Vec::new();
+            book.limit_agents(&limits.collect(), |place, limit| {
+                told.push((place.to_string(), limit.concurrency));
+            });
+            told
+        };
+        let (of_agent, of_shell) = ("key:agent:a".to_owned(), "kind:shell".to_owned());
+        assert_eq!(read(&[(&agent, at_once(2))]), [(of_agent.clone(), Some(2))]);
+        assert_eq!(book.all()[&agent], at_once(2));
+        let told = [(of_shell, Some(4)), (of_agent, None)];
+        let mut heard = read(&[(&shell(), at_once(9))]);
+        heard.sort();
+        assert_eq!(heard.iter().rev().collect::<Vec<_>>(), told.iter().collect::<Vec<_>>());
+        assert!(!book.all().contains_key(&agent));
     }
 
     #[test]

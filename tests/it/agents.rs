@@ -258,3 +258,74 @@ fn a_file_is_read_again_when_it_changes_or_somebody_says_so_and_a_bad_one_is_not
     let events = yard.answered("three", "b", &json!("x"));
     assert_eq!(all(&events, "RUN_COMPLETED").len(), 1, "it lives, and knows b: {events:#?}");
 }
+
+fn claimed(yard: &Yard, wait: &str) -> Vec<String> {
+    let words = "task claim --kind agent --worker w --max 9 --json --wait";
+    let given = yard.0.cli.run(&format!("{words} {wait}")).json();
+    let tasks = given["tasks"].as_array().unwrap();
+    tasks.iter().map(|task| task["runId"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn only_tasks_of_agents_that_are_not_asked_here_are_given_away() {
+    let yard = Yard::new("agents: {here: {type: echo}, away: {type: external}}");
+    let _daemon = yard.serve("[limits.key.none]\nconcurrency = 0");
+    for name in ["here", "away", "unlisted"] {
+        yard.ask(name, name, &json!("go"), &json!({}));
+    }
+    yard.ask("late", "here", &json!("go"), &json!({ "limitKeys": ["none"] }));
+    yard.0.cli.run("run iterate late").ok();
+    yard.0.cli.run("task claim late e0001 --worker w").exits(4).says("not_claimable");
+    let mut given = claimed(&yard, "20s");
+    if given.len() < 2 {
+        given.extend(claimed(&yard, "20s"));
+    }
+    given.sort();
+    assert_eq!(given, ["away", "unlisted"]);
+    assert_eq!(all(&yard.0.ended("here"), "RUN_COMPLETED").len(), 1);
+}
+
+#[test]
+fn the_limits_of_an_agent_count_and_change_with_its_file() {
+    let agents = |more: &str| format!("agents: {{away: {{type: external{more}}}}}");
+    let yard = Yard::new(&agents(", concurrency: 1"));
+    let daemon = yard.serve("");
+    let own = json!({ "limitKeys": ["gpu"] });
+    for id in ["a", "b", "c"] {
+        yard.ask(id, "away", &json!("go"), &own);
+        yard.0.cli.run(&format!("run iterate {id}")).ok();
+    }
+    let asked = yard.0.events("a");
+    let keys = &only(&asked, "EFFECT_REQUESTED")["policy"]["limitKeys"];
+    assert_eq!(keys, &json!(["gpu", "agent:away"]));
+    assert_eq!(claimed(&yard, "0s"), ["a"]);
+    assert_eq!(claimed(&yard, "0s"), [""; 0]);
+    let limit = yard.0.cli.run("limits show key agent:away --json").ok().json();
+    assert_eq!(limit["concurrency"], 1, "{limit}");
+    let file = yard.0.cli.root().join(".dormouse/agents.yaml");
+    std::fs::write(&file, agents(", concurrency: 2")).unwrap();
+    daemon.signal(rustix::process::Signal::HUP);
+    assert_eq!(claimed(&yard, "20s"), ["b"]);
+    std::fs::write(&file, agents("")).unwrap();
+    daemon.signal(rustix::process::Signal::HUP);
+    assert_eq!(claimed(&yard, "20s"), ["c"]);
+}
+
+#[test]
+fn agents_are_listed_with_where_they_are_and_what_is_wrong() {
+    let yard = Yard::new(
+        "agents:\n  far: {url: 'http://far.example/x?key=1', description: helps}\n  \
+         old: {type: react}\n  tool: {type: command, argv: [lint]}\n  who: {type: external}\n",
+    );
+    let _daemon = yard.serve("");
+    let listed = yard.0.cli.run("agent list --json").ok().json();
+    let agents = listed["agents"].as_array().unwrap();
+    let told = |n: usize| ["id", "type", "origin"].map(|name| agents[n][name].clone());
+    assert_eq!(told(0), ["far", "external_http", "http://far.example"].map(|t| json!(t)));
+    assert!(agents[0]["problems"][0].as_str().unwrap().contains("without TLS"), "{listed}");
+    assert_eq!(told(1), [json!("old"), json!("unsupported"), json!(null)]);
+    assert!(agents[1]["problems"][0].as_str().unwrap().contains("external_http"), "{listed}");
+    assert_eq!(told(2), ["tool", "command", "lint"].map(|t| json!(t)));
+    assert_eq!((&agents[3]["id"], &agents[3]["problems"]), (&json!("who"), &json!([])));
+    assert!(yard.0.cli.run("agent list").ok().out.contains("http://far.example"));
+}

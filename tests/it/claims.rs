@@ -570,6 +570,47 @@ fn a_signal_finds_the_run_that_waits_for_its_key() {
 }
 
 #[test]
+fn arguments_that_are_too_long_for_an_answer_come_by_a_link() {
+    let site = Site::new();
+    let text = "a".repeat(100_000);
+    let long = json!({ "args": { "text": text } });
+    site.run("r", &json!({ "tasks": [long, {}] }));
+    let given = site.claim("w", &json!({ "max": 2 }));
+    let (told, short) = (&given["tasks"][0], &given["tasks"][1]);
+    assert!(short["argsLink"].is_null() && short["args"].get("$blob").is_none(), "{short}");
+    let link = told["argsLink"].as_str().unwrap();
+    let bytes = told["args"]["bytes"].as_u64().unwrap();
+    assert!(link.ends_with(told["args"]["$blob"].as_str().unwrap()), "{told}");
+    let args = site.served.get(link);
+    assert_eq!(
+        (args.json()["text"].as_str().unwrap().len(), args.text().len() as u64),
+        (text.len(), bytes)
+    );
+    // Whoever asks through the command line gets them whole.
+    site.deed("r/e0001", "release", &json!({ "epoch": 1, "began": false })).ok();
+    let whole = site.served.cli.run("task claim r e0001 --worker w --json").ok().json();
+    let whole = &whole["tasks"][0];
+    assert_eq!(whole["args"]["text"].as_str().unwrap().len(), text.len());
+    assert!(whole.get("argsLink").is_none());
+}
+
+#[test]
+fn a_daemon_whose_clock_was_set_back_before_it_started_gives_what_is_older() {
+    let mut site = Site::new();
+    site.run("r", &json!({ "tasks": [{}, {}] }));
+    let one = json!({ "max": 1 });
+    let given = site.claim("w", &one);
+    let back = json!({ "epoch": 1, "began": false });
+    assert_eq!(site.deed("r/e0001", "release", &back).ok()["state"], "requested");
+    assert_eq!(names(&given), ["r/e0001"]);
+    site.clock.set_back(3_600_000);
+    site.served.restart();
+    assert_eq!(names(&site.claim("w", &one)), ["r/e0002"]);
+    // What was given back had no delay either.
+    assert_eq!(names(&site.claim("w", &one)), ["r/e0001"]);
+}
+
+#[test]
 fn a_clock_that_was_set_back_keeps_nobody_from_starting() {
     let site = Site::new();
     site.run("r", &json!({ "tasks": [{}, {}] }));

@@ -348,8 +348,8 @@ fn some_effects_are_not_posted() {
     table(
         &cli,
         &[
-            (&format!("task post r e0001 {ok} 1"), 6, "not_postable", "dormouse run signal r NAME"),
-            (&format!("task post r e0002 {ok} 1"), 6, "not_postable", "child"),
+            (&format!("task post r e0001 {ok} 1"), 4, "not_postable", "dormouse run signal r NAME"),
+            (&format!("task post r e0002 {ok} 1"), 4, "not_postable", "child"),
             (&format!("task post r e0003 {ok} \"no\""), 6, "value_invalid", "approved"),
             (&format!("task post r e0003 {ok} null"), 6, "value_invalid", "approved"),
         ],

@@ -103,7 +103,9 @@ fn what_can_be_seen_of_a_run() {
     let show = cli.run("run show r --json").ok().json();
     assert_eq!(show["tasks"][0]["effectId"], "e0001");
     let task = cli.run("task show r e0001 --json").ok().json();
-    assert_eq!(keys_of(&task), "effect task args policy result largeResult attempts lease");
+    let members =
+        "effect task args policy result largeResult attempts lease state logs stale probe wake";
+    assert_eq!(keys_of(&task), members);
     let listed = cli.run("run list --json").ok().json();
     assert_eq!(listed["runs"][0]["runId"], "r");
     assert_eq!(cli.run("run list --state completed --json").ok().json()["runs"], json!([]));

@@ -13,14 +13,14 @@ use dormouse::codecs::event::{
 };
 use dormouse::codecs::format::line::genesis;
 use dormouse::codecs::json::Json;
-use dormouse::ground::id::{EffectId, Epoch, RunId, Seq};
+use dormouse::ground::id::{EffectId, EffectName, Epoch, RunId, Seq};
 use dormouse::machines::effect::attempt::{Report, close, fence};
 use dormouse::machines::effect::claim::{Claim, Claimed, claim};
 use dormouse::machines::effect::decide::{Choice, Decision, Outcome, decide};
 use dormouse::machines::effect::life::{Effect, EffectStatus};
 use dormouse::machines::effect::post::{Post, PostStatus, Verdict, judge, post_digest};
-use dormouse::machines::lease::{Grant, LeaseKey, Leases};
-use dormouse::machines::ledger::{Answer, Holder, Ledger, Settled};
+use dormouse::machines::lease::{Grant, Leases};
+use dormouse::machines::ledger::{Answer, Ledger, Settled};
 use dormouse::machines::replay::state::{IllegalEvent, RunState};
 use stateright::{Checker, HasDiscoveries, Model, Property};
 
@@ -210,7 +210,7 @@ impl Yard {
         else {
             return true;
         };
-        let asker = Holder { run: name(run), effect: effect.id };
+        let asker = EffectName { run: name(run), effect: effect.id };
         match world.ledger().ask(key, effect.def_digest, &asker) {
             Answer::Free => return true,
             Answer::Held(_) | Answer::Settled(Settled::Conflict { .. }) => {}
@@ -278,7 +278,7 @@ impl Yard {
         for (run, epoch) in &world.leases {
             let (worker, epoch) = ("w".to_owned(), Epoch(*epoch));
             let grant = Grant { epoch, worker, ttl_ms: 60_000, attempt_deadline_ms: None };
-            book.grant(LeaseKey { run: name(*run), effect: EffectId::new(1) }, grant, 0);
+            book.grant(EffectName { run: name(*run), effect: EffectId::new(1) }, grant, 0);
         }
         let lapsed = std::iter::from_fn(|| book.lapsed(90_000)).find(|(k, ..)| k.run == name(run));
         let (_, epoch, _) = lapsed?;

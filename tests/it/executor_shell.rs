@@ -75,7 +75,7 @@ impl Place {
     /// The runner of a run's first attempt, once it has said what it started.
     pub(crate) fn runner(&self, id: &str) -> Pid {
         loop {
-            let lock = fs::read(self.task(id).join("runner-1.lock")).unwrap();
+            let lock = fs::read(self.task(id).join("runner-1.lock")).unwrap_or_default();
             let holder: Value = serde_json::from_slice(&lock).unwrap_or_default();
             if holder["child"]["pid"].is_u64() {
                 let pid = i32::try_from(holder["pid"].as_i64().unwrap()).unwrap();
@@ -161,6 +161,32 @@ fn every_end_has_its_meaning() {
             _ => {}
         }
     }
+    drop(daemon);
+}
+
+#[test]
+fn nobody_else_speaks_for_what_the_daemon_executes() {
+    let place = Place::new(PROCESS);
+    let daemon = place.shell("allow = \"any\"");
+    let (done, go) = (place.cli.path("done"), place.cli.path("go"));
+    let script =
+        format!("echo x >>{}; until test -e {}; do sleep 0.05; done", done.display(), go.display());
+    place.create("r", &json!({ "def": sh(&script) }));
+    place.runner("r");
+    for line in [
+        "task release r e0001 --epoch 1 --began no",
+        "task release r e0001 --epoch 1 --began yes",
+        "task heartbeat r e0001 --epoch 1",
+        "task post r e0001 --epoch 1 --status ok --value-inline 1",
+        "task post r e0001 --epoch 1 --status unknown",
+    ] {
+        place.cli.run(line).exits(4).says("held by @daemon");
+    }
+    fs::write(&go, "").unwrap();
+    let events = place.ended("r");
+    assert_eq!(all(&events, "EFFECT_STARTED").len(), 1);
+    assert_eq!(only(&events, "EFFECT_RESOLVED")["by"], "executor:shell");
+    assert_eq!(fs::read_to_string(&done).unwrap(), "x\n");
     drop(daemon);
 }
 

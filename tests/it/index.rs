@@ -4,7 +4,7 @@
 use crate::index_journals::{Chance, Life};
 use crate::support::at;
 use dormouse::ground::clock::Timestamp;
-use dormouse::ground::id::{EffectId, RunId, Seq};
+use dormouse::ground::id::{EffectId, EffectName, RunId, Seq};
 use dormouse::machines::effect::Wait;
 use dormouse::machines::effect::life::EffectStatus;
 use dormouse::machines::ready::rank;
@@ -15,8 +15,8 @@ use dormouse::machines::replay::facts::{
 use dormouse::machines::replay::state::RunState;
 use dormouse::ports::disk::std::StdDisk;
 use dormouse::shells::store::{
-    Batch, Change, Condition, Counts, EffectFilter, EffectName, EffectRow, Index, LogSpan, Order,
-    ReadyFilter, RunFilter, RunPlace, Timer, Verdict, Why, judge,
+    Batch, Change, Condition, Counts, EffectFilter, EffectRow, Index, LogSpan, Order, ReadyFilter,
+    RunFilter, RunPlace, Timer, Verdict, Why, judge,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -492,7 +492,7 @@ fn check_effect_lists(index: &Index, all: &[Update]) {
         };
         let mut right: Vec<EffectRow> =
             all.iter().flat_map(of).filter(|row| admits(&row.run_id, &row.facts)).collect();
-        right.sort_by_key(|row| (row.facts.requested_at, row.run_id.clone(), row.facts.effect_id));
+        right.sort_by_key(|row| (row.facts.since(), row.run_id.clone(), row.facts.effect_id));
         let (mut found, mut after) = (Vec::new(), None);
         loop {
             let page = index.effects(&filter, 3, after.as_ref()).unwrap();
@@ -526,7 +526,7 @@ fn check_ready(index: &Index, all: &[Update]) {
         for filter in &filters {
             let fits = |(run, e): &(&RunId, &EffectFacts)| {
                 let Some(ready) = &e.ready else { return false };
-                ready.at <= now
+                ready.is_due(now)
                     && e.kind == filter.kind
                     && filter.run.as_ref().is_none_or(|r| r == *run)
                     && ready.requires.iter().all(|name| filter.offers.contains(name))
@@ -539,14 +539,14 @@ fn check_ready(index: &Index, all: &[Update]) {
             });
             let right: Vec<_> =
                 right.iter().map(|(run, e)| ((*run).clone(), e.effect_id)).collect();
-            let found = index.ready(filter, now, 1000, &|_| true).unwrap();
+            let found = index.ready(filter, None, now, 1000, &|_| true).unwrap();
             assert!(!found.has_more);
             let found: Vec<_> = found.ready.into_iter().map(|r| (r.run_id, r.effect_id)).collect();
             assert_eq!(found, right, "{filter:?} {now}");
             sizes.insert(found.len());
         }
         let later = open().filter(|(_, e)| e.kind == "agent").filter_map(|(_, e)| e.ready.as_ref());
-        let next = later.map(|ready| ready.at).filter(|at| *at > now).min();
+        let next = later.filter_map(|ready| ready.not_before).filter(|at| *at > now).min();
         assert_eq!(index.next_ready("agent", now).unwrap(), next);
     }
     assert!(sizes.len() > 4, "{sizes:?}");
@@ -554,7 +554,7 @@ fn check_ready(index: &Index, all: &[Update]) {
     let right = open().filter(|(_, e)| e.status == EffectStatus::Started).count();
     assert!(started.len() == right && right > 1);
     let first = &started[0];
-    let after = EffectName { run_id: first.run_id.clone(), effect_id: first.facts.effect_id };
+    let after = EffectName::of(&first.run_id, first.facts.effect_id);
     assert_eq!(index.started(Some(&after), 1000).unwrap(), started[1..]);
 }
 

@@ -142,9 +142,9 @@ fn every_way_to_be_wrong_is_found_and_mended() {
         ),
         (
             format!(
-                "INSERT INTO effects (run_id, effect, kind, status, key, requested_at, epoch) \
-                 SELECT run_id, 9999, kind, status, key, requested_at, epoch FROM effects \
-                 WHERE run_id = '{waiting}' LIMIT 1"
+                "INSERT INTO effects (run_id, effect, kind, status, key, requested_at, epoch, \
+                 limit_keys, since) SELECT run_id, 9999, kind, status, key, requested_at, epoch, \
+                 limit_keys, since FROM effects WHERE run_id = '{waiting}' LIMIT 1"
             ),
             waiting,
             is(|w| matches!(w, What::ExtraEffect(_))),

@@ -9,7 +9,7 @@ use dormouse::daemon::Daemon;
 use dormouse::daemon::config::{Config, Requests};
 use dormouse::ground::id::{EffectId, Epoch, RunId};
 use dormouse::machines::effect::life::Effect;
-use dormouse::services::manager::{Flow, Handle, Sign, Wanted};
+use dormouse::services::manager::{Flow, Handle, Sign, Wanted, Wish};
 use dormouse::services::runs::post::Posting;
 use dormouse::services::runs::{Error, Result};
 use serde_json::{Value, json};
@@ -305,13 +305,20 @@ fn t32_whoever_does_not_know_is_asked_three_times_and_then_an_operator_decides()
     assert!(site.records("EFFECT_RESOLVED").is_empty());
     let handle = site.handle();
     let asked = std::thread::scope(|scope| {
-        let asks = scope.spawn(|| site.yard.wait(handle.probe(&site.run, TASK, Epoch(1))));
+        let asks = scope.spawn(|| site.yard.wait(handle.probe(&site.run, TASK, Epoch(1), wish())));
         site.outside.asked();
         site.outside.says(200, &json!({ "state": "done", "value": 3 }));
         asks.join().unwrap().unwrap()
     });
     assert_eq!((asked.answer, asked.status.name()), ("done", "ok"));
     assert_eq!(asked.file.as_deref(), Some("tasks/e0001/probe-4.json"));
+    assert_eq!(site.kept(4)["wish"], json!({ "by": "operator:o", "reason": "it matters" }));
+    assert_eq!(site.kept(3)["wish"], json!(null), "nobody but time wanted that");
+}
+
+/// Why an operator has the outside asked.
+fn wish() -> Wish {
+    Wish { by: "operator:o".into(), reason: "it matters".into() }
 }
 
 #[test]
@@ -321,7 +328,8 @@ fn t29_a_sign_of_life_beats_a_question() {
     site.beat();
     site.pass(4_000);
     site.outside.was_not_asked();
-    let refused = site.yard.wait(site.handle().probe(&site.run, TASK, Epoch(1))).unwrap_err();
+    let refused =
+        site.yard.wait(site.handle().probe(&site.run, TASK, Epoch(1), wish())).unwrap_err();
     assert_eq!(refused.trouble().code, "leased");
     // It is silent again: as long as that may mean life, and as long again.
     site.pass(2 * TTL_MS - 4_000 + 2_000);
@@ -372,7 +380,7 @@ fn c12_a_daemon_that_ends_before_the_answer_asks_again() {
 fn nobody_is_asked_whom_the_author_did_not_name() {
     let site = Site::of(Outside::new(), &json!({}));
     assert_eq!(site.claim().unwrap(), 1);
-    let ask = |epoch| site.yard.wait(site.handle().probe(&site.run, TASK, Epoch(epoch)));
+    let ask = |epoch| site.yard.wait(site.handle().probe(&site.run, TASK, Epoch(epoch), wish()));
     let code = |refused: Result<_>| -> &'static str {
         let refused: Error = Result::<dormouse::services::manager::Probed>::unwrap_err(refused);
         refused.trouble().code
@@ -499,7 +507,29 @@ fn t05_what_the_daemon_executes_is_not_posted() {
     let (_place, ran) = posted(
         "[executors.shell]\nenabled = true\nallow = \"any\"\n[limits.kind.shell]\nconcurrency = 0",
     );
-    ran.exits(6).says("not_postable").says("dormouse task cancel");
+    ran.exits(4).says("not_postable").says("dormouse task cancel");
+}
+
+#[test]
+fn t04_what_the_daemon_executes_is_not_claimed_and_hides_nothing_that_is() {
+    let place = Place::new(PROCESS);
+    let mut daemon = place.serve(
+        "[executors.shell]\nenabled = true\nallow = [\"true\"]\n\
+         [limits.key.none]\nconcurrency = 0",
+    );
+    let def = |program| json!({ "kind": "shell", "argv": [program] });
+    let none = json!({ "limitKeys": ["none"] });
+    place.create("inside", &json!({ "def": def("true"), "options": none }));
+    place.create("held", &json!({ "def": def("sh"), "options": {} }));
+    daemon.hears("held_policy");
+    let refused = place.cli.run("task claim inside e0001 --worker w");
+    refused.exits(4).says("not_claimable");
+    let claim = "task claim --kind shell --worker w --max 9 --wait 20s --json";
+    let given = place.cli.run(claim).ok().json();
+    assert_eq!(given["tasks"].as_array().unwrap().len(), 1, "{given}");
+    assert_eq!(given["tasks"][0]["runId"], "held");
+    place.cli.run("task claim --kind shell --worker w --wait 0s").exits(1);
+    drop(daemon);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use dormouse::ground::clock::Timestamp;
 use dormouse::ground::digest::hex;
 use dormouse::ground::id::{EffectId, RunId};
 use dormouse::ground::limits::{SPAN_BATCH_MAX, SPAN_QUEUE_MAX};
+use dormouse::machines::limits::{Bucket, Limit, Scope};
 use dormouse::ports::telemetry::{Metrics, Shape};
 use dormouse::services::manager::Wanted;
 use dormouse::services::telemetry::Tracer as _;
@@ -34,9 +35,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-/// What only requests to the outside write: the tests of executors look at it.
-const OUTSIDE: &[&str] =
-    &["http_executor", "mcp_calls", "ssrf_refusals", "secret_resolutions", "redactions"];
+/// What only requests to the outside write, and starts that have to wait: the tests of executors
+/// and of limits look at it.
+const OUTSIDE: &[&str] = &[
+    "http_executor",
+    "limit_wait",
+    "mcp_calls",
+    "ssrf_refusals",
+    "secret_resolutions",
+    "redactions",
+    "shell_processes",
+];
 
 /// How often something is looked at that is on its way.
 const LOOKS_MAX: usize = 400;
@@ -119,6 +128,8 @@ fn sampled(text: &str) -> BTreeSet<String> {
 fn sending_to(collector: &str) -> Config {
     let mut config = Config::default();
     config.telemetry.otlp_endpoint = Some(collector.to_owned());
+    let limit = Limit { concurrency: Some(9), ..Limit::default() };
+    config.limits.insert(Bucket { scope: Scope::Kind, name: "agent".into() }, limit);
     config
 }
 

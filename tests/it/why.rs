@@ -12,13 +12,13 @@ use dormouse::codecs::format::line::decode;
 use dormouse::codecs::json::Json;
 use dormouse::ground::clock::Timestamp;
 use dormouse::ground::digest::Digest;
-use dormouse::ground::id::{EffectId, Epoch, Seq};
+use dormouse::ground::id::{EffectId, EffectName, Epoch, Seq};
 use dormouse::machines::limits::{Bucket, Scope};
 use dormouse::machines::replay::state::{RunState, fold};
 use dormouse::services::why::brief::{Brief, Safe};
 use dormouse::services::why::code::Code;
 use dormouse::services::why::found::{Found, Seen};
-use dormouse::services::why::memory::{Hold, Holder, Memory};
+use dormouse::services::why::memory::{Hold, Memory};
 use dormouse::services::why::walk::{Child, Walk};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -200,12 +200,12 @@ fn holds(hold: Hold) -> Memory {
     Memory { holds: [(EffectId::new(1), hold)].into(), ..Memory::default() }
 }
 
-fn holder() -> Holder {
-    Holder { run: "other".parse().unwrap(), effect: EffectId::new(7) }
+fn holder() -> EffectName {
+    EffectName { run: "other".parse().unwrap(), effect: EffectId::new(7) }
 }
 
 /// A limit of a kind that is used up.
-fn full(holder: Option<Holder>, until: Option<Timestamp>) -> Hold {
+fn full(holder: Option<EffectName>, until: Option<Timestamp>) -> Hold {
     let limit = Bucket::limited(Scope::Kind, "shell").unwrap();
     Hold::Limit { bucket: limit.clone(), limit, holder, until }
 }

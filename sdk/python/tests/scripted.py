@@ -34,8 +34,15 @@ class Effect:
         self.releases: List[Dict[str, Any]] = []
         self.posts: List[Dict[str, Any]] = []
         self.stale: List[Dict[str, Any]] = []
+        #: Arguments are told by a link.
+        self.is_long = False
 
     def told(self, ttl_ms: int) -> Dict[str, Any]:
+        link = f"/v1/runs/{self.run_id}/tasks/{self.effect_id}/blobs/b3:0"
+        long = {"args": {"$blob": "b3:0", "bytes": 9}, "argsLink": link} if self.is_long else {}
+        return {**self._told(ttl_ms), **long}
+
+    def _told(self, ttl_ms: int) -> Dict[str, Any]:
         return {
             "runId": self.run_id, "effectId": self.effect_id, "kind": self.kind,
             "title": None, "labels": [], "definition": {"kind": self.kind}, "args": self.args,
@@ -73,11 +80,14 @@ class Scripted:
 
     # What tests say.
 
-    def offer(self, kind: str, args: Any = None, run_id: str = "r1") -> Effect:
+    def offer(
+        self, kind: str, args: Any = None, run_id: str = "r1", *, is_long: bool = False
+    ) -> Effect:
         """A run asks for something."""
         with self.changed:
             effect_id = f"e{len(self.effects) + 1:04}"
             effect = self.effects[run_id, effect_id] = Effect(run_id, effect_id, kind, args)
+            effect.is_long = is_long
             self.changed.notify_all()
         return effect
 
@@ -124,6 +134,8 @@ class Scripted:
                 held = [e for e in self.effects.values()
                         if e.worker == query["worker"] and e.state == query["state"]]
                 return 200, {"tasks": [e.told(60_000) for e in held]}
+            if len(parts) == 7 and parts[5] == "blobs":
+                return 200, self.effects[parts[2], parts[4]].args
             if len(parts) == 6 and parts[1] == "runs":
                 effect = self.effects.get((parts[2], parts[4]))
                 if effect is None:

@@ -51,6 +51,24 @@ def settled(scripted: Scripted, effect: Effect) -> Any:
     return effect.posts[0]
 
 
+def test_long_arguments_are_fetched_before_the_function_is_called(
+    scripted: Scripted, make: Callable[..., Worker], work: Begin
+) -> None:
+    worker = make()
+
+    @worker.task("double")
+    def double(task: Attempt) -> Any:
+        return task.args["of"] * 2
+
+    scripted.plan("blobs/b3:0", problem(404, "blob_unknown"))
+    work(worker)
+    effect = scripted.offer("double", {"of": 21}, is_long=True)
+    assert settled(scripted, effect)["value"] == 42
+    # What could not be read was not begun.
+    assert [told["began"] for told in effect.releases] == [False]
+    assert effect.epoch == 2
+
+
 def test_a_value_is_posted_with_its_epoch(
     scripted: Scripted, make: Callable[..., Worker], work: Begin, tmp_path: Path
 ) -> None:

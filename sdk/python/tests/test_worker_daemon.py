@@ -107,6 +107,23 @@ def test_a_long_value_is_uploaded(
     assert resolved.data["valueBlob"]["bytes"] == 2 * 800_000 + 2
 
 
+def test_long_arguments_are_fetched(
+    daemon: Daemon,
+    client: Client,
+    make: Callable[..., Worker],
+    work: Callable[[Worker], Worker],
+) -> None:
+    worker = make()
+
+    @worker.task("work")
+    def function(task: Attempt) -> Any:
+        return [len(task.args["text"]), "argsLink" in task.raw]
+
+    work(worker)
+    create(daemon, client, {"text": "a" * 100_000})
+    assert output(client) == {"value": [100_000, True]}
+
+
 def test_a_final_failure_reaches_the_process(
     daemon: Daemon,
     client: Client,

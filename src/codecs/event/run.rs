@@ -18,6 +18,8 @@ pub enum Profile {
     Dormouse,
     /// Imports `@a5c-ai/babysitter-sdk`.
     Babysitter,
+    /// A workflow document.
+    Workflow,
 }
 
 /// The pinned program of a run.

@@ -44,9 +44,10 @@ fn print(done: &Value, findings: &[Value]) {
     if !rows.is_empty() {
         output::table(&["RUN", "WHAT", "DETAIL"], &rows);
     }
-    output::line(&format!(
-        "{} runs looked at, {} findings, all mended",
-        done["looked"],
-        rows.len()
-    ));
+    let found = match rows.len() {
+        0 => "nothing to mend".to_owned(),
+        1 => "1 finding, mended".to_owned(),
+        count => format!("{count} findings, all mended"),
+    };
+    output::line(&format!("{} runs looked at, {found}", done["looked"]));
 }

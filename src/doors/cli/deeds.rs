@@ -188,6 +188,15 @@ impl Context {
         )
     }
 
+    /// Shows a run of a workflow document, task run by task run.
+    pub(super) fn snapshot(&self, run: &str) -> Result<Value, Failure> {
+        self.view(
+            run,
+            || Ok(self.runs.snapshot(&self.runs.look(run)?)?),
+            |client, run| client.get(&path(run, "snapshot")),
+        )
+    }
+
     /// Says what was done, what is open, and what of that is safe for `worker`.
     pub(super) fn brief(&self, run: &str, worker: Option<&str>) -> Result<Value, Failure> {
         let query = worker.map_or(String::new(), |worker| format!("?worker={}", encoded(worker)));

@@ -41,7 +41,14 @@ pub(super) struct Claiming<'a> {
 impl Context {
     /// Gets something to do.
     pub(super) fn claim_any(&self, asked: &Claiming<'_>) -> Result<Value, Failure> {
-        self.daemon()?.post("/v1/tasks/claim", asked)
+        let client = self.daemon()?;
+        let mut claimed = client.post("/v1/tasks/claim", asked)?;
+        for task in claimed["tasks"].as_array_mut().into_iter().flatten() {
+            if let Some(link) = args_link(task) {
+                put_args(task, client.get(&link)?);
+            }
+        }
+        Ok(claimed)
     }
 
     /// Starts one certain effect.
@@ -57,7 +64,11 @@ impl Context {
             body["claimId"] = json!(id);
         }
         self.deed(run, direct, |client, run| {
-            client.post(&path(run, &format!("tasks/{effect}/claim")), &body)
+            let mut task = client.post(&path(run, &format!("tasks/{effect}/claim")), &body)?;
+            if let Some(link) = args_link(&task) {
+                put_args(&mut task, client.get(&link)?);
+            }
+            Ok(task)
         })
     }
 
@@ -152,6 +163,19 @@ impl Context {
         }
         rows.sort_by_key(Row::place);
         Ok(value(&Ledger { rows, next_page_token: None }))
+    }
+}
+
+/// Where the arguments of a task are that were too long for a claim's answer.
+pub(super) fn args_link(task: &Value) -> Option<String> {
+    task["argsLink"].as_str().map(str::to_owned)
+}
+
+/// Puts them where short ones stand.
+pub(super) fn put_args(task: &mut Value, args: Value) {
+    task["args"] = args;
+    if let Some(members) = task.as_object_mut() {
+        members.remove("argsLink");
     }
 }
 

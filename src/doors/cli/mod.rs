@@ -3,6 +3,7 @@
 //! May not decide anything about a run. Invariant: standard output is data, everything else goes to
 //! standard error; the exit code says what became of the command.
 
+mod agent;
 mod audit;
 mod breakpoint;
 mod completions;
@@ -38,6 +39,7 @@ mod variables;
 mod version;
 mod way;
 mod worker;
+mod workflow;
 
 use std::ffi::OsString;
 use std::panic::AssertUnwindSafe;
@@ -95,6 +97,12 @@ enum Noun {
     #[command(about = "Do tasks, and see who does")]
     #[command(subcommand)]
     Worker(worker::Verb),
+    #[command(about = "Check, plan and draw workflow documents")]
+    #[command(subcommand)]
+    Workflow(workflow::Verb),
+    #[command(about = "See whom effects may name")]
+    #[command(subcommand)]
+    Agent(agent::Verb),
     #[command(about = "Own a runs root and let its runs go on")]
     Serve(serve::Args),
     #[command(about = "Show whether a daemon runs, and how the root stands")]
@@ -170,7 +178,7 @@ pub fn main() -> ExitCode {
 /// What the verb gets. Whoever only reads about dormouse needs no configuration for it.
 fn context(cli: &Cli) -> Result<Context, Failure> {
     match &cli.noun {
-        Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) => {
+        Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) | Noun::Workflow(_) => {
             Context::unconfigured(&cli.global)
         }
         Noun::Config(config::Verb::Default(_)) => Context::unconfigured(&cli.global),
@@ -214,6 +222,8 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Ledger(verb) => ledger::dispatch(&verb, context),
         Noun::Limits(verb) => limits::dispatch(&verb, context),
         Noun::Worker(verb) => worker::dispatch(&verb, context),
+        Noun::Workflow(verb) => workflow::dispatch(&verb, context),
+        Noun::Agent(verb) => agent::dispatch(&verb, context),
         Noun::Serve(args) => serve::run(&args, context),
         Noun::Status(args) => status::run(&args, context),
         Noun::Top(args) => top::run(&args, context),

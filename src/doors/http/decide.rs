@@ -19,7 +19,7 @@ use crate::doors::work::{Decided, Stands};
 use crate::ground::id::Epoch;
 use crate::machines::effect::decide::{Choice, Decision};
 use crate::machines::effect::life::EffectStatus;
-use crate::services::manager::Flow;
+use crate::services::manager::{Flow, Wish};
 use crate::services::runs::open::OpenRun;
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
@@ -105,9 +105,8 @@ async fn decide(
         return Err(Problem::bad_request("reason is empty: say why"));
     }
     if let Decide { decision: What::Probe, value: None, error: None, .. } = &asked {
-        let (epoch, reason) = (Epoch(asked.epoch), &asked.reason);
-        tracing::info!(%run, %effect, by = caller.by, reason, "the outside is to be asked");
-        let said = door.handle.probe(&run, effect, epoch).await;
+        let wish = Wish { by: caller.by, reason: asked.reason };
+        let said = door.handle.probe(&run, effect, Epoch(asked.epoch), wish).await;
         return Ok(Json(Decided::asked(effect, said.map_err(|e| about(e, &run, effect))?)));
     }
     let decision = asked.read()?;

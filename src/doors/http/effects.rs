@@ -25,7 +25,7 @@ use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::{Json as Text, Surrogates, gate};
 use crate::doors::answers::{GivenUp, PostDone, ShownTask, effect_of};
 use crate::doors::shapes;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, EffectName, RunId};
 use crate::ground::limits::JSON_DEPTH_MAX;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::EffectStatus;
@@ -37,7 +37,7 @@ use crate::services::runs::post::{Output, Posted, Posting};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result};
-use crate::shells::store::{EffectFilter, EffectName, EffectPlace, EffectRow};
+use crate::shells::store::{EffectFilter, EffectPlace, EffectRow};
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new()
@@ -176,10 +176,7 @@ async fn list_pending(handle: &Handle, wanted: Pending) -> Answer<Tasks> {
     let mut page =
         index::ask(handle, move |index| index.effects(&filter, size, place.as_ref())).await?;
     if wanted.overdue {
-        let name = |row: &EffectRow| EffectName {
-            run_id: row.run_id.clone(),
-            effect_id: row.facts.effect_id,
-        };
+        let name = |row: &EffectRow| EffectName::of(&row.run_id, row.facts.effect_id);
         let late = handle.late(page.rows.iter().map(name).collect()).await?;
         let mut late = late.into_iter();
         page.rows.retain(|row| {
@@ -362,6 +359,23 @@ fn task_failed() -> String {
     "Task failed".into()
 }
 
+/// How a task ended, in parts
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "read by the contract alone")]
+struct ResultParts {
+    /// The object that is the body otherwise
+    outcome: TaskResult,
+    /// The value, as JSON
+    #[schema(value_type = Value, required = false)]
+    value: Option<Text>,
+    /// What the task printed
+    #[schema(nullable = false)]
+    stdout: Option<String>,
+    /// What it printed as errors
+    #[schema(nullable = false)]
+    stderr: Option<String>,
+}
+
 impl TaskResult {
     /// The outcome with what came beside it.
     fn whole(asked: InParts<Self>) -> Answer<Self> {
@@ -463,7 +477,10 @@ impl TaskResult {
     tag = "tasks",
     security(("token" = ["task.work"])),
     params(EffectPath),
-    request_body = TaskResult,
+    request_body(content(
+        (TaskResult = "application/json"),
+        (ResultParts = "multipart/form-data"),
+    )),
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn result(
@@ -481,7 +498,10 @@ async fn result(
     tag = "tasks",
     security(("token" = ["task.work"])),
     params(EffectPath),
-    request_body = TaskResult,
+    request_body(content(
+        (TaskResult = "application/json"),
+        (ResultParts = "multipart/form-data"),
+    )),
     responses((status = 200, description = "The outcome stands", body = PostDone)),
 )]
 async fn effect_result(

@@ -2,6 +2,7 @@
 //!
 //! May not decide anything about a run. Invariant: an answer leaves after what it says is durable.
 
+mod agents;
 mod auth;
 mod blobs;
 mod body;
@@ -28,6 +29,7 @@ mod problem;
 mod rebuild;
 mod runs;
 mod signals;
+mod snapshot;
 mod status;
 mod steer;
 pub mod tokens;
@@ -168,6 +170,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(runs::routes())
         .merge(steer::routes())
         .merge(code::routes())
+        .merge(snapshot::routes())
         .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
@@ -176,6 +179,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(feed::routes())
         .merge(effects::routes())
         .merge(work::routes())
+        .merge(agents::routes())
         .merge(blobs::routes())
         .merge(logs::routes())
         .merge(decide::routes())

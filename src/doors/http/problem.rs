@@ -220,6 +220,35 @@ mod tests {
         }
     }
 
+    /// What keeps an effect from somebody is a conflict; a value that it does not take is not.
+    #[test]
+    fn refusals_about_an_effect_are_conflicts_but_for_its_value() {
+        use crate::ground::id::{EffectId, Epoch, Seq};
+        use crate::machines::effect::refusal::{Hold, Refusal};
+        let (id, kind, seq) = (EffectId::new(1), "http".to_owned(), Seq(2));
+        let (given, current, epoch) = (Epoch(1), Epoch(2), Epoch(1));
+        let status = "ok";
+        for (refusal, status, code) in [
+            (Refusal::StaleLease { id, given, current }, 409, "stale_lease"),
+            (Refusal::UnknownEpoch { id, given, current }, 409, "unknown_epoch"),
+            (Refusal::AttemptClosed { id, epoch }, 409, "attempt_closed"),
+            (Refusal::AlreadyPosted { id, epoch, seq }, 409, "already_posted"),
+            (Refusal::Ended { id, status, seq }, 409, "effect_ended"),
+            (Refusal::Leased { id, worker: "w".into(), epoch }, 409, "leased"),
+            (Refusal::Held { id, by: Hold::Pause, until: None }, 409, "held"),
+            (Refusal::Uncertain { id, epoch }, 409, "effect_uncertain"),
+            (Refusal::NotClaimable { id, kind: kind.clone() }, 409, "not_claimable"),
+            (Refusal::NotPostable { id, kind, instead: "wait" }, 409, "not_postable"),
+            (Refusal::WrongState { id, status, why: "no" }, 409, "wrong_state"),
+            (Refusal::RunEnded("completed"), 409, "run_ended"),
+            (Refusal::ValueInvalid { id, why: Vec::new() }, 422, "value_invalid"),
+            (Refusal::UnknownEffect(id), 404, "effect_not_found"),
+        ] {
+            let Details { status: found, code: named, .. } = *Problem::from(Error::from(refusal)).0;
+            assert_eq!((found, named.as_str()), (status, code));
+        }
+    }
+
     #[test]
     fn damage_has_one_code_and_keeps_its_case() {
         let problem = Problem::from(Error::Damaged(Trouble::new("J20", "rot")));

@@ -287,7 +287,8 @@ async fn heartbeat(
     let epoch = caller.attempt(asked.epoch)?;
     let epoch = epoch.ok_or_else(|| Problem::bad_request("a heartbeat names its epoch"))?;
     let progress = asked.progress.map(ProgressSaid::read).transpose()?;
-    let sign = Sign { run: run.clone(), effect, epoch, ttl_ms, worker: asked.worker, progress };
+    let worker = asked.worker.map(worker).transpose()?;
+    let sign = Sign { run: run.clone(), effect, epoch, ttl_ms, worker, progress };
     let renewed = door.handle.renew(vec![sign]).await?;
     let about = |e| super::effects::about(e, &run, effect);
     let renewed = renewed.into_iter().next().ok_or_else(body::gave_up)?;

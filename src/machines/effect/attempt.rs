@@ -116,6 +116,26 @@ pub fn may_bring(effect: &Effect, epoch: Option<Epoch>) -> Result<(), Refusal> {
     }
 }
 
+/// Whether the daemon itself has the present start of `effect`: a worker's name never begins with
+/// `@`. Whatever the number that somebody else names, only the daemon's own executors know.
+#[must_use]
+pub fn is_the_daemons(effect: &Effect) -> bool {
+    effect.worker.as_ref().is_some_and(|worker| worker.starts_with('@'))
+}
+
+/// Refuses a report by `by` about a start that the daemon itself has and is at.
+///
+/// # Errors
+/// Somebody from outside speaks for the daemon.
+pub fn is_its_holders(effect: &Effect, by: &str) -> Result<(), Refusal> {
+    let is_own = by.starts_with("executor:") || by == "recovery" || by == "timer";
+    if is_own || effect.status != EffectStatus::Started || !is_the_daemons(effect) {
+        return Ok(());
+    }
+    let worker = effect.worker.clone().unwrap_or_default();
+    Err(Refusal::Leased { id: effect.id, worker, epoch: effect.epoch })
+}
+
 /// The records that close the open start of `effect`; none if it stays as uncertain as it is.
 #[must_use]
 pub fn close(

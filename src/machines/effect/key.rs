@@ -52,7 +52,7 @@ pub fn branch_scope(scope: &str, group: u64, branch: &str) -> String {
 }
 
 /// Cuts what is too long and completes it with 16 hex digits of the digest of the whole.
-fn shortened(key: String) -> String {
+pub(in crate::machines) fn shortened(key: String) -> String {
     if key.len() <= KEY_BYTES_MAX {
         return key;
     }

@@ -347,7 +347,10 @@ impl Effect {
     #[must_use]
     pub fn delayed_until(&self) -> Option<Timestamp> {
         match self.status {
-            EffectStatus::Requested => self.not_before,
+            // What may go on in the moment that it failed has no delay.
+            EffectStatus::Requested => self.not_before.filter(|until| {
+                self.failures.last.last().is_none_or(|failure| *until > failure.at)
+            }),
             EffectStatus::Uncertain => probe::asks_at(self),
             _ => None,
         }

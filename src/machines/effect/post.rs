@@ -183,6 +183,7 @@ fn fence(
     if let Some(instead) = instead {
         return Err(Refusal::NotPostable { id, kind: effect.kind.clone(), instead });
     }
+    attempt::is_its_holders(effect, &post.by)?;
     match (effect.status, epoch) {
         (EffectStatus::Started, None) => {
             let worker = effect.worker.clone().unwrap_or_default();

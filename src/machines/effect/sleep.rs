@@ -4,7 +4,7 @@
 //! target, never before unless someone posts it.
 
 use super::life::Effect;
-use super::{member, resolve_ok};
+use super::{Wait, member, resolve_ok};
 use crate::codecs::event::Event;
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
@@ -19,6 +19,18 @@ pub fn target(def: &serde_json::Value) -> Option<Timestamp> {
         millis.as_f64().map(|ms| ms.ceil() as i64)
     })?;
     Some(Timestamp::from_millis(whole))
+}
+
+/// The end of the key of a timer that only ends what takes too long: nobody waits for it.
+pub const DEADLINE_MARK: &str = "~deadline";
+
+/// When a sleep that somebody waits for ends.
+#[must_use]
+pub fn awaited(effect: &Effect) -> Option<Timestamp> {
+    match effect.wait {
+        Wait::Sleep { target } if !effect.key.ends_with(DEADLINE_MARK) => Some(target),
+        _ => None,
+    }
 }
 
 /// The end of a sleep that is due.

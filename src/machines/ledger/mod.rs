@@ -11,19 +11,10 @@ use super::effect::life::{Effect, EffectStatus};
 use crate::codecs::event::ReusedFrom;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
-use crate::ground::id::{EffectId, RunId, Seq};
+use crate::ground::id::{EffectName, RunId, Seq};
 
 /// Who records what follows from the ledger, as it stands in records.
 pub const BY: &str = "ledger";
-
-/// An effect, wherever it is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Holder {
-    /// Its run.
-    pub run: RunId,
-    /// The effect.
-    pub effect: EffectId,
-}
 
 /// What is known of the work behind a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +38,7 @@ pub enum State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     /// The effect.
-    pub holder: Holder,
+    pub holder: EffectName,
     /// What identifies the work.
     pub digest: Digest,
     /// What is known of it.
@@ -77,7 +68,7 @@ pub enum Answer {
     /// It may.
     Free,
     /// Not before the holder has ended.
-    Held(Holder),
+    Held(EffectName),
     /// Never, or not without a person.
     Settled(Settled),
 }
@@ -90,12 +81,12 @@ pub enum Settled {
     /// The key stands for other work.
     Conflict {
         /// Who holds it.
-        holder: Holder,
+        holder: EffectName,
         /// What that work is.
         digest: Digest,
     },
     /// Nobody knows whether it was done.
-    Unknown(Holder),
+    Unknown(EffectName),
 }
 
 /// All keys with their holders.
@@ -130,7 +121,7 @@ impl Row {
         };
         let counts = was_started || is_decided || matches!(state, State::Ok { .. });
         counts.then(|| Self {
-            holder: Holder { run: run.clone(), effect: effect.id },
+            holder: EffectName::of(&run, effect.id),
             digest: effect.def_digest,
             state,
             ended_at: ended.map(|e| e.at),
@@ -176,7 +167,7 @@ impl Ledger {
 
     /// Whether `asker` may be started to do the work `digest` under `key`.
     #[must_use]
-    pub fn ask(&self, key: &str, digest: Digest, asker: &Holder) -> Answer {
+    pub fn ask(&self, key: &str, digest: Digest, asker: &EffectName) -> Answer {
         let Some(row) = self.rows.get(key).filter(|row| row.holder != *asker) else {
             return Answer::Free;
         };
@@ -201,7 +192,7 @@ impl Ledger {
 
     /// Asks, and takes the key if it is free: others are held from now on, although the start is
     /// not durable yet. Lost with the process, as is the start.
-    pub fn reserve(&mut self, key: &str, digest: Digest, asker: &Holder) -> Answer {
+    pub fn reserve(&mut self, key: &str, digest: Digest, asker: &EffectName) -> Answer {
         let answer = self.ask(key, digest, asker);
         if answer == Answer::Free {
             let (holder, state) = (asker.clone(), State::Open);
@@ -252,11 +243,12 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::id::EffectId;
 
     const KEEP_MS: u64 = 86_400_000;
 
-    fn holder(n: u32) -> Holder {
-        Holder { run: format!("r{n}").parse().unwrap(), effect: EffectId::new(1) }
+    fn holder(n: u32) -> EffectName {
+        EffectName { run: format!("r{n}").parse().unwrap(), effect: EffectId::new(1) }
     }
 
     fn work(name: &str) -> Digest {

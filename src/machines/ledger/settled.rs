@@ -5,13 +5,14 @@
 
 use serde_json::json;
 
-use super::{BY, Holder};
+use super::BY;
 use crate::codecs::event::{
     EffectResolved, EffectUncertain, Event, OnUncertain, ReusedFrom, Status,
 };
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
+use crate::ground::id::EffectName;
 use crate::machines::effect::attempt::never_known;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::{plain_error, resolution, resolve_error};
@@ -23,9 +24,9 @@ const KEY_OUTCOME_UNKNOWN: &str = "key_outcome_unknown";
 
 /// T03: the key stands for other work.
 #[must_use]
-pub fn conflict(effect: &Effect, holder: &Holder, digest: Digest) -> Event {
+pub fn conflict(effect: &Effect, holder: &EffectName, digest: Digest) -> Event {
     let key = effect.policy.idempotency_key.as_deref().unwrap_or_default();
-    let Holder { run, effect: other } = holder;
+    let EffectName { run, effect: other } = holder;
     let what = format!("the idempotency key {key:?} stands for other work, that of {run}/{other}");
     let data = Json::of(&json!({
         "key": key, "defDigest": effect.def_digest,
@@ -51,8 +52,13 @@ pub fn reuse(effect: &Effect, from: &ReusedFrom, value: Option<Json>) -> Event {
 /// T10: nobody knows whether the work was done. `why` is what keeps its outcome from being read, if
 /// there is one.
 #[must_use]
-pub fn unknown(effect: &Effect, holder: &Holder, why: Option<&str>, now: Timestamp) -> Vec<Event> {
-    let Holder { run, effect: other } = holder;
+pub fn unknown(
+    effect: &Effect,
+    holder: &EffectName,
+    why: Option<&str>,
+    now: Timestamp,
+) -> Vec<Event> {
+    let EffectName { run, effect: other } = holder;
     let mut evidence = json!({ "holder": { "runId": run, "effectId": other } });
     if let Some(why) = why {
         evidence["unreadable"] = why.into();

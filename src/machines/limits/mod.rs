@@ -12,10 +12,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::ground::limits::{LIMIT_COUNT_MAX, LIMIT_NAME_BYTES_MAX};
 
-pub use super::ledger::Holder;
 use queue::Queue;
 pub use rate::Rate;
 use rate::Tokens;
@@ -179,7 +178,7 @@ pub struct Held {
     /// When time alone will let it go.
     pub until_ms: Option<u64>,
     /// Of those who have slots, who has one for longest.
-    pub holder: Option<Holder>,
+    pub holder: Option<EffectName>,
 }
 
 /// How much of a limit is used.
@@ -194,7 +193,7 @@ pub struct Level {
     /// Kinds and keys under it that start nothing at the moment.
     pub full: Vec<Held>,
     /// Some who have slots, longest first.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<EffectName>,
 }
 
 /// A limit, and since when its rate counts.
@@ -208,7 +207,7 @@ struct Set {
 #[derive(Debug, Default)]
 struct Used {
     /// By the order in which they began.
-    holders: BTreeMap<u64, Holder>,
+    holders: BTreeMap<u64, EffectName>,
     /// Absent: nothing was started since the rate counts.
     tokens: Option<Tokens>,
     /// Until when nothing could start.
@@ -225,6 +224,8 @@ struct Taken {
     buckets: Vec<Bucket>,
     /// What sort of limit kept it from starting before, and since when.
     waited: Option<(Scope, Timestamp)>,
+    /// Nobody knows what became of the start.
+    is_unsure: bool,
 }
 
 /// Everything about limits.
@@ -232,10 +233,10 @@ struct Taken {
 pub struct Limits {
     set: BTreeMap<Bucket, Set>,
     used: HashMap<Bucket, Used>,
-    taken: HashMap<Holder, Taken>,
+    taken: HashMap<EffectName, Taken>,
     queue: Queue,
     /// Who waits here, or has slots for a start that is not made yet.
-    unstarted: BTreeSet<Holder>,
+    unstarted: BTreeSet<EffectName>,
     /// What may have room that had none.
     freed: BTreeSet<Bucket>,
     /// What time will give room.
@@ -274,6 +275,7 @@ impl Limits {
         }
         // Somebody elsewhere may wait for a key that nothing is at work under.
         self.freed.insert(place);
+        self.look_again_at_unsure(now_ms);
     }
 
     /// Whether an effect that wants this could start.
@@ -298,7 +300,7 @@ impl Limits {
     /// What keeps it; nothing was taken.
     pub fn take(
         &mut self,
-        holder: &Holder,
+        holder: &EffectName,
         demand: &Arc<Demand>,
         want: Want,
         now_ms: u64,
@@ -310,7 +312,7 @@ impl Limits {
 
     fn take_after(
         &mut self,
-        holder: &Holder,
+        holder: &EffectName,
         demand: &Arc<Demand>,
         (want, waited): (Want, Option<Scope>),
         now_ms: u64,
@@ -337,7 +339,7 @@ impl Limits {
 
     /// Whether an effect has the slots for its next start. Those of the last one, whose end is not
     /// durable yet, are let go.
-    fn has_taken(&mut self, holder: &Holder, after: Epoch, now_ms: u64) -> bool {
+    fn has_taken(&mut self, holder: &EffectName, after: Epoch, now_ms: u64) -> bool {
         match self.taken.get(holder) {
             Some(taken) if taken.after == after => return true,
             Some(_) => self.release(holder, now_ms),
@@ -347,19 +349,22 @@ impl Limits {
     }
 
     /// Counts the start after `after`, which was made before anybody counted.
-    pub fn count(&mut self, holder: &Holder, demand: &Arc<Demand>, after: Epoch) {
+    pub fn count(&mut self, holder: &EffectName, demand: &Arc<Demand>, after: Epoch) {
         self.count_in(holder, demand, demand.buckets().collect(), (after, None));
     }
 
     /// The same for a start of which nobody knows the outcome.
-    pub fn count_uncertain(&mut self, holder: &Holder, demand: &Arc<Demand>, after: Epoch) {
+    pub fn count_uncertain(&mut self, holder: &EffectName, demand: &Arc<Demand>, after: Epoch) {
         let kept = demand.buckets().filter(|bucket| self.keeps_uncertain(bucket)).collect();
         self.count_in(holder, demand, kept, (after, None));
+        if let Some(taken) = self.taken.get_mut(holder) {
+            taken.is_unsure = true;
+        }
     }
 
     fn count_in(
         &mut self,
-        holder: &Holder,
+        holder: &EffectName,
         demand: &Arc<Demand>,
         buckets: Vec<Bucket>,
         (after, waited): (Epoch, Option<(Scope, Timestamp)>),
@@ -374,45 +379,46 @@ impl Limits {
             used.holders.insert(number, holder.clone());
         }
         let demand = Arc::clone(demand);
-        self.taken.insert(holder.clone(), Taken { number, after, demand, buckets, waited });
+        let taken = Taken { number, after, demand, buckets, waited, is_unsure: false };
+        self.taken.insert(holder.clone(), taken);
     }
 
     /// The start for which an effect has slots was made. Gives what sort of limit kept it from
     /// starting before, and since when.
-    pub fn began(&mut self, holder: &Holder) -> Option<(Scope, Timestamp)> {
+    pub fn began(&mut self, holder: &EffectName) -> Option<(Scope, Timestamp)> {
         let is_news = self.unstarted.remove(holder);
         self.taken.get(holder)?.waited.filter(|_| is_news)
     }
 
     /// Whether an effect has slots.
     #[must_use]
-    pub fn has_slots(&self, holder: &Holder) -> bool {
+    pub fn has_slots(&self, holder: &EffectName) -> bool {
         self.taken.contains_key(holder)
     }
 
     /// Whether an effect waits here.
     #[must_use]
-    pub fn waits(&self, holder: &Holder) -> bool {
+    pub fn waits(&self, holder: &EffectName) -> bool {
         self.unstarted.contains(holder) && !self.taken.contains_key(holder)
     }
 
     /// The effects of a run that wait here, or have slots for a start that is not made yet.
     #[must_use]
     pub fn unstarted_of(&self, run: &RunId) -> Vec<EffectId> {
-        let first = Holder { run: run.clone(), effect: EffectId::new(0) };
+        let first = EffectName { run: run.clone(), effect: EffectId::new(0) };
         let of_run = self.unstarted.range(first..).take_while(|holder| holder.run == *run);
         of_run.map(|holder| holder.effect).collect()
     }
 
     /// The start of this number is over.
-    pub fn settle(&mut self, holder: &Holder, epoch: Epoch, now_ms: u64) {
+    pub fn settle(&mut self, holder: &EffectName, epoch: Epoch, now_ms: u64) {
         if self.taken.get(holder).is_some_and(|taken| taken.after < epoch) {
             self.release(holder, now_ms);
         }
     }
 
     /// An effect needs no slot any more.
-    pub fn release(&mut self, holder: &Holder, now_ms: u64) {
+    pub fn release(&mut self, holder: &EffectName, now_ms: u64) {
         self.queue.leave(holder);
         self.unstarted.remove(holder);
         if let Some(taken) = self.taken.remove(holder) {
@@ -424,7 +430,7 @@ impl Limits {
 
     /// An effect waits here no longer; slots for a start that was not made are free, and its tokens
     /// are there again.
-    pub fn give_back(&mut self, holder: &Holder, now_ms: u64) {
+    pub fn give_back(&mut self, holder: &EffectName, now_ms: u64) {
         if !self.unstarted.contains(holder) {
             return;
         }
@@ -442,7 +448,7 @@ impl Limits {
     }
 
     /// Nobody knows what became of the start of this number: some of its slots are for others now.
-    pub fn unsure(&mut self, holder: &Holder, epoch: Epoch, now_ms: u64) {
+    pub fn unsure(&mut self, holder: &EffectName, epoch: Epoch, now_ms: u64) {
         let Some(taken) = self.taken.get(holder).filter(|taken| taken.after < epoch) else {
             return;
         };
@@ -450,10 +456,20 @@ impl Limits {
         let (kept, free): (Vec<Bucket>, Vec<Bucket>) =
             all.into_iter().partition(|bucket| self.keeps_uncertain(bucket));
         if let Some(taken) = self.taken.get_mut(holder) {
-            taken.buckets = kept;
+            (taken.buckets, taken.is_unsure) = (kept, true);
         }
         for bucket in &free {
             self.free(bucket, number, now_ms);
+        }
+    }
+
+    /// A limit has changed: whoever keeps a slot by being uncertain may have to give it back.
+    fn look_again_at_unsure(&mut self, now_ms: u64) {
+        let unsure = self.taken.iter().filter(|(_, taken)| taken.is_unsure);
+        let unsure: Vec<(EffectName, Epoch)> =
+            unsure.map(|(holder, taken)| (holder.clone(), Epoch(taken.after.0 + 1))).collect();
+        for (holder, epoch) in unsure {
+            self.unsure(&holder, epoch, now_ms);
         }
     }
 
@@ -490,7 +506,7 @@ impl Limits {
     /// What keeps it; nothing was taken, and [`Limits::call`] will name it.
     pub fn take_or_wait(
         &mut self,
-        holder: &Holder,
+        holder: &EffectName,
         demand: &Arc<Demand>,
         want: Want,
         now_ms: u64,
@@ -535,7 +551,7 @@ impl Limits {
         called
     }
 
-    fn call_behind(&mut self, bucket: &Bucket, now_ms: u64, called: &mut Vec<Holder>) {
+    fn call_behind(&mut self, bucket: &Bucket, now_ms: u64, called: &mut Vec<EffectName>) {
         while let Some((holder, demand, want)) = self.queue.first(bucket) {
             match self.take_after(&holder, &demand, (want, Some(bucket.scope)), now_ms) {
                 Ok(()) => called.push(holder),
@@ -663,7 +679,7 @@ impl Limits {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Called {
     /// They have their slots.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<EffectName>,
     /// Something has room that had none.
     pub has_room: bool,
 }

@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::{Bucket, Demand, Holder, Want};
+use super::{Bucket, Demand, Want};
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, EffectName, RunId};
 use crate::machines::ready::{Rounds, level};
 
 /// An effect among those of its run.
@@ -84,7 +84,7 @@ pub(super) struct Queue {
     lines: HashMap<Arc<Demand>, Line>,
     /// The first of every line, by what keeps it.
     heads: HashMap<Bucket, BTreeSet<(Turn, Arc<Demand>)>>,
-    places: HashMap<Holder, (Arc<Demand>, Want)>,
+    places: HashMap<EffectName, (Arc<Demand>, Want)>,
     rounds: Rounds,
 }
 
@@ -103,7 +103,7 @@ impl Queue {
     /// another one.
     pub(super) fn enter(
         &mut self,
-        holder: Holder,
+        holder: EffectName,
         demand: &Arc<Demand>,
         want: Want,
         behind: Bucket,
@@ -123,7 +123,7 @@ impl Queue {
     }
 
     /// Somebody waits no longer.
-    pub(super) fn leave(&mut self, holder: &Holder) {
+    pub(super) fn leave(&mut self, holder: &EffectName) {
         let Some((demand, want)) = self.places.remove(holder) else { return };
         let place = Place::of(holder.effect, want);
         self.change(&demand, |line| {
@@ -134,12 +134,12 @@ impl Queue {
     }
 
     /// Whoever comes first behind a bucket, and what it wants.
-    pub(super) fn first(&mut self, bucket: &Bucket) -> Option<(Holder, Arc<Demand>, Want)> {
+    pub(super) fn first(&mut self, bucket: &Bucket) -> Option<(EffectName, Arc<Demand>, Want)> {
         loop {
             let (turn, demand) = self.heads.get(bucket)?.first()?.clone();
             let served = self.rounds.served(&turn.run);
             if turn.served == served {
-                let holder = Holder { run: turn.run, effect: turn.effect };
+                let holder = EffectName { run: turn.run, effect: turn.effect };
                 let (_, want) = self.places.get(&holder)?;
                 return Some((holder, demand, *want));
             }

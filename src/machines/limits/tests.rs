@@ -3,10 +3,11 @@
 //! May not look into queues. Invariant: the model knows no queue but a list.
 
 use super::*;
+use crate::ground::id::EffectName;
 use proptest::prelude::*;
 
-fn holder(run: &str, effect: u32) -> Holder {
-    Holder { run: run.parse().unwrap(), effect: EffectId::new(effect) }
+fn holder(run: &str, effect: u32) -> EffectName {
+    EffectName { run: run.parse().unwrap(), effect: EffectId::new(effect) }
 }
 
 fn demand(kind: &str, keys: &[&str]) -> Arc<Demand> {

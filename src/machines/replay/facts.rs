@@ -343,12 +343,22 @@ pub struct EffectFacts {
     pub start: Option<StartFacts>,
 }
 
+impl EffectFacts {
+    /// When it became ready, or will be; of what nobody may start now, when it was asked for.
+    #[must_use]
+    pub fn since(&self) -> Timestamp {
+        self.ready.as_ref().map_or(self.requested_at, |ready| ready.at)
+    }
+}
+
 /// What decides who starts an effect, and when. Absent while nobody may: its run is paused, held or
 /// gives up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadyFacts {
-    /// Not before.
+    /// Since when, or from when on.
     pub at: Timestamp,
+    /// When a delay ends, if there is one: only that makes an effect wait, whatever a clock says.
+    pub not_before: Option<Timestamp>,
     /// 0 to 1000; higher first.
     pub priority: u32,
     /// What a worker must offer.
@@ -358,6 +368,12 @@ pub struct ReadyFacts {
 }
 
 impl ReadyFacts {
+    /// Whether it may be started by now.
+    #[must_use]
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|until| until <= now)
+    }
+
     fn of(state: &RunState, effect: &Effect) -> Option<Self> {
         let may_start = state.is_open()
             && state.paused.is_none()
@@ -367,6 +383,7 @@ impl ReadyFacts {
             && matches!(effect.wait, Wait::Outside);
         may_start.then(|| Self {
             at: effect.ready_at().unwrap_or(effect.requested_at),
+            not_before: effect.delayed_until(),
             priority: effect.policy.priority.unwrap_or(PRIORITY_DEFAULT),
             requires: effect.policy.requires.clone(),
             agent: effect.agent.clone(),

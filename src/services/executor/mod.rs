@@ -18,7 +18,7 @@ pub mod template;
 
 pub use stop::{Stop, StopWhy, Stopper};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -150,9 +150,20 @@ pub trait Executor: Send + Sync {
     /// each start on the manager's thread: it must not wait for anything but a local disk.
     fn may_run(&self, definition: &Value, cwd: Option<&str>) -> Result<(), Bar>;
 
+    /// The agents whose tasks it executes, if it leaves those of others to whoever works outside;
+    /// none: all of the kind.
+    fn agents(&self) -> Option<BTreeSet<String>> {
+        None
+    }
+
     /// Options of an effect that its author left open, in an author's words. Asked before the
     /// record of the request, and frozen there.
     fn options(&self, _definition: &Json) -> Option<Map<String, Value>> {
+        None
+    }
+
+    /// A limit's key that each such effect has, whatever its author says.
+    fn limit_key(&self, _definition: &Json) -> Option<String> {
         None
     }
 

@@ -114,6 +114,9 @@ fn start(
     act: StartAct,
     now: Timestamp,
 ) {
+    if let Err(refusal) = here.run.must_be_outside(effect) {
+        return act(Err(refusal))(Ok(()));
+    }
     let run = here.run.dir.id().clone();
     let requested = |here: &Here| match here.run.state().effect(effect) {
         Some(its) if its.status == EffectStatus::Requested => Some(its.clone()),

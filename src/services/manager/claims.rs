@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::ground::limits::{CLAIM_CANDIDATES_MAX, CLAIM_MAX, WAITERS_MAX};
 use crate::machines::effect::attempt::Report;
 use crate::machines::effect::claim::Claim;
@@ -23,7 +23,7 @@ use crate::services::runs::give::Given;
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result};
-use crate::shells::store::{Candidates, Change, Claimed, EffectName, Index, ReadyFilter};
+use crate::shells::store::{Candidates, Change, Claimed, Index, ReadyFilter};
 
 use super::handle::{self, Flow, Handle};
 use super::seat::{Answer, Ask};
@@ -123,7 +123,7 @@ impl Handle {
     /// Gives a worker one certain effect, or says why not.
     pub async fn claim_one(&self, run: &RunId, effect: EffectId, wanted: Wanted) -> Result<Given> {
         let (id, reply, answer) = self.waiter();
-        let name = EffectName { run_id: run.clone(), effect_id: effect };
+        let name = EffectName::of(&run, effect);
         self.tell(move |manager| manager.claim_one(id, name, wanted, reply))?;
         let (given, _) = received(answer.await)?;
         given.into_iter().next().ok_or_else(handle::gone)
@@ -139,7 +139,7 @@ impl Handle {
                 Ok(state.effect(effect).map(|effect| EffectFacts::of(state, effect)))
             })
             .await?;
-        let name = EffectName { run_id: run.clone(), effect_id: effect };
+        let name = EffectName::of(&run, effect);
         self.tell(move |manager| {
             if let Some(facts) = hurried.filter(|facts| facts.ready.is_some()) {
                 manager.claims.book.hurry(name, facts);
@@ -259,11 +259,11 @@ impl Manager {
     fn start_for(&mut self, id: u64, name: EffectName) {
         let Some(waiting) = self.claims.book.get_mut(id) else { return };
         let wanted = Arc::clone(&waiting.wanted);
-        let (inbox, by, run) = (self.inbox.clone(), wanted.by.clone(), name.run_id.clone());
-        let effect = name.effect_id;
+        let (inbox, by, run) = (self.inbox.clone(), wanted.by.clone(), name.run.clone());
+        let effect = name.effect;
         let act = move |run: Result<(&mut OpenRun, Vec<String>)>| -> Answer {
             let given = |(run, slots): (&mut OpenRun, _)| {
-                run.give(name.effect_id, &Claim { slots, ..wanted.claim() })
+                run.give(name.effect, &Claim { slots, ..wanted.claim() })
             };
             let done = run.and_then(given);
             Box::new(move |durable| {
@@ -279,9 +279,9 @@ impl Manager {
     fn started(&mut self, id: u64, name: EffectName, done: Result<Given>) {
         let again = self.now().plus_millis(SHUN_MS);
         if done.is_err() {
-            self.gate.slots.give_back(&name.run_id, name.effect_id);
+            self.gate.slots.give_back(&name.run, name.effect);
         }
-        let key = super::leases::key(&name);
+        let key = name.clone();
         let Some(waiting) = self.claims.book.settle(id, &name) else { return };
         let (is_choosy, is_repeat) = (waiting.is_last_call, waiting.is_repeat);
         match done {
@@ -330,10 +330,7 @@ impl Manager {
             return;
         }
         metrics.claims.with([if waiting.given.is_empty() { "empty" } else { "given" }]).one();
-        let name = |given: &Given| EffectName {
-            run_id: given.task.run_id.clone(),
-            effect_id: given.task.effect_id,
-        };
+        let name = |given: &Given| EffectName::of(&given.task.run_id, given.task.effect_id);
         waiting.given.sort_by_key(|given| waiting.order.iter().position(|n| *n == name(given)));
         let fresh = waiting.given.iter().filter(|given| !given.task.repeat);
         let starts: Vec<_> = fresh.map(|given| (name(given), given.task.epoch)).collect();
@@ -366,18 +363,17 @@ impl Manager {
 
     /// T17: nobody was told of these starts.
     fn take_back(&mut self, starts: Vec<(EffectName, Epoch)>) {
-        for (EffectName { run_id, effect_id }, epoch) in starts {
+        for (EffectName { run, effect }, epoch) in starts {
             let act = move |run: Result<&mut OpenRun>| -> Answer {
-                let done =
-                    run.and_then(|run| run.end_attempt(effect_id, epoch, &Report::Undelivered));
+                let done = run.and_then(|run| run.end_attempt(effect, epoch, &Report::Undelivered));
                 Box::new(move |_| {
                     if let Err(e) = done {
-                        tracing::warn!(%effect_id, "a start was not taken back: {e}");
+                        tracing::warn!(effect_id = %effect, "a start was not taken back: {e}");
                     }
                 })
             };
             let by = "recovery".to_owned();
-            self.ask(run_id, Ask::Deed { by, flow: Flow::Outcome, act: Box::new(act) });
+            self.ask(run, Ask::Deed { by, flow: Flow::Outcome, act: Box::new(act) });
         }
     }
 
@@ -386,16 +382,16 @@ impl Manager {
         if self.claims.book.is_empty() {
             return;
         }
-        let now = self.latest();
+        let now = self.now();
         for change in changes {
             let Change::Put(update) = change else { continue };
             for effect in &update.open {
                 let Some(ready) = &effect.ready else { continue };
-                if ready.at <= now {
-                    let (run_id, effect_id) = (update.run.run_id.clone(), effect.effect_id);
-                    self.claims.book.ready(&effect.kind, &EffectName { run_id, effect_id });
-                } else {
-                    self.claims.look_by(ready.at);
+                if ready.is_due(now) {
+                    let name = EffectName::of(&update.run.run_id, effect.effect_id);
+                    self.claims.book.ready(&effect.kind, &name);
+                } else if let Some(until) = ready.not_before {
+                    self.claims.look_by(until);
                 }
             }
         }
@@ -411,7 +407,7 @@ impl Manager {
             self.claims.look_at = Some(now.plus_millis(LOOK_EVERY_MS));
             self.claims.book.look_again(now);
         }
-        let (now, questions) = (self.latest(), self.claims.book.questions());
+        let questions = self.claims.book.questions();
         if questions.is_empty() {
             return;
         }
@@ -420,11 +416,13 @@ impl Manager {
         // What is held must not hide what is not.
         let most = CLAIM_CANDIDATES_MAX + self.gate.held();
         let slots = self.gate.slots.clone();
+        let inside = |filter: &ReadyFilter| self.desk.inside(&filter.kind);
+        let questions: Vec<_> = questions.into_iter().map(|of| (inside(&of), of)).collect();
         let ask = move |index: &Index| {
             let mut found = Found::default();
-            for filter in questions {
+            for (inside, filter) in questions {
                 let admits = |demand: &Demand| slots.admits(demand);
-                let ready = index.ready(&filter, now, most, &admits)?;
+                let ready = index.ready(&filter, inside.as_ref(), now, most, &admits)?;
                 found.ready.insert(filter, ready);
             }
             for kind in kinds {
@@ -451,7 +449,7 @@ impl Manager {
             self.claims.look_by(next);
         }
         let gate = &self.gate;
-        let is_held = |name: &EffectName| gate.hold(&name.run_id, name.effect_id).is_some();
+        let is_held = |name: &EffectName| gate.hold(name).is_some();
         let reserve = |ready: &Ready| gate.slots.take_ready(ready, now);
         for (id, name) in self.claims.book.deal(found.ready, is_held, reserve, now) {
             self.start_for(id, name);

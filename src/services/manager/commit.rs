@@ -141,7 +141,6 @@ impl Manager {
                 for record in &here.run.records()[span] {
                     self.runs.telemetry.committed(here.run.state(), record);
                     self.feed.tell(&id, record.seq, record.event.name());
-                    self.newest = self.newest.max(record.at);
                     leases.extend(LeaseNews::of(here.run.state(), record, now_ms));
                     self.gate.committed(&id, here.run.state(), record);
                 }

@@ -2,12 +2,13 @@
 //!
 //! May not touch a run. Invariant: an effect stands here once at most.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::services::executor::{Registry, StopWhy, Stopper};
 use crate::services::why::memory::Hold;
+use crate::shells::store::Inside;
 
 /// What is known of the effects of kinds that are executed here.
 pub(super) struct Desk {
@@ -15,6 +16,8 @@ pub(super) struct Desk {
     /// Who starts effects, as it stands in records: no other daemon has this name.
     pub(super) worker: String,
     places: HashMap<RunId, BTreeMap<EffectId, Place>>,
+    /// Effects that configuration keeps from starting here, by kind: others may start them.
+    held: HashMap<String, BTreeSet<EffectName>>,
     /// Attempts that end with this daemon.
     mortal: usize,
 }
@@ -25,6 +28,8 @@ pub(super) enum Place {
     Working(Work),
     /// Configuration keeps it from starting.
     Held {
+        /// Its kind.
+        kind: String,
         /// Why.
         why: String,
         /// The line that would let it start.
@@ -43,7 +48,7 @@ pub(super) struct Work {
 
 impl Desk {
     pub(super) fn new(registry: Registry, worker: String) -> Self {
-        Self { registry, worker, places: HashMap::new(), mortal: 0 }
+        Self { registry, worker, places: HashMap::new(), held: HashMap::new(), mortal: 0 }
     }
 
     pub(super) fn place(&self, run: &RunId, effect: EffectId) -> Option<&Place> {
@@ -62,8 +67,16 @@ impl Desk {
     }
 
     /// Configuration keeps it from starting.
-    pub(super) fn hold(&mut self, run: &RunId, effect: EffectId, why: String, allow: String) {
-        self.put(run, effect, Place::Held { why, allow });
+    pub(super) fn hold(&mut self, name: EffectName, kind: String, why: String, allow: String) {
+        let (run, effect) = (name.run.clone(), name.effect);
+        self.held.entry(kind.clone()).or_default().insert(name);
+        self.put(&run, effect, Place::Held { kind, why, allow });
+    }
+
+    /// What of a kind is executed here and not by whoever works outside, if any of it is.
+    pub(super) fn inside(&self, kind: &str) -> Option<Inside> {
+        let agents = self.registry.get(kind)?.agents();
+        Some(Inside { agents, held: self.held.get(kind).cloned().unwrap_or_default() })
     }
 
     fn put(&mut self, run: &RunId, effect: EffectId, place: Place) {
@@ -73,8 +86,14 @@ impl Desk {
     /// An effect stands here no longer.
     pub(super) fn release(&mut self, run: &RunId, effect: EffectId) {
         let Some(of_run) = self.places.get_mut(run) else { return };
-        if let Some(Place::Working(work)) = of_run.remove(&effect) {
-            self.mortal -= usize::from(!work.outlives);
+        match of_run.remove(&effect) {
+            Some(Place::Working(work)) => self.mortal -= usize::from(!work.outlives),
+            Some(Place::Held { kind, .. }) => {
+                if let Some(held) = self.held.get_mut(&kind) {
+                    held.remove(&EffectName::of(run, effect));
+                }
+            }
+            None => {}
         }
         if of_run.is_empty() {
             self.places.remove(run);
@@ -96,7 +115,7 @@ impl Desk {
     /// What configuration keeps from starting, of a run.
     pub(super) fn holds_of(&self, run: &RunId) -> impl Iterator<Item = (EffectId, Hold)> {
         self.of_run(run).filter_map(|(effect, place)| match place {
-            Place::Held { why, allow } => {
+            Place::Held { why, allow, .. } => {
                 Some((effect, Hold::Policy { why: why.clone(), allow: allow.clone() }))
             }
             Place::Working(_) => None,

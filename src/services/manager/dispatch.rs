@@ -12,7 +12,7 @@ use crate::codecs::event::{ErrorInfo, FailureClass, Payload};
 use crate::codecs::json::Json;
 use crate::codecs::turn::Output;
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::ground::limits::LEASE_TTL_MS_DEFAULT;
 use crate::machines::effect::attempt::Report;
 use crate::machines::effect::claim::Claim;
@@ -112,7 +112,8 @@ impl Manager {
         match self.asked_rules(id, effect) {
             Ok(Err(Bar::Held { why, allow })) => {
                 tracing::warn!(run = %id, %effect, code = "held_policy", "{why}; set {allow}");
-                self.desk.hold(id, effect, why, allow);
+                let name = EffectName::of(id, effect);
+                self.leave_to_others(name, why, allow);
                 false
             }
             Ok(Err(Bar::Elsewhere)) => false,
@@ -128,6 +129,15 @@ impl Manager {
                 false
             }
         }
+    }
+
+    /// Configuration keeps an effect from being started here: whoever works outside may claim it.
+    fn leave_to_others(&mut self, name: EffectName, why: String, allow: String) {
+        let Some(Seat::Here(here)) = self.seats.get(&name.run) else { return };
+        let Some(its) = here.run.state().effect(name.effect) else { return };
+        let kind = its.kind.clone();
+        self.claims.book.ready(&kind, &name);
+        self.desk.hold(name, kind, why, allow);
     }
 
     /// What the executor says about starting an effect today.
@@ -303,6 +313,13 @@ impl Manager {
             let said = request.options.as_ref().map(Json::to_value);
             let said = said.as_ref().and_then(Value::as_object).into_iter().flatten();
             options.extend(said.map(|(name, value)| (name.clone(), value.clone())));
+            if let Some(key) = executor.and_then(|e| e.limit_key(&request.def)) {
+                let keys = options.entry("limitKeys").or_insert_with(|| Value::Array(Vec::new()));
+                let keys = keys.as_array_mut().filter(|keys| !keys.contains(&key.as_str().into()));
+                if let Some(keys) = keys {
+                    keys.push(key.as_str().into());
+                }
+            }
             request.options = Some(Json::of(&Value::Object(options)));
         }
     }

@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, watch};
 
-use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId, Seq};
 use crate::ground::limits::{FEED_NOTES_MAX, FEED_RECORDS_MAX};
-use crate::machines::lease::{LeaseKey, Progress};
+use crate::machines::lease::Progress;
 
 /// Which record became durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,13 +37,13 @@ pub struct Note {
 }
 
 impl Note {
-    pub(super) fn progress(key: &LeaseKey, epoch: Epoch, progress: &Progress) -> Self {
+    pub(super) fn progress(key: &EffectName, epoch: Epoch, progress: &Progress) -> Self {
         let (percent, label) = (progress.percent, &progress.label);
         let more = json!({ "percent": percent, "label": label });
         Self::of("note.progress", &key.run, key.effect, epoch, more)
     }
 
-    pub(super) fn lease(key: &LeaseKey, epoch: Epoch, word: &str) -> Self {
+    pub(super) fn lease(key: &EffectName, epoch: Epoch, word: &str) -> Self {
         Self::of("note.lease", &key.run, key.effect, epoch, json!({ "lease": word }))
     }
 

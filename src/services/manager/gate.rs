@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use crate::codecs::event::{Event, Record};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, EffectName, RunId};
 use crate::machines::effect::life::{Effect, EffectStatus};
-use crate::machines::ledger::{Answer, Holder, Ledger, Row, Settled, State};
+use crate::machines::ledger::{Answer, Ledger, Row, Settled, State};
 use crate::machines::replay::facts::KeyFacts;
 use crate::machines::replay::state::RunState;
-use crate::services::why::memory::{self, Hold};
+use crate::services::why::memory::Hold;
 
 use super::slots::Slots;
 
@@ -25,13 +25,13 @@ pub(super) struct Gate {
     /// Keys that were given for records which are not durable yet.
     unwritten: HashMap<RunId, Vec<Given>>,
     /// Requested effects with keys.
-    asking: BTreeMap<Holder, Asking>,
+    asking: BTreeMap<EffectName, Asking>,
     /// The same by key.
-    by_key: HashMap<String, BTreeSet<Holder>>,
+    by_key: HashMap<String, BTreeSet<EffectName>>,
     /// Those for which the answer is another one.
     called: VecDeque<Called>,
     /// Those whose outcome is being copied.
-    copying: HashSet<Holder>,
+    copying: HashSet<EffectName>,
     /// How many of those that ask are held.
     held: usize,
 }
@@ -72,14 +72,10 @@ struct Asking {
 
 /// An effect that may go on.
 pub(super) struct Called {
-    pub(super) holder: Holder,
+    pub(super) holder: EffectName,
     pub(super) kind: String,
     /// It may be started; otherwise its run knows what becomes of it.
     pub(super) is_free: bool,
-}
-
-fn of(run: &RunId, effect: EffectId) -> Holder {
-    Holder { run: run.clone(), effect }
 }
 
 impl Gate {
@@ -104,13 +100,13 @@ impl Gate {
         for (run, facts) in known {
             if facts.status == EffectStatus::Requested {
                 let KeyFacts { key, kind, digest, .. } = facts.clone();
-                gate.ask_for(of(&run, facts.effect_id), Asking { key, kind, digest });
+                gate.ask_for(EffectName::of(&run, facts.effect_id), Asking { key, kind, digest });
             }
             if let Some(row) = facts.row {
                 gate.change(&facts.key, |gate| gate.ledger.put(&facts.key, row));
             }
         }
-        let settled = |(asker, asking): (&Holder, &Asking)| {
+        let settled = |(asker, asking): (&EffectName, &Asking)| {
             let answer = gate.ledger.ask(&asking.key, asking.digest, asker);
             matches!(answer, Answer::Settled(_)).then(|| asking.call(asker, false))
         };
@@ -143,7 +139,7 @@ impl Gate {
         let Some(key) = &effect.policy.idempotency_key else { return Admission::Free };
         let admission = self.look(run, effect, now);
         if admission == Admission::Free {
-            let (asker, before) = (of(run, effect.id), self.ledger.get(key).cloned());
+            let (asker, before) = (EffectName::of(run, effect.id), self.ledger.get(key).cloned());
             self.change(key, |gate| gate.ledger.reserve(key, effect.def_digest, &asker));
             self.given(run, effect.id, key, before);
         }
@@ -160,7 +156,7 @@ impl Gate {
             self.change(key, |gate| gate.ledger.put(key, row));
             self.given(run, effect.id, key, before);
         }
-        match self.ledger.ask(key, effect.def_digest, &of(run, effect.id)) {
+        match self.ledger.ask(key, effect.def_digest, &EffectName::of(run, effect.id)) {
             Answer::Free => Admission::Free,
             Answer::Held(holder) => Admission::Held(key_hold(key, holder)),
             Answer::Settled(settled) => Admission::Ends(settled),
@@ -169,7 +165,7 @@ impl Gate {
 
     /// Notes that the key is an effect's own by a record that is not durable yet, if it was not.
     fn given(&mut self, run: &RunId, effect: EffectId, key: &str, before: Option<Row>) {
-        let asker = of(run, effect);
+        let asker = EffectName::of(run, effect);
         let is_its_own = before.as_ref().is_some_and(|row| row.holder == asker);
         if !is_its_own && self.ledger.get(key).is_some_and(|row| row.holder == asker) {
             let given = Given { key: key.to_owned(), effect, before };
@@ -196,7 +192,7 @@ impl Gate {
 
     fn take_back(&mut self, run: &RunId, back: Vec<Given>) {
         for Given { key, effect, before } in back.into_iter().rev() {
-            let asker = of(run, effect);
+            let asker = EffectName::of(run, effect);
             if self.ledger.get(&key).is_some_and(|row| row.holder == asker) {
                 self.change(&key, |gate| gate.ledger.restore(&key, before));
                 self.call(&key, &asker);
@@ -208,18 +204,18 @@ impl Gate {
     pub(super) fn requested(&mut self, run: &RunId, effect: &Effect) {
         if let Some(key) = &effect.policy.idempotency_key {
             let (key, kind, digest) = (key.clone(), effect.kind.clone(), effect.def_digest);
-            self.ask_for(of(run, effect.id), Asking { key, kind, digest });
+            self.ask_for(EffectName::of(run, effect.id), Asking { key, kind, digest });
         }
     }
 
-    fn ask_for(&mut self, asker: Holder, asking: Asking) {
+    fn ask_for(&mut self, asker: EffectName, asking: Asking) {
         self.change(&asking.key.clone(), |gate| {
             gate.by_key.entry(asking.key.clone()).or_default().insert(asker.clone());
             gate.asking.insert(asker, asking);
         });
     }
 
-    fn ask_no_more(&mut self, asker: &Holder) {
+    fn ask_no_more(&mut self, asker: &EffectName) {
         let Some(asking) = self.asking.remove(asker) else { return };
         self.change(&asking.key, |gate| {
             if let Some(of_key) = gate.by_key.get_mut(&asking.key) {
@@ -281,17 +277,17 @@ impl Gate {
         if effect.status == EffectStatus::Requested {
             self.requested(run, effect);
         } else {
-            self.ask_no_more(&of(run, effect.id));
+            self.ask_no_more(&EffectName::of(run, effect.id));
         }
         let before = self.ledger.get(key).cloned();
         self.change(key, |gate| gate.ledger.note(run, effect));
         if self.ledger.get(key) != before.as_ref() {
-            self.call(key, &of(run, effect.id));
+            self.call(key, &EffectName::of(run, effect.id));
         }
     }
 
     /// Calls whoever else asks for a key that `but` had, unless somebody has it still.
-    fn call(&mut self, key: &str, but: &Holder) {
+    fn call(&mut self, key: &str, but: &EffectName) {
         let row = self.ledger.get(key);
         if row.is_some_and(|row| row.state == State::Open) {
             return;
@@ -311,19 +307,18 @@ impl Gate {
     }
 
     /// What keeps a requested effect from being started.
-    pub(super) fn hold(&self, run: &RunId, effect: EffectId) -> Option<Hold> {
-        let asker = of(run, effect);
-        self.asking.get(&asker).and_then(|asking| self.hold_of(&asker, asking))
+    pub(super) fn hold(&self, asker: &EffectName) -> Option<Hold> {
+        self.asking.get(asker).and_then(|asking| self.hold_of(asker, asking))
     }
 
     /// The same for all effects of a run.
     pub(super) fn holds_of(&self, run: &RunId) -> BTreeMap<EffectId, Hold> {
-        let of_run = self.asking.range(of(run, EffectId::new(0))..);
+        let of_run = self.asking.range(EffectName::of(run, EffectId::new(0))..);
         let of_run = of_run.take_while(|(asker, _)| asker.run == *run);
         of_run.filter_map(|(asker, its)| Some((asker.effect, self.hold_of(asker, its)?))).collect()
     }
 
-    fn hold_of(&self, asker: &Holder, asking: &Asking) -> Option<Hold> {
+    fn hold_of(&self, asker: &EffectName, asking: &Asking) -> Option<Hold> {
         match self.ledger.ask(&asking.key, asking.digest, asker) {
             Answer::Held(holder) => Some(key_hold(&asking.key, holder)),
             Answer::Free | Answer::Settled(_) => None,
@@ -332,12 +327,12 @@ impl Gate {
 
     /// The outcome for an effect is about to be copied. False if it is already.
     pub(super) fn begin_copy(&mut self, run: &RunId, effect: EffectId) -> bool {
-        self.copying.insert(of(run, effect))
+        self.copying.insert(EffectName::of(run, effect))
     }
 
     /// It was, or could not be.
     pub(super) fn end_copy(&mut self, run: &RunId, effect: EffectId) {
-        self.copying.remove(&of(run, effect));
+        self.copying.remove(&EffectName::of(run, effect));
     }
 
     /// How many keys are in a state, by the state's name.
@@ -347,13 +342,12 @@ impl Gate {
 }
 
 impl Asking {
-    fn call(&self, asker: &Holder, is_free: bool) -> Called {
+    fn call(&self, asker: &EffectName, is_free: bool) -> Called {
         Called { holder: asker.clone(), kind: self.kind.clone(), is_free }
     }
 }
 
-fn key_hold(key: &str, holder: Holder) -> Hold {
-    let holder = memory::Holder { run: holder.run, effect: holder.effect };
+fn key_hold(key: &str, holder: EffectName) -> Hold {
     Hold::Key { key: key.to_owned(), holder }
 }
 
@@ -446,7 +440,7 @@ mod tests {
         for is_lost in [false, true] {
             let mut gate = gate(vec![facts("b", &effect())]);
             assert!(admit(&mut gate, "a") && gate.held() == 1);
-            assert!(gate.hold(&run("b"), EffectId::new(1)).is_some());
+            assert!(gate.hold(&EffectName::of(&run("b"), EffectId::new(1))).is_some());
             if is_lost {
                 gate.lose(&run("a"));
             } else {

@@ -8,12 +8,11 @@ use crate::codecs::json::Json;
 use crate::ground::id::{EffectId, RunId};
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::refusal::{Hold, Refusal};
-use crate::machines::ledger::{BY, Holder, Settled, settled};
+use crate::machines::ledger::{BY, Settled, settled};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::{Error, Result};
 use crate::services::why::memory;
 use crate::shells::commit_log::WriterState;
-use crate::shells::store::EffectName;
 
 use super::gate::{Admission, Called};
 use super::handle::Flow;
@@ -109,14 +108,13 @@ impl Manager {
         while !self.stopping
             && let Some(Called { holder, kind, is_free }) = self.gate.next_called()
         {
-            let Holder { run: run_id, effect: effect_id } = holder;
             // Whoever is outside takes what is free by themselves.
             if !is_free || kind == "run" || self.desk.registry.get(&kind).is_some() {
                 self.count_wake("key");
-                self.wake(&run_id);
+                self.wake(&holder.run);
             }
             if is_free {
-                self.claims.book.ready(&kind, &EffectName { run_id, effect_id });
+                self.claims.book.ready(&kind, &holder);
             }
         }
     }

@@ -5,16 +5,16 @@
 
 use crate::codecs::event::{Event, Record};
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::machines::effect::attempt::Report;
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::lease::{Grant, Lapse, Lease, LeaseKey, Progress};
+use crate::machines::lease::{Grant, Lapse, Lease, Progress};
 use crate::machines::replay::state::RunState;
 use crate::services::runs::attempt::{Beat, Directive};
 use crate::services::runs::open::OpenRun;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result};
-use crate::shells::store::{EffectName, EffectRow};
+use crate::shells::store::EffectRow;
 
 use super::crew::Seen;
 use super::feed::Note;
@@ -75,18 +75,9 @@ pub struct Held {
 /// What a durable record says about a lease.
 pub(super) enum LeaseNews {
     /// Somebody outside began.
-    Began(LeaseKey, Grant),
+    Began(EffectName, Grant),
     /// The start is closed.
-    Over(LeaseKey),
-}
-
-/// The name of a lease.
-pub(super) fn key(name: &EffectName) -> LeaseKey {
-    LeaseKey { run: name.run_id.clone(), effect: name.effect_id }
-}
-
-fn name(key: &LeaseKey) -> EffectName {
-    EffectName { run_id: key.run.clone(), effect_id: key.effect }
+    Over(EffectName),
 }
 
 /// Whether a worker is one that the runtime has no hold on.
@@ -94,10 +85,15 @@ fn is_outside(worker: &str) -> bool {
     !worker.starts_with('@')
 }
 
+/// Whether an unknown outcome follows from silence alone: who was silent may speak again.
+fn is_by_silence(cause: &str) -> bool {
+    matches!(cause, "lease_expired" | "attempt_timeout")
+}
+
 impl LeaseNews {
     /// What `record` of a run says, which is folded already.
     pub(super) fn of(state: &RunState, record: &Record, now_ms: u64) -> Option<Self> {
-        let key = |effect| LeaseKey { run: state.run_id.clone(), effect };
+        let key = |effect| EffectName::of(&state.run_id, effect);
         match &record.event {
             Event::EffectStarted(start) if is_outside(&start.worker) => {
                 let policy = state.effect(start.effect_id).map(|effect| &effect.policy);
@@ -109,6 +105,10 @@ impl LeaseNews {
                     attempt_deadline_ms: timeout.map(|ms| now_ms.saturating_add(ms)),
                 };
                 Some(Self::Began(key(start.effect_id), grant))
+            }
+            // Whoever let go of it has not been silent: there is nothing to wait for.
+            Event::EffectUncertain(over) if !is_by_silence(&over.cause) => {
+                Some(Self::Over(key(over.effect_id)))
             }
             Event::EffectAttemptFailed(over) => Some(Self::Over(key(over.effect_id))),
             Event::EffectResolved(over) => Some(Self::Over(key(over.effect_id))),
@@ -143,14 +143,14 @@ impl Handle {
 
     /// The lease of an effect.
     pub async fn lease(&self, run: &RunId, effect: EffectId) -> Result<Option<Held>> {
-        let key = LeaseKey { run: run.clone(), effect };
+        let key = EffectName::of(&run, effect);
         self.look(move |manager| manager.held(&key)).await
     }
 
     /// Whether an effect's lease was not renewed in time, for those of a list.
     pub async fn late(&self, effects: Vec<EffectName>) -> Result<Vec<bool>> {
         let is_late = move |manager: &Manager| {
-            let late = |name| manager.held(&key(name)).is_some_and(|held| held.is_late);
+            let late = |name: &_| manager.held(name).is_some_and(|held| held.is_late);
             effects.iter().map(late).collect()
         };
         self.look(is_late).await
@@ -175,7 +175,7 @@ impl Manager {
                 let micros = at.micros().saturating_sub(now.micros());
                 now_ms.saturating_add(u64::try_from(micros / 1000).unwrap_or(0))
             });
-            let key = LeaseKey { run: run_id, effect: facts.effect_id };
+            let key = EffectName { run: run_id, effect: facts.effect_id };
             let (epoch, ttl_ms) = (facts.epoch, start.ttl_ms);
             self.leases.grant(
                 key,
@@ -194,7 +194,7 @@ impl Manager {
                     self.leases.grant(key, grant, now_ms);
                 }
                 LeaseNews::Over(key) => {
-                    self.claims.forget(&name(&key));
+                    self.claims.forget(&key);
                     if let Some(lease) = self.leases.remove(&key) {
                         self.feed.note(|| Note::lease(&key, lease.epoch, "over"));
                     }
@@ -218,7 +218,7 @@ impl Manager {
         }
     }
 
-    fn lapse(&mut self, key: LeaseKey, epoch: Epoch, lapse: Lapse) {
+    fn lapse(&mut self, key: EffectName, epoch: Epoch, lapse: Lapse) {
         let report = match lapse {
             Lapse::Silence => Report::Lapsed,
             Lapse::Timeout => Report::TimedOut { total: false },
@@ -244,7 +244,7 @@ impl Manager {
     }
 
     /// That a lease lapsed could not be written: it is tried again after another one.
-    fn lapse_later(&mut self, key: LeaseKey, epoch: Epoch, why: &Error) {
+    fn lapse_later(&mut self, key: EffectName, epoch: Epoch, why: &Error) {
         tracing::warn!(run = %key.run, effect = %key.effect, "a lease could not be ended: {why}");
         if matches!(why, Error::Storage { .. }) && self.leases.get(&key).is_none() {
             let grant = Grant {
@@ -258,11 +258,7 @@ impl Manager {
     }
 
     fn renew(&mut self, sign: Sign, reply: impl FnOnce(Result<Renewed>) + Send + 'static) {
-        let now = self.now();
-        if let Some(worker) = &sign.worker {
-            self.crew.heard(worker, now);
-        }
-        let key = LeaseKey { run: sign.run.clone(), effect: sign.effect };
+        let key = EffectName::of(&sign.run, sign.effect);
         let ours = self.leases.get(&key).filter(|lease| lease.epoch == sign.epoch);
         let beat = match self.seats.get(&sign.run) {
             Some(Seat::Here(here)) if !here.broken => here.run.heartbeat(sign.effect, sign.epoch),
@@ -271,6 +267,7 @@ impl Manager {
                 status: EffectStatus::Started,
                 directive: Directive::Continue,
                 reason: None,
+                holder: ours.map(|lease| lease.worker.clone()),
             }),
             _ => return self.renew_at_the_run(sign, reply),
         };
@@ -289,7 +286,7 @@ impl Manager {
             let beat = run.and_then(|run| run.heartbeat(sign.effect, sign.epoch));
             Box::new(move |_| {
                 let tell = move |manager: &mut Self| {
-                    let key = LeaseKey { run: sign.run.clone(), effect: sign.effect };
+                    let key = EffectName::of(&sign.run, sign.effect);
                     reply(beat.and_then(|beat| manager.renewed(&key, &sign, beat)));
                 };
                 let _ = inbox.send(Message::Look(Box::new(tell)));
@@ -300,15 +297,20 @@ impl Manager {
     }
 
     /// Moves a lease on; one that has lapsed lives again.
-    fn renewed(&mut self, key: &LeaseKey, sign: &Sign, beat: Beat) -> Result<Renewed> {
+    fn renewed(&mut self, key: &EffectName, sign: &Sign, beat: Beat) -> Result<Renewed> {
         let now_ms = self.runs.clock.passed_millis();
-        if let (Some(worker), Some(lease)) = (&sign.worker, self.leases.get(key))
-            && lease.worker != *worker
-            && !lease.worker.is_empty()
-        {
-            let what = format!("effect {} is held by {}, not {worker}", key.effect, lease.worker);
-            let trouble = Trouble::new("leased", what).fact("worker", lease.worker.clone());
-            return Err(Error::Conflict(trouble.fact("epoch", lease.epoch.0)));
+        let holder = beat.holder.as_deref().filter(|holder| !holder.is_empty());
+        let is_another = |holder: &&str| {
+            let named = sign.worker.as_deref();
+            !is_outside(holder) || named.is_some_and(|worker| worker != *holder)
+        };
+        if let Some(holder) = holder.filter(is_another) {
+            let what = format!("effect {} is held by {holder}", key.effect);
+            let trouble = Trouble::new("leased", what).fact("worker", holder.to_owned());
+            return Err(Error::Conflict(trouble.fact("epoch", sign.epoch.0)));
+        }
+        if let Some(worker) = &sign.worker {
+            self.crew.heard(worker, self.now());
         }
         if self.leases.renew(key, sign.epoch, now_ms, sign.ttl_ms).is_none() {
             let grant = Grant {
@@ -342,11 +344,11 @@ impl Manager {
     }
 
     /// When a lease ends on the wall clock, if nothing is heard.
-    pub(super) fn lease_until(&self, key: &LeaseKey) -> Option<Timestamp> {
+    pub(super) fn lease_until(&self, key: &EffectName) -> Option<Timestamp> {
         self.held(key).map(|held| held.until)
     }
 
-    fn held(&self, key: &LeaseKey) -> Option<Held> {
+    fn held(&self, key: &EffectName) -> Option<Held> {
         let now_ms = self.runs.clock.passed_millis();
         let lease: &Lease = self.leases.get(key)?;
         let left = i64::try_from(lease.deadline_ms).unwrap_or(i64::MAX)
@@ -361,7 +363,7 @@ impl Manager {
     }
 
     /// A refusal because somebody else is at it says until when.
-    pub(super) fn with_lease(&self, key: &LeaseKey, refusal: Error) -> Error {
+    pub(super) fn with_lease(&self, key: &EffectName, refusal: Error) -> Error {
         match self.held(key) {
             Some(held) if refusal.trouble().code == "leased" => {
                 refusal.and_fact("leaseUntil", held.until.to_string())

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::ground::clock::Timestamp;
+use crate::ground::id::EffectName;
 use crate::ground::limits::{INDEX_SCAN_ROWS_MAX, LIMIT_NAMES_SHOWN_MAX};
-use crate::machines::limits::{Bucket, Demand, Holder, Level, Limit};
+use crate::machines::limits::{Bucket, Demand, Level, Limit};
 use crate::machines::ready::Ready;
 use crate::ports::telemetry::Metrics;
 use crate::services::indexer::Unavailable;
@@ -30,7 +31,7 @@ pub struct LimitSeen {
     /// Effects at work under it.
     pub in_use: usize,
     /// Some of them, longest first.
-    pub holders: Vec<Holder>,
+    pub holders: Vec<EffectName>,
     /// Kinds and keys under it that start nothing at the moment.
     pub full: Vec<Full>,
     /// Effects that it keeps from starting, as far as they were counted.
@@ -52,7 +53,7 @@ pub struct Full {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiter {
     /// The effect.
-    pub effect: Holder,
+    pub effect: EffectName,
     /// Since when it could start.
     pub since: Timestamp,
 }
@@ -117,6 +118,14 @@ impl Handle {
         self.look(|_| ()).await
     }
 
+    /// Limits the effects of agents as their file says.
+    pub fn limit_agents(&self, limits: &BTreeMap<Bucket, Limit>) {
+        let tell = |place: &Bucket, limit| self.slots().set(place.clone(), limit);
+        self.limit_book().limit_agents(limits, tell);
+        // The manager looks whose turn it is. One that has ended needs no limits.
+        let _ = self.tell(|_| ());
+    }
+
     async fn limits_seen(&self, only: Option<Bucket>) -> Result<Vec<LimitSeen>> {
         let (slots, now) = (self.slots().clone(), self.runs().clock.now());
         let levels = slots.levels().into_iter();
@@ -156,7 +165,7 @@ fn lines(index: &Index, slots: &Slots, now: Timestamp) -> store::Result<HashMap<
         let line = lines.entry(limit.clone()).or_default();
         line.count += 1;
         if line.first.len() < LIMIT_NAMES_SHOWN_MAX {
-            let effect = Holder { run: run_id, effect: effect_id };
+            let effect = EffectName { run: run_id, effect: effect_id };
             line.first.push(Waiter { effect, since: at });
         }
     }

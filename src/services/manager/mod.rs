@@ -67,7 +67,7 @@ pub use feed::{Feed, Note, Told};
 pub use gate::Keys;
 pub use handle::{Flow, Handle};
 pub use leases::{Held, Renewed, Sign};
-pub use probes::Probed;
+pub use probes::{Probed, Wish};
 pub use waiting::Wanted;
 
 use claims::Claims;
@@ -217,8 +217,6 @@ struct Manager {
     leases: Leases,
     /// When leases were last looked at.
     ticked_ms: u64,
-    /// The latest time of a record that became durable.
-    newest: Timestamp,
     /// Runs outside that have called off what somebody is at.
     restless: HashSet<RunId>,
     claims: Claims,
@@ -470,7 +468,6 @@ impl Manager {
             watched_micros: 0,
             leases: Leases::default(),
             ticked_ms,
-            newest: Timestamp::default(),
             restless: HashSet::new(),
             claims: Claims::default(),
             crew: Crew::default(),
@@ -663,11 +660,5 @@ impl Manager {
 
     fn now(&self) -> Timestamp {
         self.runs.clock.now()
-    }
-
-    /// The same, and never before a record: times of records do not go back with the clock, and
-    /// what was just requested is to be found by whoever looks for what is ready.
-    fn latest(&self) -> Timestamp {
-        self.now().max(self.newest)
     }
 }

@@ -7,16 +7,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::codecs::event::Probe;
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId, Seq};
 use crate::ground::limits::{PROBE_MS_MAX, PROBES_CONCURRENT_MAX};
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::probe::{self, Answer};
-use crate::machines::lease::LeaseKey;
 use crate::services::executor::probe::{answer, definition};
 use crate::services::executor::{Bar, StopWhy, Stopper};
 use crate::services::runs::open::OpenRun;
@@ -92,6 +92,17 @@ struct Question {
     /// Who asks; or why nobody can.
     by: std::result::Result<Attended, String>,
     asked_at: Timestamp,
+    /// Who wants it asked now, and why; nobody if its time has come.
+    wish: Option<Wish>,
+}
+
+/// Why somebody has the outside asked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Wish {
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What came of a question.
@@ -175,10 +186,16 @@ impl Probes {
 
 impl Handle {
     /// Asks the outside now what became of an effect, and gives what that made of it.
-    pub async fn probe(&self, run: &RunId, effect: EffectId, epoch: Epoch) -> Result<Probed> {
+    pub async fn probe(
+        &self,
+        run: &RunId,
+        effect: EffectId,
+        epoch: Epoch,
+        wish: Wish,
+    ) -> Result<Probed> {
         let (reply, answer) = oneshot::channel();
         let run = run.clone();
-        self.tell(move |manager| manager.probe_for(run, effect, epoch, reply))?;
+        self.tell(move |manager| manager.probe_for(run, (effect, epoch), wish, reply))?;
         answer.await.unwrap_or_else(|_| Err(handle::gone()))
     }
 }
@@ -230,7 +247,7 @@ impl Manager {
 
     /// Until when the holder of an effect has said that it lives.
     fn lives_until(&self, run: &RunId, effect: EffectId) -> Option<Timestamp> {
-        let key = LeaseKey { run: run.clone(), effect };
+        let key = EffectName::of(&run, effect);
         let now_ms = self.runs.clock.passed_millis();
         self.leases.get(&key).filter(|lease| lease.deadline_ms > now_ms)?;
         self.lease_until(&key)
@@ -266,7 +283,8 @@ impl Manager {
             attended.read_inline_args(run, args)?;
         }
         let dir = run.dir.clone();
-        Ok(Question { run: dir.id().clone(), effect, epoch, probe, dir, by, asked_at })
+        let run = dir.id().clone();
+        Ok(Question { run, effect, epoch, probe, dir, by, asked_at, wish: None })
     }
 
     fn ask_outside(&mut self, question: Question) {
@@ -368,13 +386,19 @@ impl Manager {
     }
 
     /// Somebody wants it asked now.
-    fn probe_for(&mut self, run: RunId, effect: EffectId, epoch: Epoch, waiter: Waiter) {
+    fn probe_for(
+        &mut self,
+        run: RunId,
+        (effect, epoch): (EffectId, Epoch),
+        wish: Wish,
+        waiter: Waiter,
+    ) {
         let (inbox, id) = (self.inbox.clone(), run.clone());
         let act = move |opened: Result<&mut OpenRun>| -> Reply {
             let probe = opened.and_then(|opened| opened.probe_of(effect, epoch));
             Box::new(move |_| {
                 let ask = move |manager: &mut Self| match probe {
-                    Ok(_) => manager.ask_for(&id, effect, epoch, waiter),
+                    Ok(_) => manager.ask_for(&id, (effect, epoch), wish, waiter),
                     Err(e) => {
                         let _ = waiter.send(Err(e));
                     }
@@ -386,7 +410,13 @@ impl Manager {
         self.ask(run, Ask::Deed { by, flow: Flow::Outcome, act: Box::new(act) });
     }
 
-    fn ask_for(&mut self, run: &RunId, effect: EffectId, epoch: Epoch, waiter: Waiter) {
+    fn ask_for(
+        &mut self,
+        run: &RunId,
+        (effect, epoch): (EffectId, Epoch),
+        wish: Wish,
+        waiter: Waiter,
+    ) {
         if let Some(until) = self.lives_until(run, effect) {
             let trouble = Trouble::new("leased", HOLDER_LIVES).fact("epoch", epoch.0);
             let trouble = trouble.fact("leaseUntil", until.to_string());
@@ -409,7 +439,7 @@ impl Manager {
         let probing = of_run.entry(effect).or_insert_with(|| Probing::at(epoch, now));
         probing.waiters.push(waiter);
         if !matches!(probing.next, Next::UnderWay(_)) {
-            self.ask_outside(question);
+            self.ask_outside(Question { wish: Some(wish), ..question });
         }
     }
 }
@@ -466,7 +496,7 @@ impl Heard {
 impl Question {
     /// Asks, and keeps the answer.
     async fn ask(self) -> Heard {
-        let Self { run, effect, epoch, probe, dir, by, asked_at } = self;
+        let Self { run, effect, epoch, probe, dir, by, asked_at, wish } = self;
         let answer = match by {
             Ok(attended) => {
                 let asked = attended.attend_in_a_room().await;
@@ -474,7 +504,11 @@ impl Question {
             }
             Err(why) => Answer::Unsure(why),
         };
-        let kept = pretty(&told(epoch, &probe, asked_at, &answer));
+        let mut told = told(epoch, &probe, asked_at, &answer);
+        if let Some(wish) = wish {
+            told["wish"] = json!(wish);
+        }
+        let kept = pretty(&told);
         let file = tokio::task::spawn_blocking(move || dir.keep_probe(effect, &kept)).await;
         let file = file.ok().and_then(|kept| match kept {
             Ok(file) => file,

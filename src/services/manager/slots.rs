@@ -9,14 +9,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::codecs::event::{Event, Record};
 use crate::ground::clock::{Clock, Timestamp};
-use crate::ground::id::{EffectId, Epoch, RunId};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::ground::limits::LIMIT_NAMES_SHOWN_MAX;
 use crate::machines::effect::life::{Effect, EffectStatus};
-use crate::machines::limits::{Bucket, Called, Demand, Held, Holder, Level, Limit, Limits, Want};
+use crate::machines::limits::{Bucket, Called, Demand, Held, Level, Limit, Limits, Want};
 use crate::machines::ready::{PRIORITY_DEFAULT, Ready};
 use crate::machines::replay::state::RunState;
 use crate::ports::telemetry::Metrics;
-use crate::services::why::memory::{self, Hold};
+use crate::services::why::memory::Hold;
 use crate::shells::store::EffectRow;
 
 use super::limits::Full;
@@ -27,10 +27,6 @@ pub(super) struct Slots {
     limits: Arc<Mutex<Limits>>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
-}
-
-fn holder(run: &RunId, effect: EffectId) -> Holder {
-    Holder { run: run.clone(), effect }
 }
 
 fn demand(effect: &Effect) -> Arc<Demand> {
@@ -57,8 +53,10 @@ impl Slots {
         }
         for EffectRow { run_id, facts } in started {
             let demand = Arc::new(Demand::new(&facts.kind, &facts.limit_keys));
-            let (holder, after) = (holder(run_id, facts.effect_id), before(facts.epoch));
+            let (holder, after) = (EffectName::of(run_id, facts.effect_id), before(facts.epoch));
             match facts.status {
+                // One that was never started has no slot.
+                EffectStatus::Uncertain if facts.epoch == Epoch(0) => {}
                 EffectStatus::Uncertain => limits.count_uncertain(&holder, &demand, after),
                 _ => limits.count(&holder, &demand, after),
             }
@@ -92,14 +90,15 @@ impl Slots {
     /// Takes the slots of an effect that is about to be started for a claim.
     pub(super) fn take_ready(&self, ready: &Ready, now: Timestamp) -> bool {
         let want = self.want(ready.after, ready.at, ready.priority, now);
-        let holder = holder(&ready.run_id, ready.effect_id);
+        let holder = EffectName::of(&ready.run_id, ready.effect_id);
         self.limits().take(&holder, &ready.demand, want, self.now_ms()).is_ok()
     }
 
     /// Takes the slots of an effect that is about to be started.
     pub(super) fn take(&self, run: &RunId, effect: &Effect, now: Timestamp) -> Result<(), Hold> {
         let want = self.want_of(effect, now);
-        let (holder, demand, now_ms) = (holder(run, effect.id), demand(effect), self.now_ms());
+        let (holder, demand, now_ms) =
+            (EffectName::of(run, effect.id), demand(effect), self.now_ms());
         let taken = self.limits().take(&holder, &demand, want, now_ms);
         taken.map_err(|held| self.hold(&held, now))
     }
@@ -107,13 +106,14 @@ impl Slots {
     /// The same for an effect that waits for its turn if it has to.
     pub(super) fn take_or_wait(&self, run: &RunId, effect: &Effect, now: Timestamp) -> bool {
         let want = self.want_of(effect, now);
-        let (holder, demand, now_ms) = (holder(run, effect.id), demand(effect), self.now_ms());
+        let (holder, demand, now_ms) =
+            (EffectName::of(run, effect.id), demand(effect), self.now_ms());
         self.limits().take_or_wait(&holder, &demand, want, now_ms).is_ok()
     }
 
     /// Whether an effect waits for its turn.
     pub(super) fn waits(&self, run: &RunId, effect: EffectId) -> bool {
-        self.limits().waits(&holder(run, effect))
+        self.limits().waits(&EffectName::of(run, effect))
     }
 
     /// The effects of a run that wait for their turn, or have slots and are not started yet.
@@ -123,7 +123,7 @@ impl Slots {
 
     /// An effect was started.
     pub(super) fn began(&self, run: &RunId, effect: EffectId) {
-        if let Some((scope, since)) = self.limits().began(&holder(run, effect)) {
+        if let Some((scope, since)) = self.limits().began(&EffectName::of(run, effect)) {
             let micros = self.clock.now().micros().saturating_sub(since.micros()).max(0);
             let waited = std::time::Duration::from_micros(micros.unsigned_abs());
             self.metrics.limit_wait.with([scope.name()]).observe(waited.as_secs_f64());
@@ -133,13 +133,13 @@ impl Slots {
     /// A start is not made after all.
     pub(super) fn give_back(&self, run: &RunId, effect: EffectId) {
         let now_ms = self.now_ms();
-        self.limits().give_back(&holder(run, effect), now_ms);
+        self.limits().give_back(&EffectName::of(run, effect), now_ms);
     }
 
     /// The same for a start that was recorded, and whose record was not written.
     pub(super) fn lose(&self, run: &RunId, effect: EffectId) {
         let now_ms = self.now_ms();
-        self.limits().release(&holder(run, effect), now_ms);
+        self.limits().release(&EffectName::of(run, effect), now_ms);
     }
 
     /// Nothing of a run will be started for now.
@@ -155,21 +155,21 @@ impl Slots {
         match &record.event {
             Event::EffectStarted(start) => {
                 if let Some(effect) = state.effect(start.effect_id) {
-                    let (holder, demand) = (holder(run, effect.id), demand(effect));
+                    let (holder, demand) = (EffectName::of(run, effect.id), demand(effect));
                     self.limits().count(&holder, &demand, before(start.epoch));
                 }
             }
             Event::EffectAttemptFailed(over) => {
-                self.limits().settle(&holder(run, over.effect_id), over.epoch, now_ms);
+                self.limits().settle(&EffectName::of(run, over.effect_id), over.epoch, now_ms);
             }
             Event::EffectUncertain(over) => {
-                self.limits().unsure(&holder(run, over.effect_id), over.epoch, now_ms);
+                self.limits().unsure(&EffectName::of(run, over.effect_id), over.epoch, now_ms);
             }
             Event::EffectResolved(over) => {
-                self.limits().release(&holder(run, over.effect_id), now_ms);
+                self.limits().release(&EffectName::of(run, over.effect_id), now_ms);
             }
             Event::EffectCancelled(over) => {
-                self.limits().release(&holder(run, over.effect_id), now_ms);
+                self.limits().release(&EffectName::of(run, over.effect_id), now_ms);
             }
             _ => {}
         }
@@ -198,11 +198,11 @@ impl Slots {
             effect.status == EffectStatus::Requested
                 && !effect.wait.is_never_started()
                 && !run.gives_up(effect)
-                && effect.ready_at().is_some_and(|at| at <= now)
+                && effect.delayed_until().is_none_or(|until| until <= now)
         };
         let held = |effect: &Effect| {
             let limits = self.limits();
-            let has_slots = limits.has_slots(&holder(&state.run_id, effect.id));
+            let has_slots = limits.has_slots(&EffectName::of(&state.run_id, effect.id));
             let held = limits.ask(&demand(effect), self.now_ms()).err();
             held.filter(|_| !has_slots).map(|held| (effect.id, self.hold(&held, now)))
         };
@@ -214,7 +214,7 @@ impl Slots {
         Hold::Limit {
             limit: held.limit.clone(),
             bucket: held.bucket.clone(),
-            holder: holder.map(|by| memory::Holder { run: by.run.clone(), effect: by.effect }),
+            holder: holder.cloned(),
             until: self.until(held, now),
         }
     }

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, EffectName, RunId};
 use crate::machines::effect::claim::Claim;
 use crate::machines::ready::{Ready, Rounds};
 use crate::machines::replay::facts::{EffectFacts, ReadyFacts};
 use crate::services::runs::Error;
 use crate::services::runs::give::Given;
-use crate::shells::store::{Candidates, EffectName, ReadyFilter};
+use crate::shells::store::{Candidates, ReadyFilter};
 
 use super::claims::Reply;
 
@@ -255,8 +255,8 @@ impl Book {
 
     /// The effects of a run that an operator does not let wait for their time.
     pub(super) fn hurried_of(&self, run: &RunId) -> impl Iterator<Item = EffectId> {
-        let of_run = self.hurried.keys().filter(move |name| name.run_id == *run);
-        of_run.map(|name| name.effect_id)
+        let of_run = self.hurried.keys().filter(move |name| name.run == *run);
+        of_run.map(|name| name.effect)
     }
 
     /// Limits have room that had none.
@@ -303,9 +303,9 @@ impl Book {
             let hurried = self.hurried.iter().filter_map(|(name, facts)| {
                 let its = facts.ready.as_ref()?;
                 let is_new = !ready.iter().any(|r| name_of(r) == *name);
-                let is_wanted = is_new && filter.fits(&name.run_id, &facts.kind, its);
+                let is_wanted = is_new && filter.fits(&name.run, &facts.kind, its);
                 let its = ReadyFacts { at: its.at.min(now), ..its.clone() };
-                is_wanted.then(|| facts.as_ready(&name.run_id, &its))
+                is_wanted.then(|| facts.as_ready(&name.run, &its))
             });
             let hurried: Vec<Ready> = hurried.collect();
             ready.extend(hurried);
@@ -335,7 +335,7 @@ impl Book {
                     continue;
                 }
                 self.promise(id, name.clone());
-                self.rounds.serve(&name.run_id);
+                self.rounds.serve(&name.run);
                 dealt.push((id, name));
             }
         }
@@ -406,5 +406,5 @@ impl Book {
 }
 
 fn name_of(ready: &Ready) -> EffectName {
-    EffectName { run_id: ready.run_id.clone(), effect_id: ready.effect_id }
+    EffectName::of(&ready.run_id, ready.effect_id)
 }

@@ -54,6 +54,12 @@ impl Handle {
         .await
     }
 
+    /// A run of a workflow document, task run by task run.
+    pub async fn snapshot(&self, run: &RunId) -> Result<serde_json::Value> {
+        let run = run.clone();
+        self.aside(move |runs| runs.snapshot(&runs.look_owned(run.as_str())?)).await
+    }
+
     async fn found(&self, run: &RunId) -> Result<Found> {
         let (name, now) = (run.to_string(), self.now());
         self.see_through(run, move |look, memory| why::found(&name, look, now, Some(memory))).await

@@ -9,7 +9,7 @@ use crate::codecs::trace::TraceContext;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use crate::ground::limits::INLINE_BYTES_MAX;
-use crate::machines::effect::attempt::{Report, close, fence};
+use crate::machines::effect::attempt::{Report, close, fence, is_its_holders};
 use crate::machines::effect::claim::{Claim, Claimed, claim};
 use crate::machines::effect::decide::{Choice, Decision, Outcome, decide};
 use crate::machines::effect::failures::Failure;
@@ -78,6 +78,8 @@ pub struct Beat {
     pub directive: Directive,
     /// Why, if it is not to go on.
     pub reason: Option<String>,
+    /// Who has the start.
+    pub holder: Option<String>,
 }
 
 /// What a holder is to do.
@@ -228,7 +230,9 @@ impl OpenRun {
         report: &Report,
     ) -> Result<EffectStatus> {
         let effect = self.known(id)?;
-        fence(&effect, epoch).map_err(|refusal| self.name_them(id, refusal.into()))?;
+        fence(&effect, epoch)
+            .and_then(|()| is_its_holders(&effect, &self.runs.by))
+            .map_err(|refusal| self.name_them(id, refusal.into()))?;
         let now = self.runs.clock.now();
         for event in close(&self.standing(id, now), &effect, report, now, &self.runs.by) {
             self.append(event)?;
@@ -251,7 +255,7 @@ impl OpenRun {
         } else {
             (Directive::Continue, None)
         };
-        Ok(Beat { status: effect.status, directive, reason })
+        Ok(Beat { status: effect.status, directive, reason, holder: effect.worker })
     }
 
     /// Decides about an effect whose outcome nobody knows.

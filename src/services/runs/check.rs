@@ -178,7 +178,7 @@ impl Dry {
     }
 }
 
-fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
+pub(super) fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
     let mut engine = Engine::dry();
     for record in records {
         engine.handle(record.at, Input::Loaded(Arc::clone(record)))?;

@@ -18,7 +18,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
 use crate::ground::limits::CHILD_DEPTH_MAX;
 use crate::machines::effect::life::{Effect, EffectStatus};
-use crate::machines::effect::{self, Wait, resolution, run as child};
+use crate::machines::effect::{self, Wait, resolution, run as child, sleep};
 use crate::machines::replay::engine::Rest;
 use crate::machines::replay::state::End;
 use crate::shells::pin::PinnedGraph;
@@ -65,10 +65,8 @@ impl OpenRun {
             let before = self.state().head.seq;
             let children = self.drive_children()?;
             if self.state().head.seq == before {
-                let own = self.state().open_effects().filter_map(|e| match e.wait {
-                    Wait::Sleep { target } if e.status == EffectStatus::Requested => Some(target),
-                    _ => None,
-                });
+                let open = |e: &&Effect| e.status == EffectStatus::Requested;
+                let own = self.state().open_effects().filter(open).filter_map(sleep::awaited);
                 return Ok(Progress { rest, sleeps_until: own.chain(children).min() });
             }
         }

@@ -26,6 +26,7 @@ use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::{self, Root};
 
 use super::builtin::{self, InBinary};
+use super::flow;
 use super::hosts::Silence;
 use super::open::OpenRun;
 use super::source::DiskReader;
@@ -211,7 +212,8 @@ impl Runs {
     fn work_out(&self, new: &NewRun) -> Result<(RunCreated, Option<PinnedGraph>, Vec<String>)> {
         let (graph, warnings) = match &new.source {
             Some(source) => {
-                let (graph, warnings) = self.pin(source)?;
+                let (graph, mut warnings) = self.pin(source)?;
+                warnings.extend(flow::check(&graph, new.inputs.as_ref())?);
                 (Some(graph), warnings)
             }
             None => (None, Vec::new()),
@@ -248,6 +250,7 @@ impl Runs {
     pub fn plan_create(&self, new: &NewRun) -> Result<Option<ProcessRef>> {
         let Some(source) = &new.source else { return Ok(None) };
         let (graph, _) = self.pin(source)?;
+        flow::check(&graph, new.inputs.as_ref())?;
         let process = graph.process_ref(source.process_id.clone());
         let run_id = new.run_id.clone().unwrap_or_else(|| self.fresh_id());
         self.try_loading(&graph, &process, &run_id)?;
@@ -278,7 +281,8 @@ impl Runs {
         TriedCode { graph, process, loaded }
     }
 
-    /// Loads a process in a host of its own, so that what cannot be loaded is refused now.
+    /// Loads a process in a host of its own, so that what cannot be loaded is refused now. A host
+    /// that dies says nothing about the code: another one is asked.
     pub(super) fn try_loading(
         &self,
         graph: &PinnedGraph,
@@ -305,24 +309,15 @@ impl Runs {
             limits: self.limits.clone(),
         };
         let message = ToHost::Start(Box::new(start));
-        let spawned = self.hosts.spawn();
-        let answer = spawned.and_then(|mut host| {
-            host.call(&message, self.limits.load_cpu_max_ms, self.turn_wall_max_ms)
-        });
-        match answer {
-            Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
-            Ok(FromHost::LoadFailed(failure)) => Err(load_failed(&failure)),
-            Ok(FromHost::Limit { name, detail }) => {
-                let what = format!("the process cannot be loaded: limit:{name}: {detail}");
-                Err(Error::Refused(Trouble::new("E_MODULE_ERROR", what)))
-            }
-            Ok(FromHost::Turn(_)) => {
-                Err(Error::Bug(Trouble::new("host_protocol", "a host answered out of turn")))
-            }
-            Err(Silence::Absent(why)) => Err(super::hosts::absent(why)),
-            Err(Silence::Cpu(why) | Silence::Died(why)) => {
-                let what = format!("the process cannot be loaded: {why}");
-                Err(Error::Refused(Trouble::new("E_MODULE_ERROR", what)))
+        let mut deaths = 0;
+        loop {
+            let spawned = self.hosts.spawn();
+            let answer = spawned.and_then(|mut host| {
+                host.call(&message, self.limits.load_cpu_max_ms, self.turn_wall_max_ms)
+            });
+            match answer {
+                Err(Silence::Died(_)) if deaths + 1 < limits::LOADING_HOSTS_MAX => deaths += 1,
+                answer => return judge_loading(answer),
             }
         }
     }
@@ -376,6 +371,7 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
         let (graph, _) = self.pin(source)?;
+        flow::check(&graph, inputs.as_ref())?;
         let mut process = graph.process_ref(source.process_id.clone());
         let mut run = self.open(reference)?;
         // The profile of a run never changes.
@@ -501,6 +497,25 @@ pub const fn host_limits() -> HostLimits {
         turn_outputs_max: limits::TURN_OUTPUTS_MAX,
         open_effects_max: limits::OPEN_EFFECTS_MAX,
         value_bytes_max: limits::VALUE_BYTES_MAX as u64,
+    }
+}
+
+/// What became of a process that was loaded to see whether it can be.
+fn judge_loading(answer: std::result::Result<FromHost, Silence>) -> Result<Vec<String>> {
+    let cannot = |why: String| {
+        let what = format!("the process cannot be loaded: {why}");
+        Err(Error::Refused(Trouble::new("E_MODULE_ERROR", what)))
+    };
+    match answer {
+        Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
+        Ok(FromHost::LoadFailed(failure)) => Err(load_failed(&failure)),
+        Ok(FromHost::Limit { name, detail }) => cannot(format!("limit:{name}: {detail}")),
+        Ok(FromHost::Turn(_)) => {
+            Err(Error::Bug(Trouble::new("host_protocol", "a host answered out of turn")))
+        }
+        Err(Silence::Absent(why)) => Err(super::hosts::absent(why)),
+        Err(Silence::Died(why)) => Err(super::hosts::died(&why)),
+        Err(Silence::Cpu(why)) => cannot(why),
     }
 }
 

@@ -43,7 +43,7 @@ pub struct Stage {
 }
 
 impl Stage {
-    fn new(runs: &Runs, dir: &RunDir, cwd: Option<String>, keeps: bool) -> Self {
+    pub(super) fn new(runs: &Runs, dir: &RunDir, cwd: Option<String>, keeps: bool) -> Self {
         Self { runs: runs.clone(), dir: dir.clone(), cwd, keeps }
     }
 

@@ -18,6 +18,15 @@ pub(super) fn absent(why: String) -> Error {
     Error::Storage { trouble, unknown: false }
 }
 
+/// The error of a command whose hosts died while they loaded code. Nothing was written about the
+/// run.
+pub(super) fn died(why: &str) -> Error {
+    let what = format!("hosts died while they loaded the process: {why}");
+    let trouble = Trouble::new("host_failed", what)
+        .next("do it again; if it repeats, look for what kills processes on this machine");
+    Error::Storage { trouble, unknown: false }
+}
+
 /// Starts hosts.
 pub trait Hosts: Send + Sync {
     /// The program that hosts are.

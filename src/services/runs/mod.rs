@@ -12,6 +12,7 @@ pub mod create;
 pub mod delete;
 pub mod derived;
 pub mod drive;
+pub mod flow;
 pub mod give;
 pub mod hosts;
 pub mod imported;

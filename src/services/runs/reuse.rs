@@ -6,9 +6,9 @@
 use crate::codecs::event::{Event, Payload, ReusedFrom};
 use crate::codecs::json::Json;
 use crate::ground::digest::Digest;
-use crate::ground::id::EffectId;
+use crate::ground::id::{EffectId, EffectName};
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::ledger::{Holder, settled};
+use crate::machines::ledger::settled;
 use crate::shells::run_dir::dir::RunDir;
 
 use super::open::OpenRun;
@@ -59,7 +59,7 @@ impl OpenRun {
         let events = match value {
             Ok(value) => vec![settled::reuse(&effect, from, value)],
             Err(why) => {
-                let holder = Holder { run: from.run_id.clone(), effect: from.effect_id };
+                let holder = EffectName::of(&from.run_id, from.effect_id);
                 let now = self.runs.clock.now();
                 settled::unknown(&effect, &holder, Some(&why.to_string()), now)
             }

@@ -414,7 +414,7 @@ impl From<Refusal> for Error {
         trouble.next.extend(next.map(str::to_owned));
         match refusal {
             Refusal::UnknownEffect(_) => Self::NotFound(trouble),
-            Refusal::ValueInvalid { .. } | Refusal::NotPostable { .. } => Self::Refused(trouble),
+            Refusal::ValueInvalid { .. } => Self::Refused(trouble),
             _ => Self::Conflict(trouble),
         }
     }

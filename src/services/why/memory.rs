@@ -3,10 +3,9 @@
 //! May not know where it comes from. Invariant: an answer without it is true, and says less.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use crate::ground::clock::Timestamp;
-use crate::ground::id::{EffectId, RunId};
+use crate::ground::id::{EffectId, EffectName};
 use crate::machines::limits::Bucket;
 
 /// What a daemon knows of one run besides its journal.
@@ -63,7 +62,7 @@ pub enum Hold {
         bucket: Bucket,
         /// Of those who have slots, who has one for longest; nobody: none is given at all, or time
         /// alone keeps it.
-        holder: Option<Holder>,
+        holder: Option<EffectName>,
         /// When time alone will let it start.
         until: Option<Timestamp>,
     },
@@ -72,7 +71,7 @@ pub enum Hold {
         /// The key.
         key: String,
         /// Who has it.
-        holder: Holder,
+        holder: EffectName,
     },
     /// The configuration does not allow it.
     Policy {
@@ -81,19 +80,4 @@ pub enum Hold {
         /// The line that would.
         allow: String,
     },
-}
-
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.run, self.effect)
-    }
-}
-
-/// An effect that others wait for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holder {
-    /// Its run.
-    pub run: RunId,
-    /// The effect.
-    pub effect: EffectId,
 }

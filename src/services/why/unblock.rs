@@ -4,7 +4,8 @@
 //! replaced, by the reader's own file.
 
 use super::code::Code;
-use super::memory::{Hold, Holder};
+use super::memory::Hold;
+use crate::ground::id::EffectName;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::limits::Bucket;
@@ -127,7 +128,7 @@ pub(super) fn of_effect(
 }
 
 /// What frees a limit: the end of whoever has it for longest, or another limit.
-fn of_limit(limit: &Bucket, holder: Option<&Holder>, is_rate: bool) -> Vec<String> {
+fn of_limit(limit: &Bucket, holder: Option<&EffectName>, is_rate: bool) -> Vec<String> {
     let named = format!("{} -- {}", limit.scope.name(), quoted(&limit.name));
     let show = format!("dormouse limits show {named}");
     match holder {
@@ -194,8 +195,8 @@ impl Answer<'_> {
 }
 
 /// What frees what another effect holds.
-fn of_holder(holder: &Holder) -> Vec<String> {
-    let Holder { run, effect } = holder;
+fn of_holder(holder: &EffectName) -> Vec<String> {
+    let EffectName { run, effect } = holder;
     vec![format!("dormouse why {run}"), format!("dormouse task cancel {run} {effect} --abandon")]
 }
 

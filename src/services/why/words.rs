@@ -4,9 +4,9 @@
 //! control character.
 
 use super::code::Code;
-use super::memory::{Asks, Hold, Holder, Probing};
+use super::memory::{Asks, Hold, Probing};
 use crate::ground::clock::Timestamp;
-use crate::ground::id::EffectId;
+use crate::ground::id::{EffectId, EffectName};
 use crate::ground::limits::CLEANUP_TIMEOUT_MS;
 use crate::machines::effect::Wait;
 use crate::machines::effect::life::Effect;
@@ -66,7 +66,7 @@ pub(super) fn of_effect(
 fn of_limit(
     name: &str,
     (limit, bucket): (&Bucket, &Bucket),
-    holder: Option<&Holder>,
+    holder: Option<&EffectName>,
     is_rate: bool,
 ) -> String {
     let of = if limit == bucket { String::new() } else { format!(" for {:?}", bucket.name) };

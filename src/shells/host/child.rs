@@ -3,10 +3,13 @@
 //! May not open files, sockets or other processes, and gives up the right to. Invariant: messages
 //! are served one at a time in their order, each gets one answer, and no instance sees another.
 
+use super::document::Document;
 use super::frames::Inbox;
 use super::instance::{Instance, Warm};
 use super::prelude::Prelude;
-use super::protocol::{Answer, FromHost, Message, Start, ToHost, encode_frame};
+use super::protocol::{
+    Answer, FromHost, HostLimits, Message, Start, ToHost, TurnInput, encode_frame,
+};
 use crate::codecs::event::Profile;
 use crate::ground::clock::process_cpu_micros;
 use crate::ground::limits::HOST_KILL_AFTER_MS;
@@ -93,6 +96,45 @@ fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// One instance.
+enum Held {
+    /// Code.
+    Script(Box<Instance>),
+    /// A workflow document.
+    Document(Box<Document>),
+}
+
+impl Held {
+    fn turn(&mut self, input: &TurnInput) -> FromHost {
+        match self {
+            Self::Script(script) => script.turn(input),
+            Self::Document(document) => document.turn(input),
+        }
+    }
+
+    fn limits(&self) -> &HostLimits {
+        match self {
+            Self::Script(script) => script.limits(),
+            Self::Document(document) => document.limits(),
+        }
+    }
+
+    fn heap_bytes(&self) -> u64 {
+        match self {
+            Self::Script(script) => script.heap_bytes(),
+            Self::Document(document) => document.heap_bytes(),
+        }
+    }
+
+    /// Takes it down, and says how many bytes stay behind.
+    fn end(self) -> u64 {
+        match self {
+            Self::Script(script) => script.end(),
+            Self::Document(_) => 0,
+        }
+    }
+}
+
 /// What a host process holds.
 struct Inside {
     prelude: Rc<Prelude>,
@@ -100,7 +142,7 @@ struct Inside {
     spare: Option<Warm>,
     /// The rules of the last start: the next will be for the same.
     profile: Profile,
-    instances: HashMap<u64, Instance>,
+    instances: HashMap<u64, Held>,
     left_bytes: u64,
 }
 
@@ -125,7 +167,7 @@ impl Inside {
                 }
                 Some(self.start(instance, *start)?)
             }
-            ToHost::Turn(input) => self.instances.get(&instance).map(|held| {
+            ToHost::Turn(input) => self.instances.get_mut(&instance).map(|held| {
                 expect_cpu(held.limits().turn_cpu_max_ms);
                 held.turn(&input)
             }),
@@ -136,11 +178,22 @@ impl Inside {
 
     fn start(&mut self, instance: u64, mut start: Start) -> io::Result<FromHost> {
         expect_cpu(start.limits.load_cpu_max_ms);
+        if start.profile == Profile::Workflow {
+            return Ok(match Document::load(&start) {
+                Ok(document) => {
+                    self.instances.insert(instance, Held::Document(Box::new(document)));
+                    FromHost::Started { warnings: Vec::new(), logs: Vec::new() }
+                }
+                Err(failure) => FromHost::LoadFailed(failure),
+            });
+        }
         self.profile = start.profile;
         let spare = self.spare.take().filter(|spare| spare.profile() == start.profile);
         let warm = spare.map_or_else(|| Warm::up(&self.prelude, start.profile), Ok);
         let made = Instance::new(warm.map_err(io::Error::other)?, &self.prelude, &mut start);
-        Ok(self.instances.entry(instance).or_insert(made).load(&start))
+        let said = made.load(&start);
+        self.instances.insert(instance, Held::Script(Box::new(made)));
+        Ok(said)
     }
 
     /// The frame of an answer; takes the instance down unless the answer lets it go on.
@@ -161,14 +214,14 @@ impl Inside {
         Answer {
             instance,
             said,
-            heap_bytes: self.instances.get(&instance).map_or(0, Instance::heap_bytes),
+            heap_bytes: self.instances.get(&instance).map_or(0, Held::heap_bytes),
             left_bytes: self.left_bytes,
             cpu_micros: process_cpu_micros(),
         }
     }
 
     fn end(&mut self, instance: u64) {
-        self.left_bytes += self.instances.remove(&instance).map_or(0, Instance::end);
+        self.left_bytes += self.instances.remove(&instance).map_or(0, Held::end);
     }
 }
 

@@ -17,6 +17,8 @@ mod lane;
 
 pub mod child;
 
+mod document;
+
 mod instance;
 
 mod modules;

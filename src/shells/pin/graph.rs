@@ -11,9 +11,10 @@ use super::{
     PinRequest, Site, SourceReader, globs,
 };
 use crate::codecs::event::{ProcessRef, Profile};
+use crate::codecs::outline::Notation;
 use crate::codecs::source::{self, Analysis, Import, ImportKind, ModuleKind, SourceError};
 use crate::ground::digest::Digest;
-use crate::ground::limits::{MODULE_BYTES_MAX, MODULE_FILES_MAX};
+use crate::ground::limits::{MODULE_BYTES_MAX, MODULE_FILES_MAX, WORKFLOW_DOCUMENT_BYTES_MAX};
 use crate::ports::disk::Kind;
 use crate::shells::host::protocol::Module;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -265,6 +266,9 @@ fn add_edge(edges: &mut Vec<Edge>, import: &Import, path: String) {
 /// The first reason, in the order of imports, why it cannot be pinned.
 pub fn pin(reader: &dyn SourceReader, request: &PinRequest) -> Result<PinnedGraph, PinError> {
     let entry = entry_file(reader, &request.entry.path)?;
+    if Notation::of(&entry.to_string_lossy()).is_some() {
+        return pin_document(reader, request, &entry);
+    }
     if let Some(root) = &request.root {
         let root = reader.canonicalize(root).map_err(|e| {
             if Kind::of(&e) == Kind::TooManyOpen {
@@ -293,6 +297,51 @@ pub fn pin(reader: &dyn SourceReader, request: &PinRequest) -> Result<PinnedGrap
         }
     }
     pin_below(reader, request, &entry, own.to_owned())
+}
+
+/// Pins a workflow document: one file, in the directory where it stands.
+fn pin_document(
+    reader: &dyn SourceReader,
+    request: &PinRequest,
+    entry: &Path,
+) -> Result<PinnedGraph, PinError> {
+    if let Some(name) = &request.entry.export_name {
+        let message = format!("a workflow document has no export {name:?}");
+        return Err(PinError::new(E_ENTRY, message, "name the file alone"));
+    }
+    let (Some(root), Some(name)) = (entry.parent(), entry.file_name().and_then(|n| n.to_str()))
+    else {
+        let message = format!("the entry {} has no name that can be kept", entry.display());
+        return Err(PinError::new(E_ENTRY, message, "give it a name of letters and digits"));
+    };
+    if !is_pinnable(name) {
+        let message = format!("the entry {name:?} has no name that can be kept");
+        return Err(PinError::new(E_ENTRY, message, "give it a name of letters and digits"));
+    }
+    let bytes = reader.read(entry).map_err(|e| unreadable(&entry.display().to_string(), &e))?;
+    if bytes.len() > WORKFLOW_DOCUMENT_BYTES_MAX {
+        let message = format!("{name}: a document has at most {WORKFLOW_DOCUMENT_BYTES_MAX} bytes");
+        return Err(PinError::new(E_MODULE_LIMIT, message, "split it, or pass data as inputs"));
+    }
+    if std::str::from_utf8(&bytes).is_err() {
+        let message = format!("{name} is not UTF-8");
+        return Err(PinError::new(E_MODULE_UTF8, message, "save the file as UTF-8"));
+    }
+    // Everything else that is wrong is told by the reader of documents, with its place.
+    if !String::from_utf8_lossy(&bytes).contains("apiVersion") {
+        let message = format!("the entry {name:?} is data, not code, and no workflow document");
+        return Err(PinError::new(E_ENTRY, message, "a workflow document has an `apiVersion`"));
+    }
+    let digest = Digest::of(&bytes);
+    let files = BTreeMap::from([(name.to_owned(), document_file(name, bytes, digest))]);
+    let (root, entry) = (root.to_string_lossy().into_owned(), name.to_owned());
+    let graph = PinnedGraph::assemble(root, entry, None, files, Vec::new());
+    Ok(PinnedGraph { api: Profile::Workflow, ..graph })
+}
+
+/// A workflow document as a pinned file: nothing is imported.
+pub(super) fn document_file(path: &str, bytes: Vec<u8>, digest: Digest) -> PinnedFile {
+    PinnedFile { path: path.to_owned(), bytes, digest, edges: Vec::new(), uses_sdk: false }
 }
 
 /// The same below a root that is known.

@@ -3,7 +3,7 @@
 //! May not know where the copy is kept. Invariant: a copy that passes is byte for byte what was
 //! pinned, and the process that the journal names.
 
-use super::graph::{PinnedGraph, digest_of, from_pinned};
+use super::graph::{PinnedGraph, digest_of, document_file, from_pinned};
 use super::resolve;
 use crate::codecs::event::{ProcessRef, Profile};
 use crate::codecs::json::{Surrogates, gate};
@@ -194,7 +194,11 @@ impl PinnedGraph {
         let pinned: BTreeSet<&str> = lock.files.iter().map(|file| file.path.as_str()).collect();
         let mut files = BTreeMap::new();
         for (path, bytes, digest) in contents {
-            let file = from_pinned(path, bytes, digest, &|path| pinned.contains(path))?;
+            let file = if process.api == Profile::Workflow {
+                document_file(path, bytes, digest)
+            } else {
+                from_pinned(path, bytes, digest, &|path| pinned.contains(path))?
+            };
             files.insert(path.to_owned(), file);
         }
         if !files.contains_key(&process.entry) {

@@ -16,7 +16,7 @@ pub const INDEX_FILE: &str = "index.db";
 /// Marks a SQLite file as ours: "dorm".
 const APPLICATION_ID: i64 = 0x646f_726d;
 /// Version of the tables. Another one is not read: everything in it can be made again.
-const VERSION: i64 = 5;
+const VERSION: i64 = 6;
 const SCHEMA: &str = include_str!("schema.sql");
 const PAGES_IN_WAL: i64 = 1_000;
 const STATEMENTS_KEPT: usize = 64;

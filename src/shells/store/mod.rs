@@ -26,7 +26,7 @@ pub use pages::{
     BadCursor, EffectFilter, EffectPage, EffectPlace, Order, RunFilter, RunPage, RunPlace,
 };
 pub use read::{CreateKey, Timer, Waiter};
-pub use ready::{Candidates, Claimed, EffectName, ReadyFilter};
+pub use ready::{Candidates, Claimed, Inside, ReadyFilter};
 pub use rows::EffectRow;
 
 /// What the caller can do when the index fails.

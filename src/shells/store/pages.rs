@@ -148,9 +148,9 @@ impl EffectFilter {
 
     fn driver(&self) -> (&'static str, Option<&str>) {
         match (&self.worker, self.status, &self.kind) {
-            (Some(worker), ..) => ("worker = ?5", Some(worker)),
+            (Some(worker), ..) => ("worker = ?4", Some(worker)),
             (None, Some(EffectStatus::Uncertain), _) => ("status = 'uncertain'", None),
-            (None, _, Some(kind)) => ("kind = ?5", Some(kind)),
+            (None, _, Some(kind)) => ("kind = ?4", Some(kind)),
             _ => ("1", None),
         }
     }
@@ -159,12 +159,13 @@ impl EffectFilter {
 /// Where a page of effects ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectPlace {
-    requested_at: Timestamp,
+    since: Timestamp,
     run_id: RunId,
     effect_id: EffectId,
 }
 
-/// A page of effects, the first requested first; those of one run in the order of their calls.
+/// A page of effects, the first that was or will be ready first; those of one run in the order of
+/// their calls.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectPage {
     /// The effects.
@@ -223,11 +224,10 @@ impl Index {
             let run = Value::Text(run.as_str().to_owned());
             (run_effects_query(), vec![run, effect.into()])
         } else {
-            let from = after.map_or(i64::MIN, |place| place.requested_at.micros());
+            let from = after.map_or(i64::MIN, |place| place.since.micros());
             let run = after.map_or("", |place| place.run_id.as_str()).to_owned();
-            let until = filter.requested_until.map_or(i64::MAX, Timestamp::micros);
             let (condition, value) = filter.driver();
-            let mut params = vec![from.into(), Value::Text(run), effect.into(), until.into()];
+            let mut params = vec![from.into(), Value::Text(run), effect.into()];
             params.extend(value.map(|value| Value::Text(value.to_owned())));
             (effect_query(condition), params)
         };
@@ -235,7 +235,7 @@ impl Index {
             Ok(filter.admits(row).then(|| row.clone()))
         })?;
         let next = last.map(|row| EffectPlace {
-            requested_at: row.facts.requested_at,
+            since: row.facts.since(),
             run_id: row.run_id,
             effect_id: row.facts.effect_id,
         });
@@ -320,11 +320,11 @@ fn run_effects_query() -> String {
 
 fn effect_query(condition: &str) -> String {
     let columns = rows::EFFECT;
-    let limit = if condition.contains("?5") { "?6" } else { "?5" };
+    let limit = if condition.contains("?4") { "?5" } else { "?4" };
     format!(
         "SELECT {columns} FROM effects WHERE {condition} \
-         AND (requested_at, run_id, effect) > (?1, ?2, ?3) AND requested_at < ?4 \
-         ORDER BY requested_at, run_id, effect LIMIT {limit}"
+         AND (since, run_id, effect) > (?1, ?2, ?3) \
+         ORDER BY since, run_id, effect LIMIT {limit}"
     )
 }
 
@@ -348,7 +348,7 @@ impl RunPlace {
 
 impl fmt::Display for EffectPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let micros = hex(&self.requested_at.micros().to_be_bytes());
+        let micros = hex(&self.since.micros().to_be_bytes());
         let rest = format!("{}/{}", self.run_id, self.effect_id);
         write!(f, "e{micros}{}", hex(rest.as_bytes()))
     }
@@ -358,11 +358,11 @@ impl std::str::FromStr for EffectPlace {
     type Err = BadCursor;
 
     fn from_str(text: &str) -> std::result::Result<Self, BadCursor> {
-        let (requested_at, rest) = split(text.strip_prefix('e').ok_or(BadCursor)?)?;
+        let (since, rest) = split(text.strip_prefix('e').ok_or(BadCursor)?)?;
         let (run, effect) = rest.split_once('/').ok_or(BadCursor)?;
         let run_id = run.parse().map_err(|_| BadCursor)?;
         let effect_id = effect.parse().map_err(|_| BadCursor)?;
-        Ok(Self { requested_at, run_id, effect_id })
+        Ok(Self { since, run_id, effect_id })
     }
 }
 
@@ -397,7 +397,7 @@ mod tests {
                 queries.push(run_query(condition, order));
             }
         }
-        for condition in ["worker = ?5", "status = 'uncertain'", "kind = ?5", "1"] {
+        for condition in ["worker = ?4", "status = 'uncertain'", "kind = ?4", "1"] {
             queries.push(effect_query(condition));
         }
         queries.extend(super::super::read::QUERIES.iter().map(|query| (*query).to_owned()));
@@ -427,7 +427,7 @@ mod tests {
             assert_eq!(RunPlace::parse(&place.to_string(), other), Err(BadCursor));
         }
         let effect_id = EffectId::new(7);
-        let place = EffectPlace { requested_at: created_at, run_id, effect_id };
+        let place = EffectPlace { since: created_at, run_id, effect_id };
         assert_eq!(place.to_string().parse(), Ok(place));
         for bad in ["", "n", "n00", "e0", "nzz", "n0000000000000000", "é", "n+1+1+1+1+1+1+1+1+1"] {
             assert_eq!(RunPlace::parse(bad, Order::Newest), Err(BadCursor), "{bad}");

@@ -12,9 +12,9 @@ use rusqlite::types::Type;
 use crate::codecs::event::{Head, IdempotencyRef, ParentRef};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Sum;
-use crate::ground::id::{EffectId, Epoch, RunId, Seq};
+use crate::ground::id::{EffectId, EffectName, Epoch, RunId, Seq};
 use crate::machines::effect::life::EffectStatus;
-use crate::machines::ledger::{self, Holder, State};
+use crate::machines::ledger::{self, State};
 use crate::machines::replay::facts::{
     EffectFacts, KeyFacts, ReadyFacts, Reasons, RunFacts, SignalWait, StartFacts, known_state,
 };
@@ -27,7 +27,7 @@ pub(super) const RUN: &str = "run_id, state, native_state, process_id, process_d
 /// The columns that [`effect`] reads, in its order.
 pub(super) const EFFECT: &str = "run_id, effect, kind, status, key, title, task_id, \
     requested_at, epoch, worker, due_at, signal_name, signal_key, ready_at, priority, requires, \
-    agent, ttl_ms, claim, overdue_at, limit_keys";
+    agent, ttl_ms, claim, overdue_at, limit_keys, not_before";
 
 /// The columns that [`key`] reads, in its order.
 pub(super) const KEY: &str = "run_id, effect, key, kind, status, digest, standing, outcome_seq, \
@@ -140,6 +140,7 @@ pub(super) fn effect(row: &Row<'_>) -> rusqlite::Result<EffectRow> {
     let ready = match row.get::<_, Option<i64>>(13)? {
         Some(at) => Some(ReadyFacts {
             at: Timestamp::from_micros(at),
+            not_before: row.get::<_, Option<i64>>(21)?.map(Timestamp::from_micros),
             priority: row.get(14)?,
             requires: json(row, 15)?,
             agent: row.get(16)?,
@@ -188,7 +189,7 @@ pub(super) fn key(row: &Row<'_>) -> rusqlite::Result<(RunId, KeyFacts)> {
     };
     let (is_decided, until) = (row.get(9)?, row.get::<_, Option<i64>>(10)?);
     let ended_at = until.filter(|until| *until < i64::MAX).map(Timestamp::from_micros);
-    let holder = Holder { run: run.clone(), effect };
+    let holder = EffectName::of(&run, effect);
     let says = state.map(|state| ledger::Row { holder, digest, state, ended_at, is_decided });
     let facts = KeyFacts {
         key: row.get(2)?,

@@ -57,6 +57,7 @@ CREATE TABLE effects (
   signal_name TEXT,
   signal_key TEXT,
   ready_at INTEGER,
+  not_before INTEGER,
   priority INTEGER,
   rank INTEGER,
   requires TEXT,
@@ -65,20 +66,22 @@ CREATE TABLE effects (
   claim TEXT,
   overdue_at INTEGER,
   limit_keys TEXT NOT NULL,
+  since INTEGER NOT NULL,
   PRIMARY KEY (run_id, effect)
 ) WITHOUT ROWID, STRICT;
-CREATE INDEX effects_requested ON effects (requested_at, run_id, effect);
-CREATE INDEX effects_by_kind ON effects (kind, requested_at, run_id, effect);
-CREATE INDEX effects_uncertain ON effects (requested_at, run_id, effect)
+CREATE INDEX effects_since ON effects (since, run_id, effect);
+CREATE INDEX effects_by_kind ON effects (kind, since, run_id, effect);
+CREATE INDEX effects_uncertain ON effects (since, run_id, effect)
   WHERE status = 'uncertain';
 CREATE INDEX effects_started ON effects (run_id, effect) WHERE status = 'started';
-CREATE INDEX effects_ready ON effects (kind, rank, run_id, effect) WHERE ready_at IS NOT NULL;
+CREATE INDEX effects_ready ON effects (kind, rank, run_id, effect)
+  WHERE ready_at IS NOT NULL AND not_before IS NULL;
 CREATE INDEX effects_ready_of_run ON effects (run_id, kind, rank, effect)
   WHERE ready_at IS NOT NULL;
 CREATE INDEX effects_ready_by_limit ON effects (kind, limit_keys, run_id, rank, effect)
   WHERE ready_at IS NOT NULL;
-CREATE INDEX effects_ready_at ON effects (kind, ready_at) WHERE ready_at IS NOT NULL;
-CREATE INDEX effects_by_worker ON effects (worker, requested_at, run_id, effect)
+CREATE INDEX effects_delayed ON effects (kind, not_before) WHERE not_before IS NOT NULL;
+CREATE INDEX effects_by_worker ON effects (worker, since, run_id, effect)
   WHERE worker IS NOT NULL;
 CREATE INDEX effects_by_signal ON effects (signal_name, signal_key, requested_at, run_id, effect)
   WHERE signal_name IS NOT NULL;

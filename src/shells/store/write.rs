@@ -322,14 +322,15 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
     let mut put = db.prepare_cached(
         "INSERT INTO effects (run_id, effect, kind, status, key, title, task_id, requested_at, \
          epoch, worker, due_at, signal_name, signal_key, ready_at, priority, rank, requires, \
-         agent, ttl_ms, claim, overdue_at, limit_keys) \
+         agent, ttl_ms, claim, overdue_at, limit_keys, not_before, since) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, \
-         ?18, ?19, ?20, ?21, ?22) \
+         ?18, ?19, ?20, ?21, ?22, ?23, ?24) \
          ON CONFLICT (run_id, effect) DO UPDATE SET status = excluded.status, \
          epoch = excluded.epoch, worker = excluded.worker, due_at = excluded.due_at, \
          ready_at = excluded.ready_at, priority = excluded.priority, rank = excluded.rank, \
          requires = excluded.requires, agent = excluded.agent, ttl_ms = excluded.ttl_ms, \
-         claim = excluded.claim, overdue_at = excluded.overdue_at",
+         claim = excluded.claim, overdue_at = excluded.overdue_at, \
+         not_before = excluded.not_before, since = excluded.since",
     )?;
     let (signal, ready) = (effect.signal.as_ref(), effect.ready.as_ref());
     let start = effect.start.as_ref();
@@ -356,6 +357,8 @@ fn put_effect(db: &Connection, run: &str, effect: &EffectFacts) -> rusqlite::Res
         start.and_then(|start| start.claim.as_ref()),
         start.and_then(|start| start.overdue_at).map(Timestamp::micros),
         as_json(&effect.limit_keys),
+        ready.and_then(|ready| ready.not_before).map(Timestamp::micros),
+        effect.since().micros(),
     ])?;
     if let (Some(worker), Some(claim)) = (&effect.worker, start.and_then(|s| s.claim.as_ref())) {
         db.prepare_cached(

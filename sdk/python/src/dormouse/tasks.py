@@ -5,7 +5,7 @@ May not execute anything. Invariant: whatever an attempt says carries the epoch 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from .runs import ABSENT, pages
@@ -40,6 +40,8 @@ class Task:
     traceparent: Optional[str] = None
     #: Lets its bearer speak for this attempt, and for nothing else.
     task_token: Optional[str] = field(default=None, repr=False)
+    #: Where the arguments are, if they were too long for the claim; ``Tasks.whole`` gets them.
+    args_link: Optional[str] = None
     #: The whole answer.
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -64,6 +66,7 @@ class Task:
             previous_attempts=tuple(told.get("previousAttempts") or ()),
             traceparent=told.get("traceparent"),
             task_token=told.get("taskToken"),
+            args_link=told.get("argsLink"),
             raw=told,
         )
 
@@ -159,6 +162,13 @@ class Tasks:
         body = given(worker=worker, ttlMs=_millis(ttl), claimId=claim_id)
         told = self._post(run_id, effect_id, "claim", body, repeatable=claim_id is not None)
         return Task.read(told)
+
+    def whole(self, task: Task) -> Task:
+        """The same task with its arguments, where the claim only said where they are."""
+        if task.args_link is None:
+            return task
+        args = self._wire.ask("GET", task.args_link, repeatable=True)
+        return replace(task, args=args, args_link=None)
 
     def heartbeat(
         self,

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, TypeVar
 
-from .attempt import Attempt, Function, Release, Result, unknown
+from .attempt import Attempt, Function, Outcome, Release, Result, unknown
 from .client import Client
 from .heart import Heart
 from .outbox import Entry, Key, Outbox, default_place, key_of
@@ -187,7 +187,7 @@ class Worker:
                 outcome: Any = Release(f"the worker's outbox cannot be written: {why}")
             else:
                 _log.info("%s %s/%s begins", task.kind, task.run_id, task.effect_id)
-                outcome = attempt.perform(self._functions[task.kind])
+                outcome = self._perform(attempt)
             self._deliver(task, outcome)
         except Exception:
             _log.exception("%s/%s could not be settled", task.run_id, task.effect_id)
@@ -196,6 +196,13 @@ class Worker:
             with self._changed:
                 self._running.pop(key_of(task), None)
                 self._changed.notify_all()
+
+    def _perform(self, attempt: Attempt) -> Outcome:
+        try:
+            attempt.task = self.client.tasks.whole(attempt.task)
+        except (Problem, Unreachable) as why:
+            return Release(f"the arguments cannot be read: {why}")
+        return attempt.perform(self._functions[attempt.task.kind])
 
     def _deliver(self, task: Task, outcome: Any) -> None:
         if isinstance(outcome, Result):

@@ -15,7 +15,7 @@ use crate::doors::cli::remote::Client;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::RunId;
 use crate::ground::limits::CHILD_DEPTH_MAX;
-use crate::machines::effect::Wait;
+use crate::machines::effect::{Wait, sleep};
 use crate::machines::replay::engine::Rest;
 use crate::services::runs::Error;
 use crate::services::runs::trouble::Trouble;
@@ -84,7 +84,7 @@ fn go_on(context: &Context, reference: &str) -> Result<(Value, Option<Timestamp>
 fn sleep_of(context: &Context, reference: &str, depth: u32) -> Option<Timestamp> {
     let seen = context.runs.look(reference).ok()?;
     let sleeps = seen.state.open_effects().filter_map(|effect| match &effect.wait {
-        Wait::Sleep { target } => Some(*target),
+        Wait::Sleep { .. } => sleep::awaited(effect),
         Wait::Run(_) if depth > 0 => sleep_of(context, effect.target.as_deref()?, depth - 1),
         _ => None,
     });

@@ -16,9 +16,21 @@ use crate::services::runs::view;
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunArg,
+    /// Of a run of a workflow document: every task run with its phase, inputs and outputs, as JSON
+    #[arg(long)]
+    snapshot: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.snapshot {
+        let snapshot = context.snapshot(&args.run.run)?;
+        if context.json {
+            output::json(&snapshot);
+        } else {
+            output::line(&serde_json::to_string_pretty(&snapshot).unwrap_or_default());
+        }
+        return Ok(Exit::Done);
+    }
     let seen = context.runs.look(&args.run.run)?;
     let mut value = status(&seen, context);
     let look = seen.look();

@@ -17,7 +17,7 @@ use super::outbox::{self, Entry, Outbox, Said};
 use crate::doors::cli::context::Context;
 use crate::doors::cli::deeds::path;
 use crate::doors::cli::failure::{Exit, Failure};
-use crate::doors::cli::labour::Claiming;
+use crate::doors::cli::labour::{Claiming, args_link, put_args};
 use crate::doors::cli::output;
 use crate::doors::cli::remote::Client;
 use crate::doors::cli::task::claim::{ttl_ms, worker};
@@ -172,7 +172,7 @@ impl Shop {
             match claimed {
                 Ok(claimed) => {
                     for task in claimed["tasks"].as_array().into_iter().flatten() {
-                        self.work_on(task).await;
+                        self.work_on(task.clone()).await;
                     }
                 }
                 Err(failure) => {
@@ -186,7 +186,23 @@ impl Shop {
         }
     }
 
-    async fn work_on(&self, task: &Value) {
+    async fn work_on(&self, mut task: Value) {
+        if let Some(link) = args_link(&task) {
+            match self.client.get_on(&link).await {
+                Ok(args) => put_args(&mut task, args),
+                Err(failure) => {
+                    output::remark(&format!("its arguments cannot be read: {}", failure.what));
+                    let text = |name: &str| task[name].as_str().unwrap_or("").to_owned();
+                    let (run, effect) = (text("runId"), text("effectId"));
+                    let why = "its arguments cannot be read";
+                    return self.release(&run, &effect, &task["epoch"], why).await;
+                }
+            }
+        }
+        self.perform(&task).await;
+    }
+
+    async fn perform(&self, task: &Value) {
         let text = |name: &str| task[name].as_str().unwrap_or("").to_owned();
         let (run, effect) = (text("runId"), text("effectId"));
         let name = outbox::name(&run, &effect, epoch(task));

@@ -13,6 +13,7 @@ use serde_json::Map;
 use super::super::Door;
 use super::super::problem::{Answer, Problem};
 use super::Inside;
+use crate::machines::limits::Limit;
 use crate::services::executor::agents::agent::{Agent, AgentKind};
 use crate::services::executor::agents::book::DEFAULT_AGENT;
 
@@ -75,6 +76,8 @@ impl Inside {
                 description: Some("whoever claims or posts its effects".to_owned()),
                 kind: AgentKind::External,
                 options: Map::new(),
+                limit: Limit::default(),
+                problems: Vec::new(),
             })
         });
         all
@@ -98,19 +101,6 @@ fn receiver(name: &str, agent: &Agent) -> Answer<Receiver> {
     }
 }
 
-/// What lists call a kind of agents.
-const fn word(kind: &AgentKind) -> &'static str {
-    match kind {
-        AgentKind::Http(_) => "external_http",
-        AgentKind::Command(_) => "command",
-        AgentKind::Process { .. } => "process",
-        AgentKind::Workflow { .. } => "workflow",
-        AgentKind::Echo => "echo",
-        AgentKind::External => "external",
-        AgentKind::Unsupported { .. } => "unsupported",
-    }
-}
-
 /// Lists the agents.
 pub(super) async fn list(State(door): State<Door>) -> Json<Agents> {
     let agents = door.compat.all().into_iter().map(|(id, agent)| {
@@ -118,7 +108,7 @@ pub(super) async fn list(State(door): State<Door>) -> Json<Agents> {
             AgentKind::Unsupported { why } => Some(why.clone()),
             _ => None,
         };
-        let kind = word(&agent.kind);
+        let kind = agent.kind.name();
         Listed { name: id.clone(), id, kind, description: agent.description, unsupported }
     });
     let agents: Vec<Listed> = agents.collect();

@@ -61,7 +61,7 @@ impl Options {
 
 /// What routes about messages need.
 pub(super) struct Inside {
-    agents: Arc<Book>,
+    pub(super) agents: Arc<Book>,
     default_agent: Option<String>,
     /// What the forms of this door are known by.
     form_key: [u8; 16],

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use crate::machines::limits::Limit;
+
 /// An agent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Agent {
@@ -15,6 +17,32 @@ pub struct Agent {
     pub kind: AgentKind,
     /// Options of its effects that their author leaves open, in an author's words.
     pub options: Map<String, Value>,
+    /// How many of its effects may be at work, and how many may start in a span of time.
+    pub limit: Limit,
+    /// What was noticed about its entry in the file.
+    pub problems: Vec<String>,
+}
+
+/// The key under which an agent's effects are limited.
+#[must_use]
+pub fn limit_key(id: &str) -> String {
+    format!("agent:{id}")
+}
+
+impl AgentKind {
+    /// What files and lists call it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Http(_) => "external_http",
+            Self::Command(_) => "command",
+            Self::Process { .. } => "process",
+            Self::Workflow { .. } => "workflow",
+            Self::Echo => "echo",
+            Self::External => "external",
+            Self::Unsupported { .. } => "unsupported",
+        }
+    }
 }
 
 /// How an agent is reached.

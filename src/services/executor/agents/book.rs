@@ -3,12 +3,13 @@
 //! May not ask agents. Invariant: a file that cannot be used changes nothing, and says so once.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::agent::{Agent, AgentKind};
 use super::file::{self, Agents};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits::AGENTS_FILE_BYTES_MAX;
+use crate::machines::limits::Limit;
 use crate::ports::disk::{self, Disk};
 
 /// Agents and when they were read.
@@ -18,7 +19,12 @@ pub struct Book {
     /// Whether the agent `default` is the echo agent while the file lists none of that name.
     echoes: bool,
     page: Mutex<Page>,
+    /// Hears of every file that was read.
+    hearer: OnceLock<Hearer>,
 }
+
+/// Who is told about agents that were read.
+pub type Hearer = Box<dyn Fn(&Agents) + Send + Sync>;
 
 /// The agent that is asked when no other is named.
 pub const DEFAULT_AGENT: &str = "default";
@@ -34,7 +40,7 @@ impl Book {
     /// The file at `path`; without one there are no agents.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, path: Option<PathBuf>) -> Self {
-        Self { disk, path, echoes: false, page: Mutex::default() }
+        Self { disk, path, echoes: false, page: Mutex::default(), hearer: OnceLock::new() }
     }
 
     /// The same with the echo agent as `default`, where the file lists none of that name.
@@ -42,6 +48,13 @@ impl Book {
     pub fn echoing(self) -> Self {
         let page = Page { seen: None, agents: with_echo(Agents::default()) };
         Self { echoes: true, page: Mutex::new(page), ..self }
+    }
+
+    /// Tells somebody of today's agents, and of all others that are read from now on.
+    pub fn tell(&self, hearer: Hearer) {
+        hearer(&self.agents());
+        // One listens: the limits of a daemon.
+        let _ = self.hearer.set(hearer);
     }
 
     /// Has the file read again, though it seems to be what it was.
@@ -69,8 +82,12 @@ impl Book {
         let seen = self.stamp(path);
         if seen.is_some() && seen != page.seen {
             match self.read(path) {
-                Ok(agents) if self.echoes => page.agents = with_echo(agents),
-                Ok(agents) => page.agents = Arc::new(agents),
+                Ok(agents) => {
+                    page.agents = if self.echoes { with_echo(agents) } else { Arc::new(agents) };
+                    if let Some(hearer) = self.hearer.get() {
+                        hearer(&page.agents);
+                    }
+                }
                 Err(why) => tracing::error!("{why}; the agents stay what they were"),
             }
         }
@@ -108,6 +125,8 @@ fn with_echo(mut agents: Agents) -> Arc<Agents> {
         description: Some(described),
         kind: AgentKind::Echo,
         options: serde_json::Map::new(),
+        limit: Limit::default(),
+        problems: Vec::new(),
     };
     agents.agents.entry(DEFAULT_AGENT.to_owned()).or_insert_with(echo);
     Arc::new(agents)

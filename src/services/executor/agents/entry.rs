@@ -16,6 +16,7 @@ use crate::ground::limits::{
     AGENT_ATTEMPT_MS_DEFAULT, AGENT_LEASE_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN,
 };
 use crate::machines::effect::policy;
+use crate::machines::limits::Limit;
 use crate::services::executor::guard::{self, Origin};
 use crate::services::executor::http::request::header_name;
 use crate::services::executor::secrets::is_name;
@@ -36,6 +37,8 @@ const COMMON: &[&str] = &[
     "idempotent",
     "retry",
     "limitKeys",
+    "concurrency",
+    "rate",
     "probe",
 ];
 const OF_HTTP: &[&str] = &["endpoint", "url", "token", "token_env", "headers", "protocol", "async"];
@@ -119,6 +122,7 @@ impl Reader<'_> {
 
     pub(super) fn agent(&mut self, id: &str, line: usize, node: &Node) -> Result<Agent, NotYaml> {
         let members = Members::of(node, line)?;
+        let remarked = self.remarks.len();
         let (kind, known) = self.kind(id, &members)?;
         if !matches!(kind, AgentKind::Unsupported { .. }) {
             for (line, name, _) in &members.all {
@@ -130,6 +134,8 @@ impl Reader<'_> {
         Ok(Agent {
             description: members.text("description")?.map(str::to_owned),
             options: options(&members, &kind)?,
+            limit: limit(&members)?,
+            problems: self.remarks[remarked..].iter().map(ToString::to_string).collect(),
             kind,
         })
     }
@@ -286,6 +292,21 @@ fn options(members: &Members<'_>, kind: &AgentKind) -> Result<Map<String, Value>
         options.insert((*name).to_owned(), value);
     }
     Ok(options)
+}
+
+/// How many of the agent's effects may be at work, and may start in a span of time.
+fn limit(members: &Members<'_>) -> Result<Limit, NotYaml> {
+    let mut limit = Limit::default();
+    if let Some(node) = members.get("concurrency") {
+        let why = || wrong(node.line, "concurrency is a whole number");
+        limit.concurrency = Some(node.json().as_u64().ok_or_else(why)?);
+        limit.check().map_err(|why| wrong(node.line, why))?;
+    }
+    if let Some(node) = members.get("rate") {
+        let rate = node.text().unwrap_or_default().parse();
+        limit.rate = Some(rate.map_err(|why: String| wrong(node.line, why))?);
+    }
+    Ok(limit)
 }
 
 /// What to use instead of a type that is known and not supported.

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::agent::Agent;
+use super::agent::{Agent, limit_key};
 use super::entry::{Reader, wrong};
 use crate::codecs::yaml::{self, Node, NotYaml, Yaml};
+use crate::machines::limits::{Bucket, Limit, Scope};
 
 /// Longest id of an agent.
 const ID_BYTES_MAX: usize = 64;
@@ -20,6 +21,16 @@ pub struct Agents {
     pub agents: BTreeMap<String, Agent>,
     /// What was noticed and does not matter, by line.
     pub remarks: Vec<NotYaml>,
+}
+
+impl Agents {
+    /// The limits that the file sets.
+    #[must_use]
+    pub fn limits(&self) -> BTreeMap<Bucket, Limit> {
+        let limited = self.agents.iter().filter(|(_, agent)| agent.limit != Limit::default());
+        let place = |id| Bucket { scope: Scope::Key, name: limit_key(id) };
+        limited.map(|(id, agent)| (place(id), agent.limit)).collect()
+    }
 }
 
 /// Reads a file that lies in `folder`. `has_variable` says which variables the environment has.
@@ -210,6 +221,20 @@ agents:
     }
 
     #[test]
+    fn an_agent_may_have_limits() {
+        let set = agents(
+            "agents:\n  a: {url: 'http://localhost', concurrency: 2, rate: 10/s}\n  \
+             b: {type: external, concurrency: 0}\n  c: {type: echo}\n",
+        );
+        let limits: Vec<_> = set.limits().into_iter().collect();
+        let [(a, of_a), (b, of_b)] = &limits[..] else { panic!("{limits:?}") };
+        assert_eq!((a.to_string(), b.to_string()), ("key:agent:a".into(), "key:agent:b".into()));
+        assert_eq!((of_a.concurrency, of_a.rate), (Some(2), Some("10/s".parse().unwrap())));
+        assert_eq!((of_b.concurrency, of_b.rate), (Some(0), None));
+        assert!(set.remarks.is_empty(), "{:?}", remarks(&set));
+    }
+
+    #[test]
     fn one_remark_for_each_member_that_means_nothing() {
         let set = agents(
             "version: 1\nagents:\n  a:\n    url: http://far.example\n    colour: red\n    \
@@ -252,6 +277,8 @@ agents:
             ("agents:\n  a:\n    type: echo\n    retry:\n      max: x", "line 5: max is seconds"),
             ("agents:\n  a:\n    url: http://x\n    async: 1", "line 4: async is true"),
             ("agents:\n  a: {url: 'http://x', async: true, timeout: 1s}", "is 5s to 24h"),
+            ("agents:\n  a:\n    type: echo\n    concurrency: -1", "line 4: concurrency is"),
+            ("agents:\n  a:\n    type: echo\n    rate: fast", "line 4: rate is"),
             ("agents: [", "line"),
         ] {
             let error = read(text, Path::new("/"), &|_| true).unwrap_err().to_string();

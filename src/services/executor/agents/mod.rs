@@ -16,6 +16,7 @@ mod contract;
 mod entry;
 mod over_http;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -29,6 +30,7 @@ use super::shell::Shell;
 use super::{Attempt, Bar, Executor, Heir, Outcome, Stop, Working};
 use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
+use crate::machines::limits::Limit;
 
 /// Executes effects of kind `agent` whose agents are listed.
 #[derive(Clone)]
@@ -107,9 +109,22 @@ impl Executor for AgentExecutor {
         }
     }
 
+    fn agents(&self) -> Option<BTreeSet<String>> {
+        let listed = self.book.agents();
+        let here = listed.agents.iter().filter(|(_, agent)| agent.kind != AgentKind::External);
+        Some(here.map(|(id, _)| id.clone()).collect())
+    }
+
     fn options(&self, definition: &Json) -> Option<Map<String, Value>> {
         let definition = definition.to_value();
         Some(self.book.find(contract::agent_of(&definition)?)?.options)
+    }
+
+    fn limit_key(&self, definition: &Json) -> Option<String> {
+        let definition = definition.to_value();
+        let id = contract::agent_of(&definition)?;
+        let agent = self.book.find(id)?;
+        (agent.limit != Limit::default()).then(|| agent::limit_key(id))
     }
 
     fn heir(&self, definition: &Value) -> Option<Heir> {

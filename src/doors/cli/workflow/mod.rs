@@ -1,0 +1,78 @@
+//! `dormouse workflow …`: one file a verb.
+//!
+//! May not run a document. Invariant: nothing here needs a runs root.
+
+mod graph;
+mod plan;
+mod schema;
+mod validate;
+
+use std::path::Path;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::{input, output};
+use crate::codecs::outline::Notation;
+use crate::machines::workflow::finding::Finding;
+use crate::machines::workflow::read::{self, Reading};
+
+/// What can be done with workflow documents.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    #[command(about = "Say everything that is wrong with documents")]
+    Validate(validate::Args),
+    #[command(about = "Play a document through with outcomes from a file")]
+    Plan(plan::Args),
+    #[command(about = "Draw a document as text, Mermaid chart or SVG")]
+    Graph(graph::Args),
+    #[command(about = "Print the JSON Schema of documents")]
+    Schema(schema::Args),
+}
+
+pub(super) fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Validate(args) => validate::run(args, context),
+        Verb::Plan(args) => plan::run(args, context),
+        Verb::Graph(args) => graph::run(args, context),
+        Verb::Schema(_) => Ok(schema::run(context)),
+    }
+}
+
+/// A document of a file, and its text.
+fn load(path: &Path, context: &Context) -> Result<(Reading, String), Failure> {
+    let shown = path.display();
+    let Some(notation) = Notation::of(&path.to_string_lossy()) else {
+        let what = format!("{shown} is neither .json nor .yaml");
+        return Err(Failure::usage(&what, "name the file by what is in it"));
+    };
+    let bytes = input::bytes(&context.runs, "FILE", path)?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(&format!("{shown} is not UTF-8"), "save it as UTF-8"))?;
+    Ok((read::read(&text, notation), text))
+}
+
+/// Prints what is wrong with a document.
+fn tell(findings: &[Finding], path: &Path, text: &str, context: &Context) {
+    let file = path.display().to_string();
+    if context.json {
+        let valid = !findings.iter().any(Finding::is_error);
+        return output::json(&json!({ "file": file, "valid": valid, "findings": findings }));
+    }
+    for finding in findings {
+        output::line(&finding.print(&file, text));
+        output::line("");
+    }
+    let errors = findings.iter().filter(|finding| finding.is_error()).count();
+    let warnings = findings.len() - errors;
+    let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let told = match (errors, warnings) {
+        (0, 0) => "valid".to_owned(),
+        (0, n) => format!("valid, with {}", count(n, "warning")),
+        (n, 0) => count(n, "error"),
+        (n, m) => format!("{} and {}", count(n, "error"), count(m, "warning")),
+    };
+    output::line(&format!("{file}: {told}"));
+}

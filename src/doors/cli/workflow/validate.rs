@@ -1,0 +1,35 @@
+//! `workflow validate`: everything that is wrong with documents, at once.
+//!
+//! May not stop at the first finding. Invariant: exit 0 means that each document can be run.
+
+use std::path::PathBuf;
+
+use super::{load, tell};
+use crate::doors::cli::context::Context;
+use crate::doors::cli::failure::{Exit, Failure};
+
+/// Say everything that is wrong with documents: codes, places, and what was probably meant.
+///
+/// Exit 0: they can be run, perhaps with warnings. 6: one of them is refused. 2 or 3: one of them
+/// cannot be read, or is not there.
+///
+/// Example:
+///   dormouse workflow validate flow.yaml
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Workflow documents, .json or .yaml
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let mut exit = Exit::Done;
+    for file in &args.files {
+        let (reading, text) = load(file, context)?;
+        tell(&reading.findings, file, &text, context);
+        if !reading.is_valid() {
+            exit = Exit::Refused;
+        }
+    }
+    Ok(exit)
+}

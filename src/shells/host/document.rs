@@ -1,0 +1,70 @@
+//! An instance that is a workflow document: turns are answered by the planner.
+//!
+//! May not know what documents mean. Invariant: it lives in a host like any other instance, so what
+//! takes too long in it can be ended from outside.
+
+use std::sync::Arc;
+
+use super::protocol::{FromHost, HostLimits, LoadFailure, Start, TurnInput};
+use crate::codecs::json::Json;
+use crate::codecs::outline::Notation;
+use crate::machines::workflow::plan::{Begin, Planner};
+use crate::machines::workflow::read::read;
+
+/// The code of a document that cannot be run.
+const INVALID: &str = "workflow_invalid";
+
+/// One document that runs.
+pub(super) struct Document {
+    planner: Planner,
+    limits: HostLimits,
+}
+
+impl Document {
+    /// Reads the document of a start.
+    pub(super) fn load(start: &Start) -> Result<Self, LoadFailure> {
+        let failed =
+            |message: String| LoadFailure { code: INVALID.to_owned(), message, stack: None };
+        let module = start.modules.iter().find(|module| module.path == start.entry);
+        let (Some(module), Some(notation)) = (module, Notation::of(&start.entry)) else {
+            return Err(failed(format!("{:?} is no workflow document", start.entry)));
+        };
+        let reading = read(&module.source, notation);
+        if let Some(first) = reading.findings.iter().find(|finding| finding.is_error()) {
+            return Err(failed(first.print(&start.entry, &module.source)));
+        }
+        let begin = Begin {
+            flow: Arc::new(reading.workflow),
+            run_id: start.run_id.clone(),
+            run_dir: start.run_dir.clone(),
+            created_micros: start.clock_micros,
+            inputs: start.inputs.as_ref().map(Json::to_value),
+            next_ordinal: start.next_ordinal,
+            known: start.known.iter().map(|known| (known.key.clone(), known.ordinal)).collect(),
+            keeps: false,
+        };
+        let planner = Planner::new(begin).map_err(|errors| failed(errors.join("; ")))?;
+        Ok(Self { planner, limits: start.limits.clone() })
+    }
+
+    /// Runs one turn.
+    pub(super) fn turn(&mut self, input: &TurnInput) -> FromHost {
+        let done = self.planner.turn(input);
+        if self.heap_bytes() > self.limits.heap_bytes_max {
+            let (name, most) = ("memory".to_owned(), self.limits.heap_bytes_max);
+            let detail = format!("the values of the workflow have more than {most} bytes");
+            return FromHost::Limit { name, detail };
+        }
+        FromHost::Turn(done)
+    }
+
+    /// About how many bytes it holds.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        self.planner.held_bytes() as u64
+    }
+
+    /// What it may use.
+    pub(super) const fn limits(&self) -> &HostLimits {
+        &self.limits
+    }
+}
