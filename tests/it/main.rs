@@ -81,6 +81,7 @@ mod task_logs;
 mod task_tokens;
 mod telemetry;
 mod tidy;
+mod transfer;
 mod uploads;
 mod usage;
 mod why;

@@ -20,6 +20,7 @@ mod fsck;
 mod index;
 mod input;
 mod journal;
+mod key;
 mod labour;
 mod ledger;
 mod limits;
@@ -131,6 +132,9 @@ enum Noun {
     #[command(about = "Look after a whole runs root")]
     #[command(subcommand)]
     Root(root::Verb),
+    #[command(about = "Make keys that sign exports")]
+    #[command(subcommand)]
+    Key(key::Verb),
     #[command(about = "Make, list and revoke tokens for requests over TCP")]
     #[command(subcommand)]
     Token(token::Verb),
@@ -238,6 +242,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Repair(verb) => repair::dispatch(&verb, context),
         Noun::Index(verb) => index::dispatch(&verb, context),
         Noun::Root(verb) => root::dispatch(&verb, context),
+        Noun::Key(verb) => key::dispatch(verb, context),
         Noun::Token(verb) => token::dispatch(verb, context),
         Noun::Config(verb) => config::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),

@@ -33,6 +33,11 @@ pub(super) fn line(text: &str) {
     }
 }
 
+/// Standard output for a verb that prints bytes instead of lines.
+pub(super) fn bytes() -> impl io::Write {
+    io::stdout().lock()
+}
+
 /// Whether nobody can read what is printed: followers need not go on. Asks the pipe itself, for a
 /// follower may have nothing to print for a long time.
 pub(super) fn has_ended() -> bool {

@@ -252,9 +252,7 @@ impl Here {
 
     /// Does something to the run for `by`.
     pub(super) fn act(&mut self, by: &str, act: Act) {
-        let usual = self.run.act_as(by);
-        let answer = act(Ok(&mut self.run));
-        self.run.act_as(&usual);
+        let answer = self.run.acting_as(by, |run| act(Ok(run)));
         let written = self.run.written();
         self.answers.push_back((written.seq, answer));
         // What was folded could not be written: the fold in memory is not to be trusted.

@@ -8,11 +8,14 @@ mod brief;
 mod cancel;
 pub(super) mod check;
 mod create;
+mod delete;
 mod diff;
 mod drive;
 mod events;
+mod export;
 mod fork;
 mod halt;
+mod import;
 mod iterate;
 mod list;
 mod pause;
@@ -26,6 +29,7 @@ mod show;
 mod signal;
 pub(super) mod source;
 mod status;
+mod verify_export;
 mod watch;
 pub(super) mod why;
 
@@ -86,6 +90,14 @@ pub(crate) enum Verb {
     RebuildState(rebuild_state::Args),
     #[command(about = "Show what would mend a journal, and do it with --yes")]
     RepairJournal(repair_journal::Args),
+    #[command(about = "Put a whole run into one file")]
+    Export(export::Args),
+    #[command(about = "Check a file with a run; nothing is written")]
+    VerifyExport(verify_export::Args),
+    #[command(about = "Make a run of such a file; one that has not ended is paused")]
+    Import(import::Args),
+    #[command(about = "Delete a run for good, with --yes")]
+    Delete(delete::Args),
 }
 
 pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
@@ -114,6 +126,10 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Accept(args) => accept::run(&args, context),
         Verb::RebuildState(args) => rebuild_state::run(&args, context),
         Verb::RepairJournal(args) => repair_journal::run(&args, context),
+        Verb::Export(args) => export::run(&args, context),
+        Verb::VerifyExport(args) => verify_export::run(&args, context),
+        Verb::Import(args) => import::run(&args, context),
+        Verb::Delete(args) => delete::run(&args, context),
     }
 }
 
