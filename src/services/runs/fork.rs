@@ -23,11 +23,11 @@ use crate::machines::replay::check::Divergence;
 use crate::machines::replay::engine::Rest;
 use crate::ports::disk;
 use crate::shells::run_dir::code;
-use crate::shells::run_dir::dir::{RunDir, pretty};
+use crate::shells::run_dir::dir::RunDir;
+use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::Staged;
 
 use super::create::{load_process, pinned_files, taken};
-use super::derived;
 use super::open::{OpenRun, SeenRun};
 use super::replay::{FirstDivergence, until};
 use super::trouble::Trouble;
@@ -85,12 +85,12 @@ impl Runs {
         copy(&seen, records, &mut staged)?;
         let mut run = self.open_dir(staged.dir(), None)?;
         let left = run.leave(&seen, &from, new);
+        let left = left.and_then(|uncertain| run.rebuild().map(|()| uncertain));
         let uncertain = run.close_after(left)?;
         let made = self.look_dir(staged.dir())?;
         self.must_go_on(&made, &from)?;
-        staged.file("run.json", &pretty(&derived::run_json(&made.state)))?;
+        make::sync(&made.dir)?;
         let dir = staged.publish().map_err(|e| not_again(e, &new.run_id))?;
-        derived_anew(self.open_dir(dir.clone(), Some(Arc::new(root)))?)?;
         Ok(Forked { dir, from, head: made.state.head.seq, uncertain })
     }
 
@@ -109,12 +109,6 @@ impl Runs {
         let next = format!("dormouse run replay {} --to {}", from.run_id, from.seq);
         Err(Error::Refused(Trouble::new("fork_not_replayed", what).next(next)))
     }
-}
-
-/// Writes what is derived from a journal that was not appended to here.
-fn derived_anew(run: OpenRun) -> Result<()> {
-    let rebuilt = run.rebuild();
-    run.close_after(rebuilt)
 }
 
 impl OpenRun {

@@ -15,8 +15,9 @@ const DATA_CHARS_MAX: usize = 160;
 /// Characters shown of a digest.
 const DIGEST_CHARS: usize = 15;
 
-/// Compare two runs record by record. Times, names of whoever acted and ids of runs are set aside;
-/// a fork is compared from where it left the other one. Exit 0 if they are the same, 1 if not.
+/// Compare two runs record by record. When something was recorded, by whom and in which run is set
+/// aside; a fork is compared from where it left the other one. Exit 0 if they are the same, 1 if
+/// not.
 ///
 /// Example:
 ///   dormouse run diff RUN FORK
@@ -93,7 +94,7 @@ fn said(name: &str, run: &RunId, said: Option<&Said>) {
         return output::line(&format!("  {name}  {run} has no further record"));
     };
     let key = key.as_deref().unwrap_or("");
-    output::line(&format!("  {name} {seq:>6}  {at}  {event_type}  {key}").trim_end());
+    output::line(format!("  {name} {seq:>6}  {at}  {event_type}  {key}").trim_end());
     let data = data.to_string();
     let cut: String = data.chars().take(DATA_CHARS_MAX).collect();
     let more = if cut.len() < data.len() { "…" } else { "" };

@@ -22,7 +22,6 @@ use crate::shells::run_dir::root;
 /// again in the fork: it waits for `task decide`, unless it is idempotent or named by --rerun.
 ///
 /// Example:
-///   dormouse run fork RUN --at 12
 ///   dormouse run fork RUN --at 12 --edit 'e0003={"approved":false}' --id what-if
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
