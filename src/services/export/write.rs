@@ -98,7 +98,7 @@ impl Runs {
         match to {
             Target::Stream(out) => write_all(&dir, &head, &gathered.members, out)?,
             Target::File(path) => {
-                to_file(&*self.disk, path, |out| write_all(&dir, &head, &gathered.members, out))?
+                to_file(&*self.disk, path, |out| write_all(&dir, &head, &gathered.members, out))?;
             }
         }
         drop(locked);
