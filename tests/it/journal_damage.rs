@@ -377,6 +377,7 @@ fn repaired(files: &[File], scan: &Scan, truth: &[Record], what: &str) {
                 assert_eq!(it.bytes.len() as u64, offset + bytes, "{what}");
                 it.bytes.truncate(usize::try_from(*offset).unwrap());
             }
+            plan::Edit::Restore { .. } => panic!("{what}: nothing was found elsewhere"),
         }
     }
     files.retain(|f| !f.bytes.is_empty());
