@@ -16,8 +16,10 @@ use super::Door;
 use super::auth::Caller;
 use super::body::{Nothing, Run, RunPath, Strict};
 use super::problem::{Answer, Problem};
+use super::runs::absolute;
 use crate::doors::answers::{RepairDone, UndoDone};
 use crate::services::repair::{Loss, Order};
+use crate::services::runs::Runs;
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     OpenApiRouter::new().routes(routes!(repair)).routes(routes!(undo))
@@ -39,14 +41,14 @@ struct Repair {
     reason: Option<String>,
 }
 
-impl From<Repair> for Order {
-    fn from(asked: Repair) -> Self {
-        let loss = match (asked.accept_any_loss, asked.accept_loss) {
+impl Repair {
+    fn order(self) -> Answer<Order> {
+        let loss = match (self.accept_any_loss, self.accept_loss) {
             (true, _) => Loss::Unknown,
             (false, Some(count)) => Loss::Records(count),
             (false, None) => Loss::None,
         };
-        Self { loss, why: asked.reason, from: asked.from }
+        Ok(Order { loss, why: self.reason, from: self.from.map(absolute).transpose()? })
     }
 }
 
@@ -66,7 +68,7 @@ async fn repair(
     Run(run): Run,
     Strict(asked): Strict<Repair>,
 ) -> Answer<Json<RepairDone>> {
-    let order = Order::from(asked);
+    let order = asked.order()?;
     let mended = door.handle.mend(&run, &caller.by, move |runs, dir| runs.repair_held(dir, &order));
     let mended = mended.await.map_err(|e| Problem::from(e).of_run(run.as_str()))?;
     Ok(Json(mended.into()))
@@ -85,6 +87,6 @@ async fn undo(
     Run(run): Run,
     Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<Json<UndoDone>> {
-    let undone = door.handle.mend(&run, &caller.by, |runs, dir| runs.undo_held(dir)).await;
+    let undone = door.handle.mend(&run, &caller.by, Runs::undo_held).await;
     undone.map(|done| Json(done.into())).map_err(|e| Problem::from(e).of_run(run.as_str()))
 }

@@ -76,6 +76,7 @@ fn has_control(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::policy::{read, resolve};
+    use crate::codecs::event::Policy;
     use crate::codecs::json::Json;
     use serde_json::json;
 
@@ -99,7 +100,7 @@ mod tests {
             let error = resolve("agent", None, Some(&options)).unwrap_err();
             assert!(error.contains(why), "{error}");
             // A journal may hold it.
-            assert_ne!(read("agent", None, Some(&options)).unwrap(), Default::default());
+            assert_ne!(read("agent", None, Some(&options)).unwrap(), Policy::default());
         }
         for (kind, options) in [
             ("signal", json!({ "timeout": 0 })),

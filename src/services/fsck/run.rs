@@ -71,7 +71,7 @@ pub(super) fn check(dir: &RunDir, around: Around) -> Checked {
     let mut checked = Checked { records: judged.scan.head.seq.0, ..Checked::default() };
     checked.bytes = judged.scan.segments.iter().map(|segment| segment.bytes).sum();
     let defects = &mut checked.defects;
-    run.of_scan(&judged, help.as_deref(), defects);
+    of_verdict(&judged, help.as_deref(), defects);
     let is_damaged = judged.scan.verdict() >= Verdict::Damaged;
     if !is_damaged {
         checked.bytes += run.blobs(defects);
@@ -91,6 +91,26 @@ pub(super) fn check(dir: &RunDir, around: Around) -> Checked {
     checked
 }
 
+/// What the verdict says of the journal and of what stands beside it.
+fn of_verdict(judged: &Judged, help: Option<&str>, defects: &mut Vec<Defect>) {
+    let found = |finding: &Finding| {
+        let Finding { case, offset, why, .. } = finding.clone();
+        let in_journal = case < Case::J50 && !finding.file.is_empty();
+        let above = if in_journal { "journal/" } else { "" };
+        Defect::of_case(case, format!("{above}{}", finding.file), offset, why)
+    };
+    let main = Some(&judged.scan.main).filter(|main| main.case != Case::J00);
+    for wrong in main.into_iter().chain(&judged.beside) {
+        let defect = found(wrong);
+        defects.push(match help.filter(|_| defect.severity > Severity::Note) {
+            Some(help) => defect.next(help),
+            None => defect,
+        });
+    }
+    let is_main = |note: &&Finding| **note == judged.scan.main;
+    defects.extend(judged.scan.notes.iter().filter(|note| !is_main(note)).map(found));
+}
+
 struct Run<'a> {
     dir: &'a RunDir,
     /// What stands in it.
@@ -100,26 +120,6 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// What the verdict says of the journal and of what stands beside it.
-    fn of_scan(&self, judged: &Judged, help: Option<&str>, defects: &mut Vec<Defect>) {
-        let found = |finding: &Finding| {
-            let Finding { case, offset, why, .. } = finding.clone();
-            let in_journal = case < Case::J50 && !finding.file.is_empty();
-            let above = if in_journal { "journal/" } else { "" };
-            Defect::of_case(case, format!("{above}{}", finding.file), offset, why)
-        };
-        let main = Some(&judged.scan.main).filter(|main| main.case != Case::J00);
-        for wrong in main.into_iter().chain(&judged.beside) {
-            let defect = found(wrong);
-            defects.push(match help.filter(|_| defect.severity > Severity::Note) {
-                Some(help) => defect.next(help),
-                None => defect,
-            });
-        }
-        let is_main = |note: &&Finding| **note == judged.scan.main;
-        defects.extend(judged.scan.notes.iter().filter(|note| !is_main(note)).map(found));
-    }
-
     /// D10, D11: gives the bytes of the blobs that records name.
     fn blobs(&self, defects: &mut Vec<Defect>) -> u64 {
         let blobs = self.records.iter().flat_map(|record| record.event.blobs());

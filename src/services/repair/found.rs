@@ -65,13 +65,15 @@ fn is_run(dir: &dyn Dir) -> bool {
 /// Lines that may be records of a run, by the place that they claim.
 #[derive(Default)]
 pub(super) struct Lines {
+    /// Up to here nothing is looked for.
+    head: Seq,
     lines: BTreeMap<Seq, Vec<(Vec<u8>, String)>>,
 }
 
 impl Lines {
-    /// Everything that is known to hold lines of a run.
-    pub(super) fn of(run: &RunDir, copy: Option<&Copy>) -> Result<Self> {
-        let mut lines = Self::default();
+    /// All lines of a run that claim a place after `head`, wherever it is known to have lines.
+    pub(super) fn of(run: &RunDir, head: Seq, copy: Option<&Copy>) -> Result<Self> {
+        let mut lines = Self { head, ..Self::default() };
         lines.take(OWN, reader::lines_of(&**run.dir())?);
         let is_tail = |name: &str| name.starts_with("tail-g");
         lines.kept("quarantine", run.dir(), is_tail)?;
@@ -103,7 +105,7 @@ impl Lines {
 
     fn take(&mut self, source: &str, lines: Vec<Vec<u8>>) {
         for line in lines {
-            if let Some(seq) = claimed(&line) {
+            if let Some(seq) = claimed(&line).filter(|seq| *seq > self.head) {
                 self.lines.entry(seq).or_default().push((line, source.to_owned()));
             }
         }
@@ -141,13 +143,11 @@ impl Lines {
 }
 
 fn take(state: &mut Option<RunState>, record: &Record) -> bool {
-    match state {
-        Some(state) => state.apply(record).is_ok(),
-        None => {
-            *state = RunState::first(record).ok();
-            state.is_some()
-        }
+    if let Some(state) = state {
+        return state.apply(record).is_ok();
     }
+    *state = RunState::first(record).ok();
+    state.is_some()
 }
 
 fn claimed(line: &[u8]) -> Option<Seq> {

@@ -177,7 +177,7 @@ impl Runs {
             self.mend_journal(dir, lock, &judged.scan, plan, &prospect.records, order.why.clone())?
         };
         kept_copy.describe(dir, head)?;
-        self.prove(dir, head)?;
+        prove(dir, head)?;
         let mut quarantined = dir.list_relative("quarantine").unwrap_or_default();
         quarantined.retain(|name| !kept.contains(name) && !name.ends_with(undo::BEFORE));
         let kept_in = dir.path().join("quarantine").display().to_string();
@@ -212,7 +212,7 @@ impl Runs {
             writer::repair(dir, lock, &*self.clock, scan, plan, &self.by, why)?;
         let mut records = kept.to_vec();
         records.push(record);
-        let state = fold(&records)?.ok_or_else(|| nothing_left())?;
+        let state = fold(&records)?.ok_or_else(nothing_left)?;
         let suspects = state.suspects.iter().filter_map(|id| state.effect(*id));
         for event in suspects.filter(|_| state.is_open()).map(automatic::uncertain) {
             writer.append(writer.head().seq, self.clock.now(), &event)?;
@@ -221,16 +221,16 @@ impl Runs {
         writer.close()?;
         Ok(head)
     }
+}
 
-    /// Reads and folds what stands there now, from the device.
-    fn prove(&self, dir: &RunDir, head: Head) -> Result<()> {
-        let judged = judge(dir, &Reading::Locked);
-        if judged.is_sound() && judged.scan.head == head && judged.state.is_some() {
-            return Ok(());
-        }
-        let next = format!("dormouse repair undo {}", dir.id());
-        Err(damaged(&judged.scan).and_next(next))
+/// Reads and folds what stands there now, from the device.
+fn prove(dir: &RunDir, head: Head) -> Result<()> {
+    let judged = judge(dir, &Reading::Locked);
+    if judged.is_sound() && judged.scan.head == head && judged.state.is_some() {
+        return Ok(());
     }
+    let next = format!("dormouse repair undo {}", dir.id());
+    Err(damaged(&judged.scan).and_next(next))
 }
 
 fn nothing_left() -> Error {
@@ -239,12 +239,11 @@ fn nothing_left() -> Error {
 
 /// The command that helps a run, if its journal or what stands beside it is damaged.
 pub(in crate::services) fn remedy(dir: &RunDir, judged: &Judged, name: &str) -> Option<String> {
-    let prospect = Prospect::of(dir, judged, None, "").ok()?;
-    if prospect.plan.is_some() {
-        return Some(format!("dormouse run repair-journal {name}"));
-    }
     if judged.is_sound() && judged.beside.is_empty() {
         return None;
+    }
+    if Prospect::of(dir, judged, None, "").is_ok_and(|prospect| prospect.plan.is_some()) {
+        return Some(format!("dormouse run repair-journal {name}"));
     }
     Some(case_next(judged.main().case).replace("RUN", name))
 }

@@ -44,7 +44,7 @@ impl Prospect {
         let (mut plan, mut continued) = (plan::plan(scan), None);
         let is_torn = scan.verdict() == Verdict::Torn && copy.is_some();
         if scan.verdict() == Verdict::Damaged || is_torn {
-            let lines = Lines::of(dir, copy)?;
+            let lines = Lines::of(dir, scan.head.seq, copy)?;
             let found = lines.go_on(judged);
             if found.records.len() > scan.records.len() {
                 plan = Some(restoring(scan, &found, lines.own_last()));
@@ -57,9 +57,10 @@ impl Prospect {
         };
         let (mut puts, mut lacking) = (Vec::new(), Vec::new());
         if scan.verdict() < Verdict::Refuse && state.is_some() {
-            let beside = match judged.is_sound() {
-                true => judged.beside.clone(),
-                false => beside(dir, &records, state.as_ref()),
+            let beside = if judged.is_sound() {
+                judged.beside.clone()
+            } else {
+                beside(dir, &records, state.as_ref())
             };
             (puts, lacking) = missing(dir, copy, &beside, &records, state.as_ref());
         }
@@ -178,15 +179,15 @@ fn one(seq: Seq, event_type: &str) -> String {
 fn restoring(scan: &Scan, found: &Continued, own_last: Option<Seq>) -> Plan {
     let plan = plan::restore(scan, &found.records, None);
     let head = plan.head.seq;
-    let last =
-        own_last.max(scan.claimed).max(Some(scan.witness)).filter(|last| *last > scan.head.seq);
-    let lost = match last {
+    let told = own_last.max(scan.claimed);
+    let known = told.max(Some(scan.witness)).filter(|seq| *seq > scan.head.seq);
+    let first_seq = head.next();
+    let lost = match known {
         // Nothing says how many there were.
-        None => Some(Lost { first_seq: head.next(), last_seq: None, count: None }),
-        Some(last) if last > head => {
-            let claimed = own_last.max(scan.claimed).filter(|claimed| *claimed == last);
-            let count = claimed.map(|last| last.0 - head.0);
-            Some(Lost { first_seq: head.next(), last_seq: Some(last), count })
+        None => Some(Lost { first_seq, last_seq: None, count: None }),
+        Some(seq) if seq > head => {
+            let count = told.filter(|told| *told == seq).map(|told| told.0 - head.0);
+            Some(Lost { first_seq, last_seq: Some(seq), count })
         }
         Some(_) => None,
     };

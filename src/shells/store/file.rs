@@ -154,7 +154,8 @@ fn is_ours(db: &Connection) -> std::result::Result<(), Why> {
 /// Whether the file is whole; with `trusting` one that was closed cleanly is believed to be.
 fn meta_of_whole(db: &Connection, trusting: bool) -> std::result::Result<Meta, Why> {
     let meta = meta(db).map_err(|_| Why::Unreadable)?;
-    if !(trusting && meta.clean) && !is_sound(db).map_err(|_| Why::Unreadable)? {
+    let is_whole = (trusting && meta.clean) || is_sound(db).map_err(|_| Why::Unreadable)?;
+    if !is_whole {
         return Err(Why::Unreadable);
     }
     if meta.complete { Ok(meta) } else { Err(Why::Incomplete) }
