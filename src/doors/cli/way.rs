@@ -12,6 +12,7 @@ use super::failure::{Exit, Failure};
 use super::remote::Client;
 use crate::services::runs::Error;
 use crate::shells::run_dir::dir::RunDir;
+use crate::shells::run_dir::lock;
 use crate::shells::run_dir::root::{META, ROOT_LOCK, SOCKET};
 
 const LOOK_AGAIN_MS: u64 = 20;
@@ -108,6 +109,27 @@ impl Context {
                 None => self.nap(left_ms),
             }
         }
+    }
+
+    /// Whether a daemon owns the root that a run stands in.
+    pub(super) fn is_served(&self, reference: &str) -> Result<bool, Failure> {
+        let Some(meta) = self.target(reference)?.meta else { return Ok(false) };
+        Ok(Client::find(&meta.join(SOCKET), self.operator())?.is_some())
+    }
+
+    /// Refuses what only the owner of the root may do, while a daemon is that.
+    pub(super) fn needs_no_daemon(&self, reference: &str) -> Result<(), Failure> {
+        let Some(meta) = self.target(reference)?.meta else { return Ok(()) };
+        if Client::find(&meta.join(SOCKET), self.operator())?.is_none() {
+            return Ok(());
+        }
+        let root = meta.parent().unwrap_or(&meta).display();
+        let note = self.runs.disk.open_dir(&meta).ok();
+        let note = note.and_then(|meta| lock::read_note(&*meta, ROOT_LOCK));
+        let pid = note.map_or("PID".to_owned(), |note| note.pid.to_string());
+        let what = format!("a daemon owns {root}; this is done without one");
+        let next = vec![format!("stop it with `kill {pid}`, and run the command again")];
+        Err(Failure { exit: Exit::Conflict, code: "daemon_owns_root".into(), what, next })
     }
 
     /// The daemon of the root, which the verb cannot do without.
