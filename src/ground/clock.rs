@@ -46,6 +46,12 @@ impl Timestamp {
         self.0.div_euclid(1000)
     }
 
+    /// As it stands in names of files: `20261121T215334.000000Z`.
+    #[must_use]
+    pub fn stamp(self) -> String {
+        self.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect()
+    }
+
     /// This instant and `millis` more.
     #[must_use]
     pub fn plus_millis(self, millis: i64) -> Self {

@@ -66,6 +66,7 @@ mod keys;
 mod kill_syscalls;
 mod limits;
 mod log_by_hand;
+mod operator_walk;
 mod parallel_orders;
 mod pin_graph;
 mod play;

@@ -472,6 +472,9 @@ pub struct JournalRepaired {
     /// Records that are gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// Where what was put back had been found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// No epoch below this may be given again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch_floor: Option<Epoch>,

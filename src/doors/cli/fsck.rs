@@ -86,6 +86,6 @@ fn print(report: &Report) {
     let (runs, records, bytes) = (report.runs, report.records, report.bytes);
     output::line(&format!("{verdict}: {runs} runs, {records} records, {bytes} bytes read"));
     if report.worst > Some(Severity::Note) {
-        output::remark("next: dormouse explain LABEL says what a label means");
+        output::remark("`dormouse explain LABEL` says what a label means");
     }
 }

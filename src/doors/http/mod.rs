@@ -27,6 +27,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod rebuild;
+mod repair;
 mod runs;
 mod signals;
 mod snapshot;
@@ -174,6 +175,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
+        .merge(repair::routes())
         .merge(status::routes())
         .merge(events::routes())
         .merge(feed::routes())
@@ -213,7 +215,7 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
     let (router, api) = routes().split_for_parts();
     let contract = openapi::finish(api);
     let door = Door(Arc::new(Inside {
-        handle: options.handle,
+        handle: options.handle.clone(),
         exposition: options.exposition,
         compat,
         tokens: options.tokens,
@@ -233,6 +235,8 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
         })
         .collect();
     stop.await;
+    // Before requests under way are waited for: a claim may wait for longer.
+    options.handle.refuse_claims();
     // Whoever listens to this is counted above.
     let _ = stopping.send(true);
     for serving in serving {

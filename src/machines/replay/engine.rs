@@ -785,12 +785,16 @@ impl Engine {
     /// died in between.
     fn refusals(&self, recorded: &[Output]) -> Vec<Draft> {
         let Some(state) = &self.state else { return Vec::new() };
-        let open = |r: &Request| state.open.contains(&EffectId::new(r.ordinal));
-        let requests = recorded.iter().filter_map(|output| match output {
-            Output::Request(request) if open(request) => Some(request),
+        let refusal = |r: &Request| {
+            let id = EffectId::new(r.ordinal);
+            let effect = state.effect(id).filter(|_| state.open.contains(&id))?;
+            drafts::refusal(r, &effect.policy)
+        };
+        let refusals = recorded.iter().filter_map(|output| match output {
+            Output::Request(request) => refusal(request),
             _ => None,
         });
-        requests.filter_map(|request| drafts::refusal(request)).collect()
+        refusals.collect()
     }
 
     /// A dry run stops at the first thing that would be new.

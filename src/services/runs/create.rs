@@ -19,6 +19,7 @@ use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
 use crate::machines::replay::state::RunState;
 use crate::ports::disk::Kind;
+use crate::shells::journal::scan::Case;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
 use crate::shells::run_dir::code::{self, CodeStore};
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
@@ -30,7 +31,7 @@ use super::flow;
 use super::hosts::Silence;
 use super::open::OpenRun;
 use super::source::DiskReader;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, case_next};
 use super::{Error, Result, Runs};
 
 /// Processes that are remembered as loadable.
@@ -484,7 +485,7 @@ pub(in crate::services) fn load_process(dir: &RunDir, process: &ProcessRef) -> R
     }
     let why = missing.map_or(String::new(), |e| format!(": {e}"));
     let what = format!("no pinned copy of the process {} is there{why} [J52]", process.digest);
-    Err(Error::Damaged(Trouble::new("J52", what).next("put process/ back from a copy of the run")))
+    Err(Error::Damaged(Trouble::new("J52", what).next(case_next(Case::J52))))
 }
 
 /// What one process instance may use unless told otherwise.

@@ -464,6 +464,16 @@ impl RunDir {
         disk::write_atomic(&*dir, &name, bytes, Atomic::DURABLE)
     }
 
+    /// Moves a file below the run directory, durably, making what is above its new place. One that
+    /// is not there was moved before.
+    pub fn move_relative(&self, path: &str, to: &str) -> disk::Result<()> {
+        let Some((from, name)) = disk::optional(self.descend(path, false))? else { return Ok(()) };
+        let (into, new_name) = self.descend(to, true)?;
+        disk::optional(from.rename(&name, &*into, &new_name, Rename::Replace))?;
+        into.sync()?;
+        from.sync()
+    }
+
     fn descend(&self, path: &str, make: bool) -> disk::Result<(Arc<dyn Dir>, String)> {
         descend(&self.dir, path, make)
     }
