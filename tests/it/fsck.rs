@@ -199,6 +199,18 @@ const DEFECTS: &[(&str, &str, Cure, Plant)] = &[
     ("D24", "mendable", Cure::Hand, |_, meta| {
         fs::write(meta.join("limits.json"), "{").unwrap();
     }),
+    ("D25", "damage", Cure::Hand, |_, meta| {
+        fs::create_dir_all(meta.join("archive")).unwrap();
+        fs::write(meta.join("archive/x.dormouse"), "dormouse-export/1\n").unwrap();
+    }),
+    ("D26", "note", Cure::None, |_, meta| {
+        fs::create_dir_all(meta.join("removed")).unwrap();
+        fs::write(meta.join("removed/r"), "").unwrap();
+    }),
+    ("D27", "note", Cure::None, |_, meta| {
+        fs::create_dir_all(meta.join("removed")).unwrap();
+        fs::write(meta.join("removed/x"), "").unwrap();
+    }),
     ("R1", "damage", Cure::Hand, |_, meta| flip(&meta.join("root.json"))),
     ("R3", "damage", Cure::Hand, |_, meta| {
         fs::remove_file(meta.join("root.lock")).unwrap();

@@ -72,6 +72,7 @@ mod probes;
 mod race;
 mod replay_prefix;
 mod replay_random;
+mod retention;
 mod served;
 mod storm;
 mod support;

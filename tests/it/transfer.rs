@@ -29,7 +29,7 @@ use std::sync::Arc;
 const FILE: &str = "/runs/x.dormouse";
 
 /// The service over a memory disk.
-fn runs(disk: &MemoryDisk) -> Runs {
+pub(crate) fn runs(disk: &MemoryDisk) -> Runs {
     Runs {
         disk: Arc::new(disk.clone()),
         clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000))),
@@ -45,7 +45,7 @@ fn runs(disk: &MemoryDisk) -> Runs {
 }
 
 /// A disk with a bare run `r` that has a large value, and the bytes of its export.
-fn exported(ended: bool) -> (MemoryDisk, Vec<u8>) {
+pub(crate) fn exported(ended: bool) -> (MemoryDisk, Vec<u8>) {
     let disk = MemoryDisk::new(1);
     let runs = runs(&disk);
     let new = NewRun { run_id: Some("r".parse().unwrap()), ..NewRun::default() };
@@ -243,7 +243,7 @@ impl ReplaceContent for Vec<u8> {
 }
 
 /// What stands under the run's name after an import that may have died.
-fn stands(disk: &MemoryDisk, least: u64) -> bool {
+pub(crate) fn stands(disk: &MemoryDisk, least: u64) -> bool {
     let runs = runs(disk);
     let ids = runs.view_root().unwrap().run_ids().unwrap();
     if ids.is_empty() {

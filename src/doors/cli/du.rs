@@ -44,12 +44,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         rows.push(vec![size(left), more, String::new()]);
     }
     output::table(&["SIZE", "WHAT", "OF IT"], &rows);
+    if usage.archived > 0 {
+        let bytes = usage.root.get("archives").copied().unwrap_or_default();
+        output::line(&format!("{} in {} archived runs", size(bytes), usage.archived));
+    }
     output::line(&format!("{} in {all} runs: {}", size(usage.bytes), parts(&usage.kinds)));
     Ok(Exit::Done)
 }
 
 /// Parts, largest first.
-fn parts(kinds: &Kinds) -> String {
+pub(super) fn parts(kinds: &Kinds) -> String {
     let mut parts: Vec<(&str, u64)> = kinds.iter().map(|(kind, bytes)| (*kind, *bytes)).collect();
     parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
@@ -57,7 +61,7 @@ fn parts(kinds: &Kinds) -> String {
 }
 
 /// A size in the unit that leaves one to four digits.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut rest = bytes;

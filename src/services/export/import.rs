@@ -9,11 +9,13 @@ use crate::codecs::event::Head;
 use crate::codecs::format::export::Entry;
 use crate::ground::id::{EffectId, RunId};
 use crate::ground::limits::DISK_FREE_BYTES_MIN;
+use crate::machines::replay::state::RunState;
 use crate::services::runs::create::load_process;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::run_dir::dir::RunDir;
-use crate::shells::run_dir::root::Staged;
+use crate::shells::run_dir::former::Former;
+use crate::shells::run_dir::root::{self, Root, Staged};
 
 use super::archive::Archive;
 use super::{CHUNK_BYTES, of_stream};
@@ -42,9 +44,22 @@ impl Runs {
     pub fn import(&self, archive: &Archive) -> Result<Imported> {
         let state = archive.verify()?;
         let root = self.share_root(&self.root, true)?;
+        match root.view().must_be_new(&archive.manifest.run_id) {
+            Err(e @ root::Error::Former { former: Former::Archived(_), .. }) => Err(e.into()),
+            _ => self.import_into(&root, archive, &state),
+        }
+    }
+
+    /// The same for a run that may be archived, of a file that was verified.
+    pub(in crate::services) fn import_into(
+        &self,
+        root: &Root,
+        archive: &Archive,
+        state: &RunState,
+    ) -> Result<Imported> {
         let id = &archive.manifest.run_id;
         self.must_have_room(archive.manifest.bytes())?;
-        let mut staged = root.stage(id)?;
+        let mut staged = root.stage_again(id)?;
         archive.each(&mut |entry, content| put(&mut staged, entry, content))?;
         // Judged again as it stands on the disk, with the code that it needs to go on.
         let seen = self.look_dir(staged.dir())?;
@@ -60,7 +75,10 @@ impl Runs {
             elsewhere = run.close_after(done)?;
         }
         let end = state.end.map(|(end, _)| end.name());
-        Ok(Imported { dir: staged.publish()?, head, end, elsewhere })
+        let dir = staged.publish()?;
+        // It is here again: nothing is left to say of how it went.
+        root.view().forget_mark(id)?;
+        Ok(Imported { dir, head, end, elsewhere })
     }
 
     fn must_have_room(&self, bytes: u64) -> Result<()> {
