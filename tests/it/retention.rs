@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "these tests look at files")]
 
 use crate::cli::{Cli, same_tree};
+use crate::daemon_cli::Daemon;
+use crate::served::Served;
 use crate::transfer::{exported, runs, stands};
 use dormouse::ground::clock::{Clock as _, ManualClock, SystemClock};
 use dormouse::machines::replay::state::End;
@@ -122,31 +124,31 @@ fn is_archived(disk: &MemoryDisk) -> bool {
 #[test]
 fn an_archiving_that_dies_leaves_the_run_or_its_archive() {
     let again = |disk: &MemoryDisk| {
-        let runs = runs(disk);
+        let runs = &runs(disk);
         if stands(disk, 3) {
-            runs.archive("r", 1, None).unwrap();
+            runs.archive(runs, "r", 1, None).unwrap();
         }
         assert!(is_archived(disk) && !stands(disk, 3));
-        runs.unarchive("r").unwrap();
+        runs.unarchive(runs, "r").unwrap();
         assert!(stands(disk, 3) && !is_archived(disk));
     };
-    dies(|_| {}, |runs| runs.archive("r", 1, None).is_ok(), again);
+    dies(|_| {}, |runs| runs.archive(runs, "r", 1, None).is_ok(), again);
 }
 
 #[test]
 fn a_return_from_the_archive_that_dies_leaves_the_run_or_its_archive() {
     let again = |disk: &MemoryDisk| {
-        let runs = runs(disk);
+        let runs = &runs(disk);
         if stands(disk, 3) {
-            let done = runs.gc(&policy(u64::MAX / 4), false, &|_, _| {}).unwrap();
+            let done = runs.gc(runs, &policy(u64::MAX / 4), false, &|_, _| {}).unwrap();
             assert!(done.runs.is_empty(), "{done:?}");
         } else {
-            runs.unarchive("r").unwrap();
+            runs.unarchive(runs, "r").unwrap();
         }
         assert!(stands(disk, 3) && !is_archived(disk));
     };
-    let archive = |runs: &Runs| drop(runs.archive("r", 1, None).unwrap());
-    dies(archive, |runs| runs.unarchive("r").is_ok(), again);
+    let archive = |runs: &Runs| drop(runs.archive(runs, "r", 1, None).unwrap());
+    dies(archive, |runs| runs.unarchive(runs, "r").is_ok(), again);
 }
 
 fn policy(older_than_ms: u64) -> Policy {
@@ -167,12 +169,13 @@ fn a_collection_that_dies_leaves_whole_runs_or_none() {
         let new = NewRun { run_id: Some("r".parse().unwrap()), ..NewRun::default() };
         let made = runs(disk).create(&new).unwrap_err().trouble().code;
         assert_eq!(made, if stands(disk, 3) { "run_exists" } else { "run_deleted" });
-        runs(disk).gc(&policy(0), false, &|_, _| {}).unwrap();
+        let all = runs(disk);
+        all.gc(&all, &policy(0), false, &|_, _| {}).unwrap();
         assert!(!stands(disk, 3));
         let staging = runs(disk).view_root().unwrap().meta().unwrap().open_dir("staging").unwrap();
         assert_eq!(staging.list().unwrap(), Vec::<String>::new());
     };
-    dies(|_| {}, |runs| runs.gc(&policy(0), false, &|_, _| {}).is_ok(), fresh);
+    dies(|_| {}, |runs| runs.gc(runs, &policy(0), false, &|_, _| {}).is_ok(), fresh);
 }
 
 fn ids(of: &serde_json::Value) -> Vec<&str> {
@@ -244,7 +247,7 @@ fn later(cli: &Cli, days: u64, policy: &Policy) -> Collected {
         root,
         ..runs(&MemoryDisk::new(1))
     };
-    runs.gc(policy, false, &|_, _| {}).unwrap()
+    runs.gc(&runs, policy, false, &|_, _| {}).unwrap()
 }
 
 #[test]
@@ -272,4 +275,68 @@ fn what_nothing_names_goes_when_it_is_old_and_what_was_set_aside_only_when_asked
     assert_eq!(later(&cli, 31, &asked).swept.len(), 1);
     assert!(!kept.exists());
     cli.run("fsck").ok();
+}
+
+#[test]
+fn beside_a_daemon_runs_leave_and_come_back() {
+    let mut served = Served::new();
+    for id in ["r", "s"] {
+        served.create(id);
+        served.rests(id);
+    }
+    let cli = &served.cli;
+    cli.run("run archive r").exits(4).says("run_open");
+    cli.run("run export r -o x").ok();
+    cli.run("run verify-export x").ok();
+    for id in ["r", "s"] {
+        cli.run(&format!("run halt {id}")).ok();
+    }
+    cli.run("run archive r").ok();
+    cli.run("run show r").exits(3).says("run_archived");
+    cli.run("run create --run-id r").exits(4).says("run_archived");
+    cli.run("run unarchive r").ok();
+    assert_eq!(cli.run("run show r --json").ok().json()["state"], "completed");
+    cli.run("run delete s --yes").ok();
+    cli.run("run create --run-id s").exits(4).says("run_deleted");
+    // The export is of the time when the run was open.
+    cli.run("run import x").exits(4).says("run_exists");
+    cli.run("run delete r --yes").ok();
+    let done = cli.run("run import x --json").ok().json();
+    assert_eq!(done["paused"], true);
+    cli.run("run resume r").ok();
+    cli.run("run halt r").ok();
+    cli.run("fsck").ok();
+    let gone = cli.run("gc --older-than 0s --json").ok().json();
+    assert_eq!(ids(&gone["runs"]), ["r"]);
+    cli.run("audit").ok();
+    served.restart();
+    let cli = &served.cli;
+    assert_eq!(cli.run("run list --json").ok().json()["runs"], serde_json::json!([]));
+    served.stop();
+    served.cli.run("fsck").ok();
+}
+
+#[test]
+fn what_left_and_what_came_back_beside_a_daemon_outlives_its_death() {
+    let cli = Cli::new();
+    let daemon = Daemon::start(&cli, &[]);
+    for id in ["r", "s", "t"] {
+        cli.run(&format!("run create --run-id {id}")).ok();
+        cli.run(&format!("run halt {id}")).ok();
+    }
+    cli.run("run archive r").ok();
+    cli.run("run archive t").ok();
+    cli.run("run unarchive r").ok();
+    cli.run("run delete s --yes").ok();
+    daemon.signal(rustix::process::Signal::KILL);
+    assert_eq!(daemon.ends().0, 137);
+    cli.run("run list").ok();
+    // The log is recovered: it says that all three are gone, and of one that it came back.
+    cli.run("run create --run-id u").ok();
+    cli.run("run show r").ok();
+    cli.run("run show s").exits(3);
+    cli.run("run show t").exits(3).says("run_archived");
+    cli.run("fsck").ok();
+    cli.run("run unarchive t").ok();
+    cli.run("journal verify t").ok();
 }

@@ -2,6 +2,8 @@
 //!
 //! May not remove anything. Invariant: the lines add up to the sum, however many are shown.
 
+use serde_json::Value;
+
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
@@ -52,9 +54,18 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+fn parts(kinds: &Kinds) -> String {
+    listed(kinds.iter().map(|(kind, bytes)| (*kind, *bytes)).collect())
+}
+
+/// The same of kinds that a daemon told.
+pub(super) fn parts_of(kinds: &Value) -> String {
+    let kinds = kinds.as_object().into_iter().flatten();
+    listed(kinds.map(|(kind, n)| (kind.as_str(), n.as_u64().unwrap_or_default())).collect())
+}
+
 /// Parts, largest first.
-pub(super) fn parts(kinds: &Kinds) -> String {
-    let mut parts: Vec<(&str, u64)> = kinds.iter().map(|(kind, bytes)| (*kind, *bytes)).collect();
+fn listed(mut parts: Vec<(&str, u64)>) -> String {
     parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
     parts.map(|(kind, bytes)| format!("{kind} {}", size(bytes))).collect::<Vec<_>>().join(", ")

@@ -1,15 +1,16 @@
 //! `gc`: let ended runs go as the policy says, and sweep what was left over.
 //!
-//! May not work beside a daemon. Invariant: with `--dry-run` nothing changes; an option beats the
-//! policy of the configuration.
+//! May not decide which runs are needed. Invariant: with `--dry-run` nothing changes; an option
+//! beats the policy of the configuration.
+
+use serde_json::Value;
 
 use super::context::Context;
-use super::du::{parts, size};
+use super::du::{parts_of, size};
 use super::failure::{Exit, Failure};
 use super::output;
 use crate::machines::replay::state::End;
 use crate::services::retention::Policy;
-use crate::services::retention::gc::Collected;
 
 /// Let ended runs go that are old enough, and remove uploads and other files that nothing names.
 /// Runs that have not ended, their child runs, and runs that cannot be read stay. What is not given
@@ -45,10 +46,9 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let policy = policy(args, context)?;
-    context.root_needs_no_daemon()?;
-    let done = context.runs.gc(&policy, args.dry_run, &output::progress)?;
+    let done = context.gc(&policy, args.dry_run)?;
     if context.json {
-        output::json(&serde_json::to_value(&done).unwrap_or_default());
+        output::json(&done);
     } else {
         print(&done);
     }
@@ -82,38 +82,40 @@ fn millis(time: humantime::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn print(done: &Collected) {
-    let rows: Vec<Vec<String>> = done
-        .runs
-        .iter()
-        .map(|run| {
-            let last = run.last_at.iso_millis();
-            let id = run.run_id.to_string();
-            vec![size(run.bytes), id, run.end.to_owned(), last, parts(&run.kinds)]
-        })
-        .collect();
-    if !rows.is_empty() {
+fn print(done: &Value) {
+    let list = |name: &str| done[name].as_array().cloned().unwrap_or_default();
+    let text = |of: &Value, name: &str| of[name].as_str().unwrap_or("-").to_owned();
+    let bytes = |of: &Value, name: &str| size(of[name].as_u64().unwrap_or_default());
+    let runs = list("runs");
+    let row = |run: &Value| {
+        let its = |name| text(run, name);
+        vec![bytes(run, "bytes"), its("runId"), its("end"), its("lastAt"), parts_of(&run["kinds"])]
+    };
+    if !runs.is_empty() {
+        let rows: Vec<Vec<String>> = runs.iter().map(row).collect();
         output::table(&["SIZE", "RUN", "ENDED", "LAST", "OF IT"], &rows);
     }
-    for swept in &done.swept {
-        output::line(&format!("{}  {} {}", size(swept.bytes), swept.count, swept.what));
+    for swept in list("swept") {
+        let (what, count) = (text(&swept, "what"), &swept["count"]);
+        output::line(&format!("{}  {count} {what}", bytes(&swept, "bytes")));
     }
-    for run in &done.staying {
-        output::remark(&format!("{} stays: {} [{}]", run.run_id, run.why, run.code));
+    for run in list("staying") {
+        let (id, why, code) = (text(&run, "runId"), text(&run, "why"), text(&run, "code"));
+        output::remark(&format!("{id} stays: {why} [{code}]"));
     }
-    let runs = done.runs.len();
-    let deed = match (done.archived, done.dry_run) {
+    let is_dry = done["dryRun"] == true;
+    let deed = match (done["archived"] == true, is_dry) {
         (true, true) => "would be archived",
         (true, false) => "archived",
         (false, true) => "would be deleted",
         (false, false) => "deleted",
     };
-    let sum = size(done.bytes);
-    output::line(&format!("{runs} runs {deed}; with what was left over that is {sum}"));
-    if done.archive_bytes > 0 {
-        output::line(&format!("their archives take {}", size(done.archive_bytes)));
+    let (count, sum) = (runs.len(), bytes(done, "bytes"));
+    output::line(&format!("{count} runs {deed}; with what was left over that is {sum}"));
+    if done["archiveBytes"].as_u64() > Some(0) {
+        output::line(&format!("their archives take {}", bytes(done, "archiveBytes")));
     }
-    if done.dry_run && done.bytes > 0 {
+    if is_dry && done["bytes"].as_u64() > Some(0) {
         output::remark("nothing was done; without --dry-run it is");
     }
 }

@@ -119,20 +119,12 @@ impl Context {
 
     /// Refuses what only the owner of the root may do, while a daemon is that.
     pub(super) fn needs_no_daemon(&self, reference: &str) -> Result<(), Failure> {
-        self.target(reference)?.meta.map_or(Ok(()), |meta| self.needs_nobody_at(&meta))
-    }
-
-    /// The same for a deed to the whole root.
-    pub(super) fn root_needs_no_daemon(&self) -> Result<(), Failure> {
-        self.needs_nobody_at(&self.meta())
-    }
-
-    fn needs_nobody_at(&self, meta: &Path) -> Result<(), Failure> {
+        let Some(meta) = self.target(reference)?.meta else { return Ok(()) };
         if Client::find(&meta.join(SOCKET), self.operator())?.is_none() {
             return Ok(());
         }
-        let root = meta.parent().unwrap_or(meta).display();
-        let note = self.runs.disk.open_dir(meta).ok();
+        let root = meta.parent().unwrap_or(&meta).display();
+        let note = self.runs.disk.open_dir(&meta).ok();
         let note = note.and_then(|meta| lock::read_note(&*meta, ROOT_LOCK));
         let pid = note.map_or("PID".to_owned(), |note| note.pid.to_string());
         let what = format!("a daemon owns {root}; this is done without one");

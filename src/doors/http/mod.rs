@@ -27,6 +27,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod rebuild;
+mod retention;
 mod runs;
 mod signals;
 mod snapshot;
@@ -174,6 +175,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
+        .merge(retention::routes())
         .merge(status::routes())
         .merge(events::routes())
         .merge(feed::routes())

@@ -132,6 +132,7 @@ impl Manager {
     }
 
     fn durable(&mut self, id: RunId, seq: Seq, news: &mut News) {
+        self.was_logged(&id, || Ok(()));
         self.publish(&id, seq);
         match self.seats.get_mut(&id) {
             Some(Seat::Here(here)) => {
@@ -217,6 +218,7 @@ impl Manager {
             Why::Unreadable(Kind::TooManyOpen) => too_many_open("the journal of the run"),
             _ => not_written(),
         };
+        self.was_logged(id, || Err(refusal()));
         self.drop_instance(id);
         self.outbox.retain(|unit| unit.entry.run() != id);
         match self.seats.remove(id) {
@@ -242,6 +244,8 @@ impl Manager {
     fn fail(&mut self) {
         self.failed = true;
         (self.outside, self.leaving) = (0, 0);
+        // Their owners learn that nobody knows.
+        self.logging.clear();
         for (_, seat) in self.seats.drain() {
             match seat {
                 Seat::Here(here) => here.disappoint(unknown, not_written),
@@ -271,7 +275,7 @@ pub(super) fn unit(run: &RunId, lines: Lines, flow: Flow) -> Unit {
     Unit::append(append, flow == Flow::Inflow)
 }
 
-fn unknown() -> Error {
+pub(super) fn unknown() -> Error {
     let what = "storage failed while this was written: it may stand or not";
     let trouble = Trouble::new("unknown_outcome", what);
     Error::Storage { trouble: trouble.next("ask again when the daemon runs"), unknown: true }

@@ -4,6 +4,7 @@
 //! the archive was read back from the disk and verified, and the archive only after the directory
 //! is durable.
 
+use std::cell::Cell;
 use std::path::PathBuf;
 
 use crate::codecs::format::signature::SecretKey;
@@ -12,6 +13,7 @@ use crate::ports::disk::{self, Open};
 use crate::services::export::archive::Archive;
 use crate::services::export::import::Imported;
 use crate::services::export::write::Target;
+use crate::services::runs::custody::Custody;
 use crate::services::runs::delete::Deletion;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
@@ -41,19 +43,23 @@ impl Runs {
     /// As [`Runs::delete`]; also if something stands in its directory that is nothing of a run.
     pub fn archive(
         &self,
+        root: &dyn Custody,
         reference: &str,
         keys_kept_ms: u64,
         key: Option<&SecretKey>,
     ) -> Result<Archived> {
         let how = Deletion { force: false, keys_kept_ms, dry_run: false };
-        let leaver = self.hold_leaver(reference, how)?;
-        let archived = self.write_archive(leaver.root.view(), &leaver.dir, key)?;
-        let is_gone = leaver.root.remove(&leaver.dir)?;
-        Ok(Archived { is_gone, ..archived })
+        let written = Cell::new(None);
+        let left = root.take_out(reference, how, &|view, dir, _| {
+            written.set(Some(self.write_archive(view, dir, key)?));
+            Ok(())
+        })?;
+        let archived = written.take().ok_or_else(|| bug("a run left without an archive"))?;
+        Ok(Archived { is_gone: left.is_gone, ..archived })
     }
 
     /// Writes the archive of a run and verifies what the disk has of it.
-    pub(in crate::services) fn write_archive(
+    fn write_archive(
         &self,
         root: &RootView,
         dir: &RunDir,
@@ -61,7 +67,7 @@ impl Runs {
     ) -> Result<Archived> {
         let id = dir.id();
         let Some((above, name)) = root.archive_place(id)? else {
-            return Err(Error::Bug(Trouble::new("bug", "a root without a directory of its own")));
+            return Err(bug("a root without a directory of its own"));
         };
         // What an earlier try left is not the run: its directory is.
         disk::optional(above.unlink(&name))?;
@@ -79,8 +85,7 @@ impl Runs {
         let archive = Archive::open(&*self.disk, &file, None)?;
         archive.verify()?;
         if archive.manifest.run_id != *id || archive.manifest.head != done.head {
-            let what = format!("the archive of {id} is not what was written");
-            return Err(Error::Bug(Trouble::new("bug", what)));
+            return Err(bug("an archive is not what was written"));
         }
         let (run_id, bytes) = (id.clone(), done.bytes);
         Ok(Archived { run_id, file, file_bytes, bytes, is_gone: false })
@@ -90,7 +95,7 @@ impl Runs {
     ///
     /// # Errors
     /// It is not archived, its archive is damaged, or there is no room.
-    pub fn unarchive(&self, reference: &str) -> Result<Imported> {
+    pub fn unarchive(&self, root: &dyn Custody, reference: &str) -> Result<Imported> {
         let (id, file) = self.archived(reference)?;
         let archive = Archive::open(&*self.disk, &file, None)?;
         if archive.manifest.run_id != id {
@@ -98,9 +103,8 @@ impl Runs {
             return Err(Error::Damaged(Trouble::new("export_damaged", what)));
         }
         let state = archive.verify()?;
-        let root = self.open_root(false)?;
-        let done = self.import_into(&root, &archive, &state)?;
-        root.view().forget_archive(&id)?;
+        let done = self.import_verified(root, &archive, &state, false)?;
+        self.view_root()?.forget_archive(&id)?;
         Ok(done)
     }
 
@@ -108,10 +112,10 @@ impl Runs {
     pub fn archived(&self, reference: &str) -> Result<(RunId, PathBuf)> {
         let root = self.view_root()?;
         let mut like = root.archived()?;
-        if !like.iter().any(|id| id.as_str() == reference) {
-            like.retain(|id| !reference.is_empty() && id.as_str().starts_with(reference));
-        } else {
+        if like.iter().any(|id| id.as_str() == reference) {
             like.retain(|id| id.as_str() == reference);
+        } else {
+            like.retain(|id| !reference.is_empty() && id.as_str().starts_with(reference));
         }
         if let [id] = like.as_slice()
             && let Some(Former::Archived(file)) = root.former(id)?
@@ -125,4 +129,8 @@ impl Runs {
         let trouble = Trouble::new("not_archived", what).next("dormouse run list --archived");
         Err(Error::NotFound(trouble))
     }
+}
+
+fn bug(what: &str) -> Error {
+    Error::Bug(Trouble::new("bug", what))
 }

@@ -5,6 +5,7 @@
 
 use serde::Serialize;
 
+use crate::services::runs::custody::Custody;
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::commit_log::overlay::overlay;
 
@@ -40,14 +41,15 @@ impl Runs {
     /// The root cannot be had, or storage failed; what was done stays done.
     pub fn gc(
         &self,
+        root: &dyn Custody,
         policy: &Policy,
         dry_run: bool,
         progress: &dyn Fn(usize, usize),
     ) -> Result<Collected> {
-        // Recovers a root that a daemon left open, and keeps daemons off.
-        let root = self.open_root(false)?;
-        let log = root.view().meta().map(|meta| overlay(&**meta)).unwrap_or_default();
-        let plan = self.plan_gc(root.view(), &log, policy)?;
+        let _held = root.hold()?;
+        let view = self.view_root()?;
+        let log = view.meta().map(|meta| overlay(&**meta)).unwrap_or_default();
+        let plan = self.plan_gc(&view, &log, policy)?;
         let mut done = Collected {
             dry_run,
             archived: policy.archive,
@@ -59,7 +61,7 @@ impl Runs {
         };
         let all = plan.leaving.len();
         for (i, run) in plan.leaving.into_iter().enumerate() {
-            let left = if dry_run { Ok(0) } else { self.let_go(&run, policy) };
+            let left = if dry_run { Ok(0) } else { self.let_go(root, &run, policy) };
             match left {
                 Ok(archive_bytes) => {
                     done.archive_bytes += archive_bytes;
@@ -70,18 +72,18 @@ impl Runs {
             }
             progress(i + 1, all);
         }
-        done.swept = self.sweep(root.view(), &log, policy, dry_run)?;
+        done.swept = self.sweep(&view, &log, policy, dry_run)?;
         let (runs, swept) = (done.runs.iter().map(|r| r.bytes), done.swept.iter().map(|s| s.bytes));
         done.bytes = runs.chain(swept).sum();
         Ok(done)
     }
 
     /// Gives the size of the archive.
-    fn let_go(&self, run: &Leaving, policy: &Policy) -> Result<u64> {
+    fn let_go(&self, root: &dyn Custody, run: &Leaving, policy: &Policy) -> Result<u64> {
         let id = run.run_id.as_str();
         if policy.archive {
-            return Ok(self.archive(id, policy.keys_kept_ms, None)?.file_bytes);
+            return Ok(self.archive(root, id, policy.keys_kept_ms, None)?.file_bytes);
         }
-        self.delete(id, policy.deletion()).map(|_| 0)
+        self.delete(root, id, policy.deletion()).map(|_| 0)
     }
 }

@@ -14,6 +14,7 @@ use crate::shells::run_dir::former::Mark;
 use crate::shells::run_dir::lock::Held;
 use crate::shells::run_dir::root::{Root, RootView};
 
+use super::custody::Custody;
 use super::open::look_over;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
@@ -40,6 +41,14 @@ pub struct Deleted {
     pub is_gone: bool,
 }
 
+impl Deleted {
+    /// A run that left its root, or may.
+    pub(in crate::services) fn of(run: &RunId, state: Option<&RunState>, is_gone: bool) -> Self {
+        let end = state.and_then(|state| Some(state.end?.0.name()));
+        Self { run_id: run.clone(), end, is_gone }
+    }
+}
+
 /// A run that may leave the root. Nobody else has it while this lives.
 pub(in crate::services) struct Leaver {
     /// The root it stands in.
@@ -57,14 +66,8 @@ impl Runs {
     ///
     /// # Errors
     /// It has not ended, somebody waits for it, its keys count, or somebody has it open.
-    pub fn delete(&self, reference: &str, how: Deletion) -> Result<Deleted> {
-        let leaver = self.hold_leaver(reference, how)?;
-        let is_gone = !how.dry_run && {
-            self.mark_deleted(leaver.root.view(), leaver.dir.id(), leaver.state.as_ref())?;
-            leaver.root.remove(&leaver.dir)?
-        };
-        let end = leaver.state.as_ref().and_then(|state| Some(state.end?.0.name()));
-        Ok(Deleted { run_id: leaver.dir.id().clone(), end, is_gone })
+    pub fn delete(&self, root: &dyn Custody, reference: &str, how: Deletion) -> Result<Deleted> {
+        root.take_out(reference, how, &|view, dir, state| self.mark_deleted(view, dir.id(), state))
     }
 
     /// Takes a run that may leave the root.
@@ -111,12 +114,7 @@ impl Runs {
     }
 
     /// Keeps the mark of a run that is about to be deleted.
-    pub(in crate::services) fn mark_deleted(
-        &self,
-        root: &RootView,
-        run: &RunId,
-        state: Option<&RunState>,
-    ) -> Result<()> {
+    fn mark_deleted(&self, root: &RootView, run: &RunId, state: Option<&RunState>) -> Result<()> {
         let mark = Mark {
             run_id: run.clone(),
             at: self.clock.now(),
@@ -124,7 +122,9 @@ impl Runs {
             head: state.map(|state| state.head),
             end: state.and_then(|state| Some(state.end?.0.name().to_owned())),
         };
-        Ok(root.mark_removed(&mark)?)
+        root.mark_removed(&mark)?;
+        // A copy that an archiving left when it died.
+        Ok(root.forget_archive(run)?)
     }
 
     fn must_be_dispensable(

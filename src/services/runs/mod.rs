@@ -9,6 +9,7 @@ pub mod builtin;
 pub mod check;
 pub mod children;
 pub mod create;
+pub mod custody;
 pub mod delete;
 pub mod derived;
 pub mod drive;

@@ -20,8 +20,8 @@ use crate::ports::disk::{self, Atomic, Dir, Open};
 pub const ARCHIVE: &str = "archive";
 /// Where the marks of deleted runs stand, in the root's own directory.
 pub const REMOVED: &str = "removed";
-/// How the names of runs that left the root begin, in staging.
-pub(super) const GONE: &str = "gone-";
+/// How the names of runs that left the root begin, in staging: no id of a run begins so.
+pub(crate) const GONE: &str = ".gone-";
 
 const SUFFIX: &str = ".dormouse";
 const KIND: &str = "dormouse-removed/1";

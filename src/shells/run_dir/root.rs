@@ -352,38 +352,11 @@ impl Root {
         &self.json
     }
 
-    fn meta(&self) -> Result<Arc<dyn Dir>, Error> {
-        Ok(self.view.dir.open_dir(META)?)
-    }
-
     /// Begins to build the directory of a new run, out of sight.
     pub fn stage(&self, id: &RunId) -> Result<Staged, Error> {
-        self.must_be_absent(id)?;
+        self.view.must_be_absent(id)?;
         self.view.must_be_new(id)?;
-        self.begin(id)
-    }
-
-    /// The same for a run that may have been here before, and comes back as it was.
-    pub fn stage_again(&self, id: &RunId) -> Result<Staged, Error> {
-        self.must_be_absent(id)?;
-        self.begin(id)
-    }
-
-    fn must_be_absent(&self, id: &RunId) -> Result<(), Error> {
-        match self.view.dir.stat(id.as_str()) {
-            Ok(_) => Err(Error::Exists(id.clone())),
-            Err(e) if e.is_not_found() => Ok(()),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn begin(&self, id: &RunId) -> Result<Staged, Error> {
-        let staging = self.meta()?.ensure_dir("staging")?;
-        let name = staging_name(id.as_str(), &*self.view.disk);
-        staging.mkdir(&name)?;
-        let dir = staging.open_dir(&name)?;
-        let view = self.view.clone();
-        Ok(Staged { view, staging, name, dir, id: id.clone(), dirs: Vec::new() })
+        self.view.begin(id)
     }
 }
 
@@ -420,6 +393,29 @@ impl RootView {
         let removed = remove_tree(&*staging, &name, TREE_DEPTH_MAX);
         // Somebody else may sweep as well.
         Ok(removed.is_ok() || disk::optional(staging.stat(&name))?.is_none())
+    }
+
+    /// Begins to build the directory of a run that may have been here before, and comes back as it
+    /// was. For whoever keeps others off the root.
+    pub fn stage_again(&self, id: &RunId) -> Result<Staged, Error> {
+        self.must_be_absent(id)?;
+        self.begin(id)
+    }
+
+    fn must_be_absent(&self, id: &RunId) -> Result<(), Error> {
+        match self.dir.stat(id.as_str()) {
+            Ok(_) => Err(Error::Exists(id.clone())),
+            Err(e) if e.is_not_found() => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn begin(&self, id: &RunId) -> Result<Staged, Error> {
+        let staging = self.dir.open_dir(META)?.ensure_dir("staging")?;
+        let name = staging_name(id.as_str(), &*self.disk);
+        staging.mkdir(&name)?;
+        let dir = staging.open_dir(&name)?;
+        Ok(Staged { view: self.clone(), staging, name, dir, id: id.clone(), dirs: Vec::new() })
     }
 
     /// Whether an id was never given to a run that is gone.

@@ -1,10 +1,8 @@
 //! `run archive`: an ended run becomes one file in the root.
 //!
-//! May not work beside a daemon. Invariant: the run is in its directory or in its archive, whole.
+//! May not decide whether it can be. Invariant: a run is whole, in its directory or in its archive.
 
 use std::path::PathBuf;
-
-use serde_json::json;
 
 use super::RunArg;
 use crate::doors::cli::context::Context;
@@ -18,25 +16,24 @@ use crate::doors::cli::{key, output};
 pub(crate) struct Args {
     #[command(flatten)]
     run: RunArg,
-    /// Sign it with this key, made by `key create`
+    /// Sign it with this key, made by `key create`; not beside a daemon
     #[arg(long, value_name = "KEYFILE")]
     sign: Option<PathBuf>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let signer = args.sign.as_ref().map(|file| key::secret(context, file)).transpose()?;
-    context.needs_no_daemon(&args.run.run)?;
-    let keys_kept_ms = context.config.ledger_key_ttl_ms;
-    let done = context.runs.archive(&args.run.run, keys_kept_ms, signer.as_ref())?;
+    let done = context.archive(&args.run.run, signer.as_ref())?;
     if context.json {
-        output::json(&json!({
-            "runId": done.run_id, "file": done.file, "fileBytes": done.file_bytes,
-            "bytes": done.bytes, "spaceFreed": done.is_gone,
-        }));
+        output::json(&done);
         return Ok(Exit::Done);
     }
-    output::line(&done.file.display().to_string());
-    output::remark(&format!("{} in place of {}", size(done.file_bytes), size(done.bytes)));
-    output::remark(&format!("  → dormouse run unarchive {}", done.run_id));
+    let (text, bytes) = (
+        |name: &str| done[name].as_str().unwrap_or("-").to_owned(),
+        |name: &str| size(done[name].as_u64().unwrap_or_default()),
+    );
+    output::line(&text("file"));
+    output::remark(&format!("{} in place of {}", bytes("fileBytes"), bytes("bytes")));
+    output::remark(&format!("  → dormouse run unarchive {}", text("runId")));
     Ok(Exit::Done)
 }

@@ -1,8 +1,6 @@
 //! `run unarchive`: bring an archived run back.
 //!
-//! May not work beside a daemon. Invariant: the archive goes only once the run is there, durably.
-
-use serde_json::json;
+//! May not know where archives are. Invariant: the archive goes once the run is there, durably.
 
 use super::RunArg;
 use crate::doors::cli::context::Context;
@@ -17,15 +15,11 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    context.root_needs_no_daemon()?;
-    let done = context.runs.unarchive(&args.run.run)?;
-    let id = done.dir.id();
+    let done = context.unarchive(&args.run.run)?;
     if context.json {
-        output::json(&json!({
-            "runId": id, "runDir": done.dir.path(), "head": done.head, "end": done.end,
-        }));
+        output::json(&done);
     } else {
-        output::line(id.as_str());
+        output::line(done["runId"].as_str().unwrap_or("-"));
     }
     Ok(Exit::Done)
 }
