@@ -149,7 +149,7 @@ const LINES: &[&str] = &[
     "run delete h --yes --json",
     "run create --run-id h",
     "run show h",
-    "run archive bare",
+    "run archive nowhere",
     "run unarchive nowhere --json",
     "gc --dry-run --older-than 30d --json",
     "gc --older-than 30d",

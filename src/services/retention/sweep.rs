@@ -67,7 +67,10 @@ impl Runs {
         for id in root.run_ids()? {
             let Ok(dir) = root.run(&id) else { continue };
             // Whoever has it open may be about to name something.
-            let Ok(lock) = dir.lock(0, &*self.clock) else { continue };
+            let lock = (!dry_run).then(|| dir.lock(0, &*self.clock));
+            if matches!(lock, Some(Err(_))) {
+                continue;
+            }
             if let Ok(seen) = look_over(dir.clone(), log) {
                 if archived.contains(&id) {
                     broom.copy(root, &dir)?;
