@@ -393,6 +393,9 @@ pub const EXPORT_WINDOW_LOG: u32 = 23;
 /// Content of small files that an export keeps in memory, so that they are read only once.
 pub const EXPORT_KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Longest mark of a deleted run that is read.
+pub const REMOVED_MARK_BYTES_MAX: u64 = 64 * 1024;
+
 /// Longest workflow document.
 pub const WORKFLOW_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How deep the values of a workflow document may be nested.

@@ -75,6 +75,7 @@ mod race;
 mod replay_offline;
 mod replay_prefix;
 mod replay_random;
+mod retention;
 mod served;
 mod storm;
 mod support;

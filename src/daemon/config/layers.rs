@@ -235,7 +235,9 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             kind.read(n.as_str())
         }
         (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
-        (Kind::Words | Kind::Paths | Kind::Origins, value) => kind.of_words(texts(value)?),
+        (Kind::Words | Kind::Some(_) | Kind::Paths | Kind::Origins, value) => {
+            kind.of_words(texts(value)?)
+        }
         (Kind::Programs, DeValue::String(text)) if text == "any" => kind.read(text),
         (Kind::Programs, DeValue::Array(items)) => {
             let rules = items.iter().map(|item| rule(item.get_ref())).collect::<Option<_>>()?;

@@ -49,6 +49,18 @@ pub enum End {
 }
 
 impl End {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Completed, Self::Failed, Self::Halted, Self::Cancelled];
+
+    /// Their names.
+    pub const NAMES: &[&str] = &["completed", "failed", "halted", "cancelled"];
+
+    /// The state of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.name() == name)
+    }
+
     /// The state's name.
     #[must_use]
     pub const fn name(self) -> &'static str {

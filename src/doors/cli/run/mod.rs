@@ -3,6 +3,7 @@
 //! May not decide anything about a run. Invariant: a verb parses, calls one service, prints.
 
 mod accept;
+mod archive;
 mod assign_process;
 mod brief;
 mod cancel;
@@ -29,6 +30,7 @@ mod show;
 mod signal;
 pub(super) mod source;
 mod status;
+mod unarchive;
 mod verify_export;
 mod watch;
 pub(super) mod why;
@@ -96,6 +98,10 @@ pub(crate) enum Verb {
     VerifyExport(verify_export::Args),
     #[command(about = "Make a run of such a file; one that has not ended is paused")]
     Import(import::Args),
+    #[command(about = "Put a run that has ended into one file of the root")]
+    Archive(archive::Args),
+    #[command(about = "Bring an archived run back")]
+    Unarchive(unarchive::Args),
     #[command(about = "Delete a run for good, with --yes")]
     Delete(delete::Args),
 }
@@ -129,6 +135,8 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Export(args) => export::run(&args, context),
         Verb::VerifyExport(args) => verify_export::run(&args, context),
         Verb::Import(args) => import::run(&args, context),
+        Verb::Archive(args) => archive::run(&args, context),
+        Verb::Unarchive(args) => unarchive::run(&args, context),
         Verb::Delete(args) => delete::run(&args, context),
     }
 }
