@@ -36,6 +36,7 @@ pub(crate) fn start() -> Start {
         carried: None,
         clock_micros: 0,
         next_ordinal: 1,
+        is_shown: false,
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: host_limits(),

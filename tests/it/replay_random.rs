@@ -220,6 +220,7 @@ impl Run {
             generation: plan.generation,
             clock_micros: plan.clock.micros(),
             next_ordinal: plan.next_ordinal,
+            is_shown: false,
             known: plan.known,
             known_marks: plan.known_marks,
             ..start(Profile::Dormouse, &self.source)

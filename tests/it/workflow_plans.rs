@@ -13,7 +13,8 @@ use dormouse::machines::workflow::model::Workflow;
 use dormouse::machines::workflow::plan::{Begin, Planner};
 use dormouse::machines::workflow::read::read;
 use dormouse::machines::workflow::rehearse::{Outcomes, Rehearsal};
-use dormouse::machines::workflow::snapshot::{Known, snapshot};
+use dormouse::codecs::turn::Standing;
+use dormouse::machines::workflow::snapshot::snapshot;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -61,7 +62,7 @@ fn print(rehearsal: &Rehearsal) -> String {
             let _ = writeln!(out, "  ends {end}");
         }
     }
-    let shown = snapshot(&rehearsal.planner, &|_| Known::default());
+    let shown = snapshot(&rehearsal.planner, &|_| Standing::default());
     let _ = writeln!(out, "{} {} {}", shown["status"], shown["progress"], shown["message"]);
     for task in shown["tasks"].as_array().unwrap() {
         let path = task["x-dormouse"]["path"].as_str().unwrap();
@@ -125,7 +126,7 @@ fn stormy(flow: &Arc<Workflow>, choices: &[(u8, u8)]) -> (String, bool) {
     }
     let (over, all) = rehearsal.planner.progress();
     assert!(over <= all);
-    let shown = snapshot(&rehearsal.planner, &|_| Known::default());
+    let shown = snapshot(&rehearsal.planner, &|_| Standing::default());
     let open = rehearsal.open().filter(|request| !request.key.ends_with("~deadline")).count();
     // Whatever came: either something is waited for, or the run has ended.
     assert!(rehearsal.has_ended() || open > 0, "{}", print(&rehearsal));

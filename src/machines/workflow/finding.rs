@@ -70,6 +70,12 @@ impl Findings {
         &mut self.all[last]
     }
 
+    /// Whether there are more than will be told: looking for hints to others is in vain.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.all.len() > FINDINGS_MAX
+    }
+
     /// All of them, in the order of their places, none twice.
     #[must_use]
     pub fn sorted(mut self) -> Vec<Finding> {

@@ -3,7 +3,7 @@
 //! May not run anything. Invariant: a wrong part is told once and read as if it were not there, so
 //! that the rest is still checked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
 
 use serde_json::Value;
@@ -21,6 +21,7 @@ use super::values::{Type, misfit};
 use super::views::{Mention, Sight};
 use super::{executors, graphs, rounds, span, views};
 use crate::codecs::outline::{self, Notation, Outline, Place};
+use crate::ground::id::is_secret_name;
 use crate::ground::limits::{
     WORKFLOW_DOCUMENT_BYTES_MAX, WORKFLOW_DOCUMENT_DEPTH_MAX, WORKFLOW_NODES_MAX,
     WORKFLOW_PARAMETERS_MAX, WORKFLOW_TEMPLATES_MAX,
@@ -171,7 +172,7 @@ impl Reader {
     /// The template of a name that stands somewhere.
     pub(super) fn template_named(&mut self, name: &str, pointer: &str, at: Place) -> Option<usize> {
         let found = self.names.get(name).copied();
-        if found.is_none() {
+        if found.is_none() && !self.findings.is_full() {
             let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
             known.sort_unstable();
             let hint = did_you_mean(name, known.into_iter());
@@ -294,9 +295,15 @@ impl Reader {
             let sight = Sight::call_site(own);
             self.placeholders(&config.value(), &member(&path, "config"), config.at, &sight);
         }
+        let members = |part: &Outline| as_object(part.value()).unwrap_or_default();
+        let mut config = config.map(members).unwrap_or_default();
+        if executors::is_ours(&kind) {
+            config = config.into_iter().map(|(k, v)| (executors::kebab(&k), v)).collect();
+        }
         Task {
             kind,
-            config: config.map(Outline::value).and_then(as_object).unwrap_or_default(),
+            config,
+            resources: part.member("resources").map(members).unwrap_or_default(),
             idempotent: flag(extension(executor, "idempotent")).or(self.idempotent),
             on_uncertain: text(extension(executor, "onUncertain"))
                 .or_else(|| self.on_uncertain.clone()),
@@ -388,7 +395,7 @@ impl Reader {
                 dependents[*needed].push(i);
             }
         }
-        let mut dag = Dag { nodes, dependents, tolerance };
+        let mut dag = Dag { nodes, names, dependents, tolerance };
         self.entrypoints(&mut dag, part.member("entrypoints"), &member(pointer, "entrypoints"));
         dag
     }
@@ -406,14 +413,15 @@ impl Reader {
         let template = self.target(dag, i, part, pointer);
         let path = member(pointer, "arguments");
         let arguments = self.parameters(part.member("arguments"), &path, &sight, Role::Argument);
-        let mut dependencies = Vec::new();
+        let (mut dependencies, mut known_needs) = (Vec::new(), HashSet::new());
         let given = part.member("dependencies").map(Outline::items).unwrap_or_default();
         for (k, needed) in given.iter().enumerate() {
             let Some(name) = needed.text() else { continue };
             let at = format!("{pointer}/dependencies/{k}");
             match names.get(name) {
-                Some(found) if !dependencies.contains(found) => dependencies.push(*found),
+                Some(found) if known_needs.insert(*found) => dependencies.push(*found),
                 Some(_) => {}
+                None if self.findings.is_full() => {}
                 None => {
                     let mut known: Vec<&str> = names.keys().map(String::as_str).collect();
                     known.sort_unstable();
@@ -474,7 +482,7 @@ impl Reader {
             let what = "a task has an executor or a template, not both";
             self.findings.add("E-BOTH", &member(pointer, "executor"), executor.at, what);
         }
-        for name in ["inputs", "outputs"] {
+        for name in ["inputs", "outputs", "resources"] {
             if let Some(given) = given(name).filter(|given| !is_hollow(given)) {
                 let what = "the template says this: it would change nothing here";
                 self.findings.add("E-NO-EFFECT", &member(pointer, name), given.at, what);
@@ -745,8 +753,22 @@ impl Reader {
                     None => Source::None,
                 }
             }
+            "secretKeyRef" => self.secret(found, &path),
             _ => Source::None,
         }
+    }
+
+    /// The mark that executors put a secret in the place of.
+    fn secret(&mut self, part: &Outline, pointer: &str) -> Source {
+        let name = text(part.member("name")).unwrap_or_default();
+        let key = text(part.member("key")).map(|key| format!(".{key}")).unwrap_or_default();
+        let name = format!("{name}{key}");
+        if !is_secret_name(&name) {
+            let what = format!("{name:?} is not the name of a secret");
+            let hint = "1 to 64 letters, digits, dots, underscores and hyphens, with the key";
+            self.findings.add("E-SECRET", pointer, part.at, what).hint(hint);
+        }
+        Source::Secret(format!("secret:{name}"))
     }
 
     /// A path that stands alone.

@@ -114,6 +114,7 @@ fn value(part: &Outline, kind: &Kind, pointer: &str, findings: &mut Findings) {
         }
         Kind::Whole(least, most) => whole(part, *least, *most, pointer, findings),
         Kind::Number(least, most) => number(part, *least, *most, pointer, findings),
+        Kind::Amount(units) => amount(part, units, pointer, findings),
         Kind::Free if matches!(part.part, Part::Map(_)) => {}
         Kind::Free => wrong(part, pointer, "an object", findings),
         Kind::Texts => texts(part, pointer, findings),
@@ -181,6 +182,26 @@ fn number(part: &Outline, least: f64, most: f64, pointer: &str, findings: &mut F
     if !(least..=most).contains(&given) {
         let what = format!("{given} is not from {least} to {most}");
         findings.add("E-RANGE", pointer, part.at, what);
+    }
+}
+
+fn amount(part: &Outline, units: &[&str], pointer: &str, findings: &mut Findings) {
+    let fits = match &part.part {
+        Part::Number(given) if units.contains(&"m") => given.as_f64().is_some_and(|n| n > 0.0),
+        Part::Number(given) => given.as_u64().is_some(),
+        Part::Text(text) => {
+            let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+            text.is_empty() || unit.len() < text.len() && units.contains(&unit)
+        }
+        _ => false,
+    };
+    if !fits {
+        let known: Vec<&str> = units.iter().copied().filter(|unit| !unit.is_empty()).collect();
+        let wanted = match &known[..] {
+            [] => "a whole number".to_owned(),
+            known => format!("a number, or a text like \"2{}\"", known.join("\", \"2")),
+        };
+        wrong(part, pointer, &wanted, findings);
     }
 }
 

@@ -133,6 +133,11 @@ impl Runs {
         };
         let mut player = Player::new(self, dir, cwd, false);
         player.replace_code(graph.cloned(), process);
+        self.played(&mut player, records)
+    }
+
+    /// Plays records with an instance of one's own.
+    pub(super) fn played(&self, player: &mut Player, records: &[Arc<Record>]) -> Result<Dry> {
         let mut engine = loaded(records)?;
         let mut input = Input::Poll;
         loop {
@@ -166,8 +171,8 @@ impl Runs {
 }
 
 /// What a dry run arrived at.
-struct Dry {
-    engine: Engine,
+pub(super) struct Dry {
+    pub(super) engine: Engine,
     rest: Rest,
     next: Vec<Output>,
 }
@@ -178,7 +183,7 @@ impl Dry {
     }
 }
 
-pub(super) fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
+fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
     let mut engine = Engine::dry();
     for record in records {
         engine.handle(record.at, Input::Loaded(Arc::clone(record)))?;

@@ -304,6 +304,7 @@ impl Runs {
             carried: None,
             clock_micros: self.clock.now().micros(),
             next_ordinal: 1,
+            is_shown: false,
             known: Vec::new(),
             known_marks: Vec::new(),
             limits: self.limits.clone(),
@@ -510,8 +511,8 @@ fn judge_loading(answer: std::result::Result<FromHost, Silence>) -> Result<Vec<S
         Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
         Ok(FromHost::LoadFailed(failure)) => Err(load_failed(&failure)),
         Ok(FromHost::Limit { name, detail }) => cannot(format!("limit:{name}: {detail}")),
-        Ok(FromHost::Turn(_)) => {
-            Err(Error::Bug(Trouble::new("host_protocol", "a host answered out of turn")))
+        Ok(FromHost::Turn(_) | FromHost::Shown(_)) => {
+            Err(super::drive::out_of_turn())
         }
         Err(Silence::Absent(why)) => Err(super::hosts::absent(why)),
         Err(Silence::Died(why)) => Err(super::hosts::died(&why)),

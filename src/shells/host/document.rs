@@ -3,13 +3,15 @@
 //! May not know what documents mean. Invariant: it lives in a host like any other instance, so what
 //! takes too long in it can be ended from outside.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::protocol::{FromHost, HostLimits, LoadFailure, Start, TurnInput};
+use super::protocol::{FromHost, HostLimits, LoadFailure, Standing, Start, TurnInput};
 use crate::codecs::json::Json;
 use crate::codecs::outline::Notation;
 use crate::machines::workflow::plan::{Begin, Planner};
 use crate::machines::workflow::read::read;
+use crate::machines::workflow::snapshot::snapshot;
 
 /// The code of a document that cannot be run.
 const INVALID: &str = "workflow_invalid";
@@ -41,7 +43,7 @@ impl Document {
             inputs: start.inputs.as_ref().map(Json::to_value),
             next_ordinal: start.next_ordinal,
             known: start.known.iter().map(|known| (known.key.clone(), known.ordinal)).collect(),
-            keeps: false,
+            keeps: start.is_shown,
         };
         let planner = Planner::new(begin).map_err(|errors| failed(errors.join("; ")))?;
         Ok(Self { planner, limits: start.limits.clone() })
@@ -56,6 +58,14 @@ impl Document {
             return FromHost::Limit { name, detail };
         }
         FromHost::Turn(done)
+    }
+
+    /// Where it stands.
+    pub(super) fn show(&self, known: &[Standing]) -> FromHost {
+        let known: HashMap<u32, Standing> =
+            known.iter().map(|standing| (standing.ordinal, *standing)).collect();
+        let of = |ordinal: u32| known.get(&ordinal).copied().unwrap_or_default();
+        FromHost::Shown(Json::of(&snapshot(&self.planner, &of)))
     }
 
     /// About how many bytes it holds.

@@ -97,6 +97,7 @@ pub(super) fn sourced(
 ) -> Result<Option<Value>, String> {
     match &parameter.source {
         Source::None => Ok(None),
+        Source::Secret(mark) => Ok(Some(mark.as_str().into())),
         Source::Value(value) if parameter.verbatim => Ok(Some(value.clone())),
         Source::Value(value) => seen.fill(value, bare).map(Some),
         Source::Path(reference) => seen.get(reference).map(Some).ok_or_else(|| reference.print()),

@@ -46,6 +46,7 @@ impl Planner {
         if let Scope::Dag(scope) = &mut self.units[id].scope {
             scope.tally.count(phase, satisfied);
             for dependent in dag.dependents[i].iter().filter(|_| satisfied) {
+                self.looks.set(self.looks.get() + 1);
                 scope.waits[*dependent] -= 1;
                 if scope.waits[*dependent] == 0 && dag.nodes[*dependent].is_live {
                     ready.push(*dependent);

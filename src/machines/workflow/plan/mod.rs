@@ -5,6 +5,7 @@
 
 mod bind;
 mod dag;
+mod echo;
 mod hooks;
 mod kinds;
 mod leaf;
@@ -12,10 +13,12 @@ mod outcome;
 mod repeat;
 mod request;
 mod seen;
+mod suspend;
 pub(in crate::machines::workflow) mod unit;
 
 pub use unit::Phase;
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -64,6 +67,10 @@ pub struct Begin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Leaf(usize),
+    /// The answer that work waits for.
+    Suspension(usize),
+    /// The timer that answers instead.
+    Wake(usize),
     Backoff(usize),
     Deadline(usize),
     RunDeadline,
@@ -109,7 +116,12 @@ pub struct Planner {
     over: usize,
     open_hooks: usize,
     has_started: bool,
+    /// Task runs that were looked at so far.
+    looks: Cell<u64>,
     is_cancelled: bool,
+    is_parked: bool,
+    /// How often each hook ran that may run again.
+    hook_counts: HashMap<String, u32>,
     keeps: bool,
     bytes: usize,
     end: Option<End>,
@@ -177,7 +189,10 @@ impl Planner {
             over: 0,
             open_hooks: 0,
             has_started: false,
+            looks: Cell::new(0),
             is_cancelled: false,
+            is_parked: false,
+            hook_counts: HashMap::new(),
             keeps: begin.keeps,
             bytes: 0,
             end: None,
@@ -220,6 +235,16 @@ impl Planner {
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many task runs were looked at so far: what turns have cost, whatever the machine.
+    #[must_use]
+    pub const fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
+    fn look(&self) {
+        self.looks.set(self.looks.get() + 1);
     }
 
     /// How the run ended, or will as soon as its hooks are over.
@@ -273,7 +298,20 @@ impl Planner {
 
     fn resolved(&mut self, purpose: Purpose, value: Option<&Json>, error: Option<&ErrorInfo>) {
         match purpose {
-            Purpose::Leaf(unit) => self.leaf_resolved(unit, value, error),
+            Purpose::Leaf(unit) => {
+                if self.units[unit].phase == Phase::Suspended {
+                    self.resumed(unit);
+                }
+                self.leaf_resolved(unit, value, error);
+            }
+            Purpose::Suspension(unit) => {
+                self.resumed(unit);
+                self.answered(unit, value, error);
+            }
+            Purpose::Wake(unit) => {
+                self.resumed(unit);
+                self.answered(unit, None, None);
+            }
             Purpose::Backoff(unit) => self.queue.push_back(Ask::Leaf(unit)),
             Purpose::Hook(hook) => self.hook_over(hook, error),
             Purpose::Deadline(unit) => {
@@ -290,12 +328,13 @@ impl Planner {
     /// An effect was cancelled from outside.
     fn given_up(&mut self, purpose: Purpose, reason: &str) {
         match purpose {
-            Purpose::Leaf(unit) | Purpose::Backoff(unit) => {
+            Purpose::Leaf(unit) | Purpose::Suspension(unit) | Purpose::Backoff(unit) => {
                 self.units[unit].effect = None;
                 self.finish(unit, Phase::Cancelled, None, reason.to_owned());
             }
             // Without its timer it may take as long as it likes.
             Purpose::Deadline(unit) => self.units[unit].deadline = None,
+            Purpose::Wake(unit) => self.units[unit].wake = None,
             Purpose::RunDeadline => {}
             Purpose::Hook(hook) => self.hook_over(hook, None),
         }
@@ -312,6 +351,8 @@ impl Planner {
             }
             self.emit();
             if self.steps.is_empty() {
+                self.notice_parked();
+                self.emit();
                 break;
             }
         }
@@ -341,6 +382,7 @@ impl Planner {
     }
 
     fn begin(&mut self, id: usize) {
+        self.look();
         if self.units[id].phase.is_terminal() {
             return;
         }
@@ -439,6 +481,7 @@ impl Planner {
     fn round_of(&self, id: usize) -> Option<&Round> {
         let mut at = Some(id);
         while let Some(i) = at {
+            self.look();
             let unit = &self.units[i];
             if unit.round.is_some() {
                 return unit.round.as_ref();
@@ -465,7 +508,7 @@ impl Planner {
         unit.code = code.or(phase.code());
         unit.message = message;
         unit.finished_micros = Some(now);
-        let gone = [unit.effect.take(), unit.deadline.take()];
+        let gone = [unit.effect.take(), unit.deadline.take(), unit.wake.take()];
         for ordinal in gone.into_iter().flatten() {
             if self.effects.remove(&ordinal).is_some() {
                 self.cancels.push((ordinal, format!("{}: {}", self.units[id].path, phase.word())));
@@ -481,6 +524,7 @@ impl Planner {
         let mut all = vec![top];
         let mut at = 0;
         while at < all.len() {
+            self.look();
             match &self.units[all[at]].scope {
                 Scope::Dag(scope) => all.extend(&scope.live),
                 Scope::Loop(scope) => all.extend(&scope.live),
@@ -494,6 +538,7 @@ impl Planner {
     }
 
     fn tell_parent(&mut self, id: usize) {
+        self.look();
         let Some(parent) = self.units[id].parent else {
             let root = &self.units[0];
             let phase = match root.phase {
@@ -528,6 +573,7 @@ impl Planner {
 
     /// Forgets the values of a task run that nobody can see any more.
     fn release(&mut self, id: usize) {
+        self.look();
         if self.keeps {
             return;
         }

@@ -4,15 +4,18 @@
 
 use serde_json::{Map, Value};
 
-use super::kinds::{kebab, waits};
+use super::kinds::waits;
 use super::unit::Phase;
 use crate::codecs::event::ErrorInfo;
 use crate::machines::effect::UNCERTAIN_ERROR;
+use crate::machines::workflow::executors::{is_ours, kebab};
 use crate::machines::workflow::model::Template;
 use crate::machines::workflow::values::misfit;
 
+/// Code of work that waits for an answer.
+pub(super) const SUSPENDED: i64 = 1;
 /// Code of work that was done and says no.
-const FAILED: i64 = 2;
+pub(super) const FAILED: i64 = 2;
 /// Code of work that could not be done.
 const ERROR: i64 = 3;
 /// Code of work that took too long.
@@ -34,6 +37,7 @@ impl Outcome {
     pub(super) fn of_code(code: i64, message: String) -> Self {
         let (phase, code) = match code {
             0 => (Phase::Succeeded, 0),
+            SUSPENDED => (Phase::Suspended, SUSPENDED),
             FAILED => (Phase::Failed, FAILED),
             TIMEOUT => (Phase::Timeout, TIMEOUT),
             _ => (Phase::Error, ERROR),
@@ -50,11 +54,7 @@ impl Outcome {
 pub(super) fn of_value(value: &Value, template: &Template, inputs: &Map<String, Value>) -> Outcome {
     let kind = template.task().map_or("", |task| task.kind.as_str());
     if let Some((code, message, outputs)) = report(value) {
-        let outcome = match code {
-            1 => Outcome::fault("E-UNSUPPORTED", "executors cannot suspend yet (code 1)"),
-            code => Outcome::of_code(code, message),
-        };
-        return declared(Outcome { outputs, ..outcome }, template);
+        return declared(Outcome { outputs, ..Outcome::of_code(code, message) }, template);
     }
     let mut outcome = Outcome::of_code(0, String::new());
     outcome.outputs = members(value, template, kind);
@@ -128,8 +128,7 @@ fn members(value: &Value, template: &Template, kind: &str) -> Map<String, Value>
         };
         return Map::from_iter([(name.to_owned(), value.clone())]);
     };
-    let ours = waits(kind) || matches!(kind, "shell" | "http" | "mcp" | "sleep");
-    let name = |name: &str| if ours { kebab(name) } else { name.to_owned() };
+    let name = |name: &str| if is_ours(kind) { kebab(name) } else { name.to_owned() };
     members.iter().map(|(k, v)| (name(k), v.clone())).collect()
 }
 

@@ -85,10 +85,11 @@ impl<'a> Seen<'a> {
     /// The task run behind a name.
     fn task(&self, name: &str) -> Option<&'a Unit> {
         let planner = self.planner;
+        planner.look();
         let around = &planner.units[self.tasks?];
         match (&around.scope, &planner.flow.templates[around.template].body) {
             (Inside::Dag(scope), Body::Dag(dag)) => {
-                let i = dag.nodes.iter().position(|node| node.name == name)?;
+                let i = *dag.names.get(name)?;
                 scope.children.get(i).copied().flatten().map(|unit| &planner.units[unit])
             }
             (Inside::Loop(scope), Body::Loop(l)) => {
