@@ -37,6 +37,7 @@ pub(crate) fn start() -> Start {
         clock_micros: 0,
         next_ordinal: 1,
         is_shown: false,
+        system: None,
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: host_limits(),

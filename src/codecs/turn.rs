@@ -135,6 +135,8 @@ pub struct Start {
     pub next_ordinal: u32,
     /// It will be shown: a workflow document forgets nothing.
     pub is_shown: bool,
+    /// The system and the processor that a workflow document sees: `linux/amd64`.
+    pub system: Option<String>,
     /// Effects from before an accepted change of code: a call with such a key binds to it instead
     /// of asking anew, for as long as the instance lives. Its [`Request`] carries the old number.
     pub known: Vec<KnownEffect>,

@@ -389,8 +389,10 @@ pub const WORKFLOW_DOCUMENT_DEPTH_MAX: usize = 64;
 pub const WORKFLOW_TEMPLATES_MAX: usize = 1_000;
 /// Most tasks of one dag.
 pub const WORKFLOW_NODES_MAX: usize = 10_000;
-/// Most places of a document from which its paths lead somewhere: those in a template count for each
-/// of its calls.
+/// Most kinds of work whose inputs and outputs are known.
+pub const WORKFLOW_SIGNATURES_MAX: usize = 1_000;
+/// Most places of a document from which its paths lead somewhere: those in a template count once
+/// for each of its calls.
 pub const WORKFLOW_SIGHTS_MAX: usize = 2_000_000;
 /// Most parameters of one list.
 pub const WORKFLOW_PARAMETERS_MAX: usize = 256;

@@ -43,6 +43,7 @@ pub(crate) fn start(profile: Profile, source: &str) -> Start {
         clock_micros: NOON_MICROS,
         next_ordinal: 1,
         is_shown: false,
+        system: None,
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: HostLimits {

@@ -7,13 +7,14 @@
 use crate::workflow_documents::{documents, golden};
 use dormouse::codecs::json::Json;
 use dormouse::codecs::outline::Notation;
+use dormouse::codecs::turn::Standing;
 use dormouse::codecs::turn::{Feed, Output, TurnInput};
 use dormouse::machines::effect::plain_error;
 use dormouse::machines::workflow::model::Workflow;
 use dormouse::machines::workflow::plan::{Begin, Planner};
-use dormouse::machines::workflow::read::read;
+use dormouse::machines::workflow::read::{read, read_for};
 use dormouse::machines::workflow::rehearse::{Outcomes, Rehearsal};
-use dormouse::codecs::turn::Standing;
+use dormouse::machines::workflow::signatures::Signatures;
 use dormouse::machines::workflow::snapshot::snapshot;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -25,7 +26,9 @@ use std::sync::Arc;
 
 fn flow(path: &Path) -> Arc<Workflow> {
     let text = fs::read_to_string(path).unwrap();
-    let reading = read(&text, Notation::of(&path.display().to_string()).unwrap());
+    let notation = Notation::of(&path.display().to_string()).unwrap();
+    let is_lenient = path.with_extension("story.json").exists() && story(path)["lenient"] == true;
+    let reading = read_for(&text, notation, &Signatures::new(), is_lenient);
     let errors: Vec<_> = reading.findings.iter().filter(|f| f.is_error()).collect();
     assert!(errors.is_empty(), "{}: {errors:#?}", path.display());
     Arc::new(reading.workflow)
@@ -236,6 +239,7 @@ fn planner(flow: Arc<Workflow>) -> Planner {
         next_ordinal: 1,
         known: HashMap::new(),
         keeps: false,
+        system: None,
     })
     .unwrap()
 }

@@ -50,6 +50,7 @@ fn planner(flow: &Arc<Workflow>, keeps: bool) -> Planner {
         next_ordinal: 1,
         known: HashMap::new(),
         keeps,
+        system: None,
     })
     .unwrap()
 }
@@ -113,7 +114,11 @@ impl Played {
             5 => self.resolve(ordinal, Some(json!({ "code": 1, "parameters": [] })), None),
             6 if which == 7 => {
                 self.tell(Feed::CancelRequested { reason: None });
-                self.open.retain(|_, request| request.cleanup);
+                let gone = self.open.extract_if(.., |_, request| !request.cleanup);
+                let gone: Vec<u32> = gone.map(|(ordinal, _)| ordinal).collect();
+                for ordinal in gone {
+                    self.tell(Feed::Cancelled { ordinal, reason: "cancelled".into() });
+                }
             }
             7 => {
                 self.open.remove(&ordinal);
@@ -226,7 +231,7 @@ fn any_document(choices: &mut Choices<'_>) -> Value {
     let mut templates = vec![json!({ "task": { "name": "x0", "executor": { "type": "work" },
         "outputs": outputs(&json!({})) } })];
     let mut is_task = vec![true];
-    for i in 1..2 + choices.of(6) {
+    for i in 1..2 + choices.of(4) {
         let name = format!("x{i}");
         let made = match choices.of(4) {
             0 => json!({ "task": any_leaf(choices, &name) }),
@@ -287,7 +292,7 @@ fn any_loop(choices: &mut Choices<'_>, name: &str, i: usize) -> Value {
 
 fn any_dag(choices: &mut Choices<'_>, name: &str, is_task: &[bool]) -> Value {
     let mut nodes: Vec<Value> = Vec::new();
-    for k in 0..1 + choices.of(5) {
+    for k in 0..1 + choices.of(4) {
         let template = choices.of(is_task.len());
         let mut node = json!({ "name": format!("k{k}"), "template": format!("x{template}") });
         let needs: Vec<usize> = (0..k).filter(|_| choices.of(3) == 0).collect();

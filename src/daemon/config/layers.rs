@@ -11,9 +11,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, Kind, Value, bytes};
+use crate::ground::id::is_secret_name;
 use crate::machines::limits::Limit;
 use crate::ports::disk::{self, Disk};
-use crate::ground::id::is_secret_name;
 use crate::services::executor::secrets::{self, Source};
 use crate::services::executor::shell::allow::{Allow, Rule};
 

@@ -16,6 +16,8 @@ use super::values::Type;
 pub struct Workflow {
     /// Its name.
     pub name: String,
+    /// What other engines put up with is put up with.
+    pub is_lenient: bool,
     /// Where the name belongs.
     pub namespace: String,
     /// What the run is given.

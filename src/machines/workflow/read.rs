@@ -3,8 +3,8 @@
 //! May not run anything. Invariant: a wrong part is told once and read as if it were not there, so
 //! that the rest is still checked.
 
-use std::collections::{HashMap, HashSet};
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -17,6 +17,7 @@ use super::model::{
 };
 use super::reference::{Piece, Reference, pieces};
 use super::shape::{self, EXTENSION, is_name};
+use super::signatures::{self, Signatures};
 use super::values::{Type, misfit};
 use super::views::{Mention, Sight};
 use super::{executors, graphs, rounds, span, views};
@@ -51,10 +52,25 @@ impl Reading {
     }
 }
 
-/// Reads a document.
+/// Reads a document whose kinds of work nobody has described.
 #[must_use]
 pub fn read(text: &str, notation: Notation) -> Reading {
-    let mut findings = Findings::default();
+    read_for(text, notation, &Signatures::new(), false)
+}
+
+/// The part of an entry after `#` that says that its document is read leniently.
+pub const LENIENT: &str = "lenient";
+
+/// Reads a document, and checks its work against what is known of its kinds. What other engines put
+/// up with is a warning if it is read leniently.
+#[must_use]
+pub fn read_for(
+    text: &str,
+    notation: Notation,
+    signatures: &Signatures,
+    is_lenient: bool,
+) -> Reading {
+    let mut findings = Findings::of(is_lenient);
     let start = Place { line: 1, column: 1 };
     if text.len() > WORKFLOW_DOCUMENT_BYTES_MAX {
         let what = format!("a document has at most {WORKFLOW_DOCUMENT_BYTES_MAX} bytes");
@@ -82,6 +98,7 @@ pub fn read(text: &str, notation: Notation) -> Reading {
     let Reader { mut findings, mentions, places, .. } = reader;
     graphs::check(&workflow, &places, &mut findings);
     executors::check(&workflow, &places, &mut findings);
+    signatures::check(&workflow, &places, signatures, &mut findings);
     views::check(&workflow, &mentions, &mut findings);
     Reading { workflow, findings: findings.sorted() }
 }
@@ -146,6 +163,7 @@ impl Reader {
         let whole = |name| whole(spec.member(name));
         Workflow {
             name: text(metadata.member("name")).unwrap_or_default(),
+            is_lenient: self.findings.is_lenient(),
             namespace: text(metadata.member("namespace")).unwrap_or_else(|| "default".to_owned()),
             arguments,
             timeout_ms: Some(span_of(timeout).unwrap_or(TIMEOUT_MS_DEFAULT)).filter(|ms| *ms > 0),
@@ -716,10 +734,11 @@ impl Reader {
         if role == Role::Output && sight.is_task() {
             return Source::None;
         }
-        let from = given("valueFrom").filter(|from| !from.is_empty());
+        let mut from = given("valueFrom").filter(|from| !from.is_empty());
         if let (Some(value), Some(_)) = (given("value"), from) {
             let what = "a value comes from the document or from elsewhere, not both";
             self.findings.add("E-VALUE-AND-FROM", &member(pointer, "value"), value.at, what);
+            from = None;
         }
         let Some(from) = from else {
             return given("value").map_or(Source::None, |value| Source::Value(value.value()));

@@ -107,6 +107,7 @@ impl Rehearsal {
             next_ordinal: 1,
             known: std::collections::HashMap::new(),
             keeps: true,
+            system: Some("linux/amd64".to_owned()),
         })?;
         let (open, acts) = (BTreeMap::new(), Vec::new());
         let mut rehearsal = Self { planner, open, clock_micros: 0, seq: 1, acts, has_ended: false };

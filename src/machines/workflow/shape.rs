@@ -17,8 +17,8 @@ pub const EXTENSION: &str = "x-dormouse";
 const NAME_BYTES_MAX: usize = 63;
 /// Longest name of a parameter.
 const PARAMETER_NAME_CHARS_MAX: usize = 256;
-/// A name that the runtime keeps for itself.
-const RESERVED: &str = "__resumed";
+/// The input that says to work that it was answered: nobody else may use the name.
+pub const RESUMED: &str = "__resumed";
 
 /// Checks one object.
 pub fn object(part: &Outline, shape: &Shape, pointer: &str, findings: &mut Findings) {
@@ -214,7 +214,7 @@ fn word(part: &Outline, text: &str, kind: &Kind, pointer: &str, findings: &mut F
             let hint = "1 to 63 of a-z, 0-9 and hyphens, a letter or digit at both ends";
             findings.add("E-NAME", pointer, at, what).hint(hint);
         }
-        Kind::ParameterName if text == RESERVED => {
+        Kind::ParameterName if text == RESUMED => {
             let what = format!("{text:?} is the runtime's own");
             findings.add("E-RESERVED", pointer, at, what);
         }

@@ -49,6 +49,7 @@ pub fn snapshot(planner: &Planner, known: &dyn Fn(u32) -> Standing) -> Value {
         .map(|(unit, _)| unit.path.as_str())
         .collect();
     let flow = &planner.flow;
+    let declared = flow.templates.get(flow.entry).map_or(&[][..], |entry| &entry.outputs);
     json!({
         "runID": planner.run_id,
         "workflow": { "name": flow.name, "namespace": flow.namespace },
@@ -56,9 +57,12 @@ pub fn snapshot(planner: &Planner, known: &dyn Fn(u32) -> Standing) -> Value {
         "message": message,
         "progress": if all == 0 { String::new() } else { format!("{over}/{all}") },
         "createdAt": time(planner.created_micros),
-        "outputs": { "phase": status, "parameters": parameters(&planner.run_outputs(), &[]) },
+        "outputs": { "phase": status, "parameters": parameters(&planner.run_outputs(), declared) },
         "tasks": tasks,
-        "x-dormouse": { "parked": parked, "hooks": hooks, "notReached": not_reached(planner) },
+        "x-dormouse": {
+            "strictness": if flow.is_lenient { "lenient" } else { "strict" },
+            "parked": parked, "hooks": hooks, "notReached": not_reached(planner),
+        },
     })
 }
 
@@ -80,8 +84,10 @@ fn task(planner: &Planner, unit: &Unit, phase: Phase, known: &dyn Fn(u32) -> Sta
         (None, _) => String::new(),
     };
     let effect = unit.last_effect.map(|n| EffectId::new(n).to_string());
-    let attempts =
-        unit.last_effect.map_or(0, |n| known(n).attempts).max(u32::from(unit.started_micros.is_some()));
+    let attempts = unit
+        .last_effect
+        .map_or(0, |n| known(n).attempts)
+        .max(u32::from(unit.started_micros.is_some()));
     let outputs = phase.is_terminal().then(|| {
         let parameters = parameters(&unit.outputs, &template.outputs);
         json!({ "phase": phase.word(), "code": unit.code, "parameters": parameters })

@@ -10,8 +10,8 @@ use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::secrets::Secret;
-use crate::ground::id::is_secret_name;
 use crate::ground::id::EffectId;
+use crate::ground::id::is_secret_name;
 
 /// What placeholders stand for.
 #[derive(Debug)]
@@ -245,7 +245,8 @@ fn secret_pieces(text: &str) -> Vec<Result<&str, &str>> {
     let (mut found, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find("${secret:") {
         let inner = &rest[at + "${secret:".len()..];
-        let name = inner.split('}').next().filter(|name| name.len() < inner.len() && is_secret_name(name));
+        let name =
+            inner.split('}').next().filter(|name| name.len() < inner.len() && is_secret_name(name));
         let Some(name) = name else {
             let next = rest.len() - inner.len();
             found.push(Ok(&rest[..next]));

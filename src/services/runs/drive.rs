@@ -85,6 +85,7 @@ impl Stage {
             clock_micros: plan.clock.micros(),
             next_ordinal: plan.next_ordinal,
             is_shown: false,
+            system: plan.system.clone(),
             known: plan.known.clone(),
             known_marks: plan.known_marks.clone(),
             limits: self.runs.limits.clone(),

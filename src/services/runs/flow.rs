@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::drive::Player;
+use super::kinds::KnownKinds;
 use super::open::SeenRun;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
@@ -16,15 +17,19 @@ use crate::codecs::turn::Standing;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::workflow::finding::Finding;
 use crate::machines::workflow::plan::arguments;
-use crate::machines::workflow::read::{Reading, read};
+use crate::machines::workflow::read::{LENIENT, Reading, read_for};
 use crate::shells::pin::PinnedGraph;
 
 /// Checks the document of a process, if it is one, and the inputs for it. Gives its warnings.
-pub(super) fn check(graph: &PinnedGraph, inputs: Option<&Json>) -> Result<Vec<String>> {
+pub(super) fn check(
+    graph: &PinnedGraph,
+    inputs: Option<&Json>,
+    kinds: &KnownKinds,
+) -> Result<Vec<String>> {
     if graph.api != Profile::Workflow {
         return Ok(Vec::new());
     }
-    let (reading, text) = document(graph)?;
+    let (reading, text) = document(graph, kinds)?;
     let entry = &graph.entry;
     let told = |finding: &Finding| finding.print(entry, &text);
     if !reading.is_valid() {
@@ -45,15 +50,31 @@ pub(super) fn check(graph: &PinnedGraph, inputs: Option<&Json>) -> Result<Vec<St
     Ok(reading.findings.iter().map(told).collect())
 }
 
+/// What a document sees of the machine, in the words of other engines: `linux/amd64`.
+pub(super) fn system(graph: &PinnedGraph) -> Option<String> {
+    let system = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let processor = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    };
+    (graph.api == Profile::Workflow).then(|| format!("{system}/{processor}"))
+}
+
 /// The document of a pinned process, and its text.
-pub(super) fn document(graph: &PinnedGraph) -> Result<(Reading, String)> {
+fn document(graph: &PinnedGraph, kinds: &KnownKinds) -> Result<(Reading, String)> {
     let file = graph.file(&graph.entry);
     let text = file.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
     let (Some(text), Some(notation)) = (text, Notation::of(&graph.entry)) else {
         let what = format!("{:?} is no workflow document", graph.entry);
         return Err(Error::Refused(Trouble::new("workflow_invalid", what)));
     };
-    Ok((read(&text, notation), text))
+    let is_lenient = graph.export_name.as_deref() == Some(LENIENT);
+    Ok((read_for(&text, notation, &kinds.all(), is_lenient), text))
 }
 
 impl Runs {
@@ -73,7 +94,6 @@ impl Runs {
         let known = seen.state.effects.values().map(standing).collect();
         let mut value = player.show(known)?.to_value();
         value["x-dormouse"]["journalHead"] = seen.state.head.seq.0.into();
-        value["x-dormouse"]["strictness"] = "strict".into();
         value["x-dormouse"]["diverged"] = played.engine.divergence().is_some().into();
         Ok(value)
     }

@@ -210,10 +210,8 @@ impl Inside {
 
     /// The frame of an answer; takes the instance down unless the answer lets it go on.
     fn answer(&mut self, instance: u64, said: Option<FromHost>) -> io::Result<Vec<u8>> {
-        let goes_on = matches!(
-            said,
-            Some(FromHost::Started { .. } | FromHost::Turn(_) | FromHost::Shown(_))
-        );
+        let goes_on =
+            matches!(said, Some(FromHost::Started { .. } | FromHost::Turn(_) | FromHost::Shown(_)));
         if !goes_on {
             self.end(instance);
         }

@@ -10,7 +10,8 @@ use super::protocol::{FromHost, HostLimits, LoadFailure, Standing, Start, TurnIn
 use crate::codecs::json::Json;
 use crate::codecs::outline::Notation;
 use crate::machines::workflow::plan::{Begin, Planner};
-use crate::machines::workflow::read::read;
+use crate::machines::workflow::read::{LENIENT, read_for};
+use crate::machines::workflow::signatures::Signatures;
 use crate::machines::workflow::snapshot::snapshot;
 
 /// The code of a document that cannot be run.
@@ -31,7 +32,8 @@ impl Document {
         let (Some(module), Some(notation)) = (module, Notation::of(&start.entry)) else {
             return Err(failed(format!("{:?} is no workflow document", start.entry)));
         };
-        let reading = read(&module.source, notation);
+        let is_lenient = start.export_name.as_deref() == Some(LENIENT);
+        let reading = read_for(&module.source, notation, &Signatures::new(), is_lenient);
         if let Some(first) = reading.findings.iter().find(|finding| finding.is_error()) {
             return Err(failed(first.print(&start.entry, &module.source)));
         }
@@ -44,6 +46,7 @@ impl Document {
             next_ordinal: start.next_ordinal,
             known: start.known.iter().map(|known| (known.key.clone(), known.ordinal)).collect(),
             keeps: start.is_shown,
+            system: start.system.clone(),
         };
         let planner = Planner::new(begin).map_err(|errors| failed(errors.join("; ")))?;
         Ok(Self { planner, limits: start.limits.clone() })

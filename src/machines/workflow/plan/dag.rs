@@ -97,8 +97,12 @@ impl Planner {
                 continue;
             };
             if let Some(why) = misfit(output.of_type, &output.choices, &value) {
-                outcome = Outcome::fault("E-OUTPUT-TYPE", &format!("{} {why}", output.name));
-                continue;
+                let why = format!("{} {why}", output.name);
+                if !flow.is_lenient {
+                    outcome = Outcome::fault("E-OUTPUT-TYPE", &why);
+                    continue;
+                }
+                notes.push(why);
             }
             outputs.insert(output.name.clone(), value);
         }
@@ -114,6 +118,7 @@ impl Planner {
             judge(&mut outcome, &outputs, &template.conditions, seen);
         }
         self.weigh(id, weight(&outputs));
+        notes.append(&mut outcome.notes);
         let unit = &mut self.units[id];
         unit.outputs = outputs;
         for note in notes {
@@ -149,6 +154,9 @@ pub(super) fn judge(
                 let Outcome { phase, code, .. } = Outcome::of_code(code, String::new());
                 (outcome.phase, outcome.code) = (phase, code);
                 return;
+            }
+            Err(why) if seen.planner.flow.is_lenient => {
+                outcome.notes.push(format!("phaseConditions: {why}"));
             }
             Err(why) => {
                 let Outcome { phase, code, message, .. } = Outcome::fault("E-COND", &why);

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 use super::outcome::{FAILED, SUSPENDED};
-use super::suspend::RESUMED;
+use crate::machines::workflow::shape::RESUMED;
 use crate::machines::workflow::values::{Type, misfit};
 
 /// What it is to answer besides its inputs.

@@ -29,10 +29,10 @@ impl Planner {
         let flow = Arc::clone(&self.flow);
         let template = &flow.templates[self.units[id].template];
         let outcome = if let Some(error) = error {
-            outcome::of_error(error, template)
+            outcome::of_error(error, template, flow.is_lenient)
         } else {
             let value = value.map(Json::to_value).unwrap_or_default();
-            outcome::of_value(&value, template, &self.units[id].inputs)
+            outcome::of_value(&value, template, &self.units[id].inputs, flow.is_lenient)
         };
         self.leaf_over(id, outcome);
     }

@@ -61,6 +61,8 @@ pub struct Begin {
     pub known: HashMap<String, u32>,
     /// Values of what is over are kept, for looking at.
     pub keeps: bool,
+    /// The system and the processor that it sees: `linux/amd64`.
+    pub system: Option<String>,
 }
 
 /// Why an effect was asked for.
@@ -118,6 +120,7 @@ pub struct Planner {
     has_started: bool,
     /// Task runs that were looked at so far.
     looks: Cell<u64>,
+    system: Option<String>,
     is_cancelled: bool,
     is_parked: bool,
     /// How often each hook ran that may run again.
@@ -142,7 +145,7 @@ pub fn arguments(
         Some(Value::Object(given)) => given,
         Some(_) => return Err(vec!["E-TYPE: inputs are an object: arguments by name".to_owned()]),
     };
-    for name in given.keys() {
+    for name in given.keys().filter(|_| !flow.is_lenient) {
         if flow.arguments.iter().all(|known| known.name != *name) {
             let hint = did_you_mean(name, flow.arguments.iter().map(|known| known.name.as_str()));
             errors.push(format!("E-UNKNOWN-ARG: there is no argument {name:?}; {hint}"));
@@ -190,6 +193,7 @@ impl Planner {
             open_hooks: 0,
             has_started: false,
             looks: Cell::new(0),
+            system: begin.system,
             is_cancelled: false,
             is_parked: false,
             hook_counts: HashMap::new(),
@@ -417,10 +421,16 @@ impl Planner {
     }
 
     /// Whether the condition of a node lets it begin.
-    fn is_wanted(&self, id: usize) -> Result<bool, Fault> {
+    fn is_wanted(&mut self, id: usize) -> Result<bool, Fault> {
         let Some(node) = self.node_of(id) else { return Ok(true) };
         let Some(when) = &node.when else { return Ok(true) };
-        when.holds(&Seen::around(self, id)).map_err(|why| ("E-WHEN", why))
+        match when.holds(&Seen::around(self, id)) {
+            Err(why) if self.flow.is_lenient => {
+                self.units[id].note(format!("when: {why}"));
+                Ok(false)
+            }
+            wanted => wanted.map_err(|why| ("E-WHEN", why)),
+        }
     }
 
     /// The inputs of a task run.
@@ -445,7 +455,8 @@ impl Planner {
         };
         let round = unit.round.as_ref();
         let declared = &template.inputs;
-        let call = Call { declared, given, caller, own: around, round, is_lenient: false };
+        let is_lenient = flow.is_lenient;
+        let call = Call { declared, given, caller, own: around, round, is_lenient };
         let (mut inputs, mut notes) = bind(&call)?;
         if let Some(task) = template.task() {
             for (name, value) in &task.config {

@@ -100,7 +100,8 @@ impl Planner {
             0 => String::new(),
             n => format!("~{word}[{n}]"),
         };
-        let (again, resumed) = (counted("retry", unit.retries), counted("resume", unit.suspensions));
+        let (again, resumed) =
+            (counted("retry", unit.retries), counted("resume", unit.suspensions));
         let key = format!("{}{resumed}{again}", unit.path);
         let now = (self.clock_micros, unit.retries);
         let asked = match kinds::ask(&task.kind, &unit.inputs, &unit.path, now) {
@@ -176,12 +177,21 @@ impl Planner {
             out.insert("onUncertain".into(), word.as_str().into());
         }
         let on = [UNCERTAIN_ERROR];
-        let retry = json!({ "maxAttempts": UNKNOWN_ATTEMPTS_MAX, "maxNotBegun": 1, "on": on });
+        let mut retry = json!({ "maxAttempts": UNKNOWN_ATTEMPTS_MAX, "on": on });
+        // A command whose runner was killed before it began has not failed: it is begun again.
+        if task.kind != "shell" {
+            retry["maxNotBegun"] = 1.into();
+        }
         out.insert("retry".into(), retry);
         Value::Object(out)
     }
 
-    pub(super) fn request(&mut self, purpose: Purpose, parts: Parts<'_>, unit: Option<usize>) -> u32 {
+    pub(super) fn request(
+        &mut self,
+        purpose: Purpose,
+        parts: Parts<'_>,
+        unit: Option<usize>,
+    ) -> u32 {
         let Parts { key, asked, args, options, template, cleanup } = parts;
         let key = shortened(key);
         // After an accepted change of the document a call may have been made before.

@@ -21,10 +21,9 @@ use crate::machines::effect::policy::millis;
 use crate::machines::effect::sleep::DEADLINE_MARK;
 use crate::machines::workflow::executors::kebab;
 use crate::machines::workflow::model::Moment;
+use crate::machines::workflow::shape::RESUMED;
 use crate::machines::workflow::values::misfit;
 
-/// The input that says to work that it was answered.
-pub(super) const RESUMED: &str = "__resumed";
 /// The end of the key of a timer that answers by itself.
 const WAKE_MARK: &str = "~wake";
 

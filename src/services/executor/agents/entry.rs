@@ -12,6 +12,7 @@ use super::agent::{Agent, AgentKind, CommandLine, Endpoint, Protocol, Token};
 use super::duration;
 use crate::codecs::json::Json;
 use crate::codecs::yaml::{Node, NotYaml, Yaml};
+use crate::ground::id::is_secret_name;
 use crate::ground::limits::{
     AGENT_ATTEMPT_MS_DEFAULT, AGENT_LEASE_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN,
 };
@@ -19,7 +20,6 @@ use crate::machines::effect::policy;
 use crate::machines::limits::Limit;
 use crate::services::executor::guard::{self, Origin};
 use crate::services::executor::http::request::header_name;
-use crate::ground::id::is_secret_name;
 
 const OVER_HTTP: &[&str] =
     &["external_http", "langchain", "langgraph", "autogen", "crewai", "semantic_kernel"];
