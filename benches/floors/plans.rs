@@ -7,7 +7,6 @@ use dormouse::codecs::outline::Notation;
 use dormouse::codecs::turn::{Feed, Output, TurnDone, TurnInput};
 use dormouse::machines::workflow::plan::{Begin, Planner};
 use dormouse::machines::workflow::read::read;
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,7 +29,8 @@ fn document(tasks: usize) -> String {
             let _ = write!(
                 nodes,
                 ",\"dependencies\":[\"t{before}\"],\"arguments\":{{\"parameters\":[{{\"name\":\
-                 \"n\",\"valueFrom\":{{\"parameter\":\"tasks.t{before}.outputs.parameters.n\"}}}}]}}"
+                 \"n\",\"valueFrom\":{{\"parameter\":\"tasks.t{before}.outputs.parameters.n\"\
+                 }}}}]}}"
             );
         }
         nodes.push('}');
@@ -44,16 +44,7 @@ fn document(tasks: usize) -> String {
 }
 
 fn turn(planner: &mut Planner, feed: Feed) -> TurnDone {
-    planner.turn(&TurnInput {
-        seq: 1,
-        clock_micros: 0,
-        feed,
-        journaled_outputs: 0,
-        journaled_marks: Vec::new(),
-        live_after: true,
-        by_key: false,
-        quiet: true,
-    })
+    planner.turn(&TurnInput::live(1, 0, feed))
 }
 
 fn requested(done: TurnDone, open: &mut Vec<u32>) {
@@ -82,18 +73,8 @@ fn played(planner: &mut Planner) -> Samples {
 fn planner(tasks: usize) -> Planner {
     let reading = read(&document(tasks), Notation::Json);
     assert!(reading.is_valid(), "{:?}", reading.findings);
-    Planner::new(Begin {
-        flow: Arc::new(reading.workflow),
-        run_id: "r".into(),
-        run_dir: "/r".into(),
-        created_micros: 0,
-        inputs: None,
-        next_ordinal: 1,
-        known: HashMap::new(),
-        keeps: false,
-        system: None,
-    })
-    .unwrap()
+    let flow = Arc::new(reading.workflow);
+    Planner::new(Begin { keeps: false, ..Begin::rehearsal(flow, None) }).unwrap()
 }
 
 fn resident_bytes() -> f64 {

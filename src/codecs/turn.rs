@@ -199,6 +199,23 @@ pub struct TurnInput {
     pub quiet: bool,
 }
 
+impl TurnInput {
+    /// A turn of which nothing is in the journal yet, whose logs nobody wants.
+    #[must_use]
+    pub const fn live(seq: u64, clock_micros: i64, feed: Feed) -> Self {
+        Self {
+            seq,
+            clock_micros,
+            feed,
+            journaled_outputs: 0,
+            journaled_marks: Vec::new(),
+            live_after: true,
+            by_key: false,
+            quiet: true,
+        }
+    }
+}
+
 /// What an instance says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromHost {

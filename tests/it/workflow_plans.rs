@@ -18,7 +18,7 @@ use dormouse::machines::workflow::signatures::Signatures;
 use dormouse::machines::workflow::snapshot::snapshot;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -230,29 +230,9 @@ fn what_is_over_is_forgotten() {
 }
 
 fn planner(flow: Arc<Workflow>) -> Planner {
-    Planner::new(Begin {
-        flow,
-        run_id: "r".into(),
-        run_dir: "/r".into(),
-        created_micros: 0,
-        inputs: None,
-        next_ordinal: 1,
-        known: HashMap::new(),
-        keeps: false,
-        system: None,
-    })
-    .unwrap()
+    Planner::new(Begin { keeps: false, ..Begin::rehearsal(flow, None) }).unwrap()
 }
 
 fn turn(feed: Feed) -> TurnInput {
-    TurnInput {
-        seq: 1,
-        clock_micros: 0,
-        feed,
-        journaled_outputs: 0,
-        journaled_marks: Vec::new(),
-        live_after: true,
-        by_key: false,
-        quiet: true,
-    }
+    TurnInput::live(1, 0, feed)
 }

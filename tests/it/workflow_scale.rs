@@ -11,7 +11,7 @@ use dormouse::machines::workflow::plan::{Begin, Planner};
 use dormouse::machines::workflow::read::read;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 fn flow(document: &Value) -> Arc<Workflow> {
@@ -41,18 +41,7 @@ struct Played {
 }
 
 fn planner(flow: &Arc<Workflow>, keeps: bool) -> Planner {
-    Planner::new(Begin {
-        flow: Arc::clone(flow),
-        run_id: "r".into(),
-        run_dir: "/r".into(),
-        created_micros: 0,
-        inputs: None,
-        next_ordinal: 1,
-        known: HashMap::new(),
-        keeps,
-        system: None,
-    })
-    .unwrap()
+    Planner::new(Begin { keeps, ..Begin::rehearsal(Arc::clone(flow), None) }).unwrap()
 }
 
 impl Played {
@@ -65,16 +54,8 @@ impl Played {
 
     fn tell(&mut self, feed: Feed) {
         let seq = self.said.len() as u64 + 1;
-        let input = TurnInput {
-            seq,
-            clock_micros: i64::try_from(seq).unwrap() * 1_000_000,
-            feed,
-            journaled_outputs: 0,
-            journaled_marks: Vec::new(),
-            live_after: true,
-            by_key: false,
-            quiet: true,
-        };
+        let clock_micros = i64::try_from(seq).unwrap() * 1_000_000;
+        let input = TurnInput::live(seq, clock_micros, feed);
         let done = self.planner.turn(&input);
         for (ordinal, _) in &done.cancels {
             assert!(self.open.remove(ordinal).is_some(), "{ordinal} was not open");
@@ -161,21 +142,7 @@ fn dag_of(tasks: usize, lanes: usize) -> Value {
 fn dearest(tasks: usize) -> u64 {
     let flow = flow(&dag_of(tasks, 50));
     let mut planner = planner(&flow, false);
-    let turn = |planner: &mut Planner, feed: Feed| {
-        let (seq, clock_micros) = (1, 0);
-        let (journaled_marks, journaled_outputs) = (Vec::new(), 0);
-        let (live_after, by_key, quiet) = (true, false, true);
-        planner.turn(&TurnInput {
-            seq,
-            clock_micros,
-            feed,
-            journaled_outputs,
-            journaled_marks,
-            live_after,
-            by_key,
-            quiet,
-        })
-    };
+    let turn = |planner: &mut Planner, feed| planner.turn(&TurnInput::live(1, 0, feed));
     let ordinals = |done: &TurnDone| -> Vec<u32> {
         let requests = done.outputs.iter().filter_map(|output| match output {
             Output::Request(request) => Some(request.ordinal),

@@ -86,9 +86,13 @@ pub(super) fn renamed(kind: &str, inputs: &Map<String, Value>) -> Map<String, Va
 /// Checks what built-in kinds are given.
 pub(super) fn check(flow: &Workflow, places: &HashMap<String, Place>, findings: &mut Findings) {
     for template in &flow.templates {
-        let task = template.task().filter(|task| !task.resources.is_empty());
-        if let Some(task) = task.filter(|task| is_ours(&task.kind)) {
-            let at = places.get(&template.pointer).copied().unwrap_or_default();
+        let Some(task) = template.task() else { continue };
+        let at = places.get(&template.pointer).copied().unwrap_or_default();
+        if matches!(task.kind.as_str(), "run" | "hook") {
+            let what = format!("work of kind {:?} is not for documents", task.kind);
+            findings.add("E-UNSUPPORTED", &template.pointer, at, what);
+        }
+        if is_ours(&task.kind) && !task.resources.is_empty() {
             let what = format!("work of kind {:?} is not held back for resources", task.kind);
             findings.add("W-RESOURCES", &template.pointer, at, what);
         }

@@ -738,7 +738,8 @@ impl Reader {
         if let (Some(value), Some(_)) = (given("value"), from) {
             let what = "a value comes from the document or from elsewhere, not both";
             self.findings.add("E-VALUE-AND-FROM", &member(pointer, "value"), value.at, what);
-            from = None;
+            // Whoever reads leniently takes the value.
+            from = from.filter(|_| !self.findings.is_lenient());
         }
         let Some(from) = from else {
             return given("value").map_or(Source::None, |value| Source::Value(value.value()));

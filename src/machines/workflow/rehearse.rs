@@ -98,17 +98,7 @@ impl Rehearsal {
     /// # Errors
     /// All that is wrong with the inputs.
     pub fn begin(flow: Arc<Workflow>, inputs: Option<Value>) -> Result<Self, Vec<String>> {
-        let planner = Planner::new(Begin {
-            flow,
-            run_id: "rehearsal".to_owned(),
-            run_dir: "/rehearsal".to_owned(),
-            created_micros: 0,
-            inputs,
-            next_ordinal: 1,
-            known: std::collections::HashMap::new(),
-            keeps: true,
-            system: Some("linux/amd64".to_owned()),
-        })?;
+        let planner = Planner::new(Begin::rehearsal(flow, inputs))?;
         let (open, acts) = (BTreeMap::new(), Vec::new());
         let mut rehearsal = Self { planner, open, clock_micros: 0, seq: 1, acts, has_ended: false };
         rehearsal.turn("the run begins".to_owned(), Feed::RunStarted);
@@ -177,16 +167,7 @@ impl Rehearsal {
 
     fn turn(&mut self, input: String, feed: Feed) {
         self.seq += 1;
-        let done = self.planner.turn(&TurnInput {
-            seq: self.seq,
-            clock_micros: self.clock_micros,
-            feed,
-            journaled_outputs: 0,
-            journaled_marks: Vec::new(),
-            live_after: true,
-            by_key: false,
-            quiet: true,
-        });
+        let done = self.planner.turn(&TurnInput::live(self.seq, self.clock_micros, feed));
         let mut act = Act { input, requests: Vec::new(), cancels: Vec::new(), end: None };
         for (ordinal, _) in done.cancels {
             act.cancels.extend(self.open.remove(&ordinal).map(|request| request.key));

@@ -65,6 +65,24 @@ pub struct Begin {
     pub system: Option<String>,
 }
 
+impl Begin {
+    /// A run that is only played through, and looked at afterwards.
+    #[must_use]
+    pub fn rehearsal(flow: Arc<Workflow>, inputs: Option<Value>) -> Self {
+        Self {
+            flow,
+            run_id: "rehearsal".to_owned(),
+            run_dir: "/rehearsal".to_owned(),
+            created_micros: 0,
+            inputs,
+            next_ordinal: 1,
+            known: HashMap::new(),
+            keeps: true,
+            system: Some("linux/amd64".to_owned()),
+        }
+    }
+}
+
 /// Why an effect was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
