@@ -89,6 +89,8 @@ mod usage;
 mod why;
 mod workers;
 mod workflow_documents;
+mod workflow_kills;
 mod workflow_plans;
 mod workflow_runs;
+mod workflow_scale;
 mod yard;

@@ -41,6 +41,7 @@ pub(crate) fn runs(disk: &MemoryDisk) -> Runs {
         turn_wall_max_ms: 1,
         by: "operator:test".into(),
         telemetry: Telemetry::default(),
+        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
     }
 }
 

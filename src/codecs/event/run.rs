@@ -93,6 +93,9 @@ pub struct RunCreated {
     /// Breakpoints are answered at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub non_interactive: bool,
+    /// The system and the processor that a workflow document sees: `linux/amd64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Where in a trace whoever asked stood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceContext>,

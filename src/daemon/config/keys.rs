@@ -141,6 +141,7 @@ pub const KEYS: &[Key] = &[
     key("telemetry.otlp_endpoint", Kind::Text),
     key("inbox.enabled", Kind::Switch),
     key("inbox.scan_every", Kind::Millis(100, HOUR)),
+    key("executors.signatures", Kind::Path),
     key("executors.echo.kinds", Kind::Words),
     key("executors.shell.enabled", Kind::Switch),
     key("executors.shell.allow", Kind::Programs),

@@ -192,6 +192,8 @@ pub struct Inbox {
 /// `[executors]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executors {
+    /// The file that says what kinds of work take and bring, if there is one.
+    pub signatures: Option<PathBuf>,
     /// Kinds that are answered with their arguments.
     pub echo_kinds: Vec<String>,
     /// Commands, if they are executed at all.
@@ -313,6 +315,7 @@ impl Config {
                 scan_every_ms: bytes("inbox.scan_every"),
             },
             executors: Executors {
+                signatures: path("executors.signatures"),
                 echo_kinds: words("executors.echo.kinds"),
                 shell: shell(settings),
                 http: switch("executors.http.enabled").then(|| Requests {

@@ -192,6 +192,8 @@ pub fn main() -> ExitCode {
 /// What the verb gets. Whoever only reads about dormouse needs no configuration for it.
 fn context(cli: &Cli) -> Result<Context, Failure> {
     match &cli.noun {
+        // The configuration says what kinds of work take.
+        Noun::Workflow(workflow::Verb::Validate(_)) => Context::new(&cli.global, Vec::new()),
         Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) | Noun::Workflow(_) => {
             Context::unconfigured(&cli.global)
         }

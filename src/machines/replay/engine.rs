@@ -107,6 +107,8 @@ pub struct StartPlan {
     pub inputs: Option<Payload>,
     /// `ctx.carried`.
     pub carried: Option<Json>,
+    /// The system and the processor that a workflow document sees.
+    pub system: Option<String>,
     /// Run clock while top-level code runs.
     pub clock: Timestamp,
     /// Number of the first effect.
@@ -540,6 +542,7 @@ impl Engine {
             generation: state.generation,
             inputs: self.inputs.clone(),
             carried: self.carried.clone(),
+            system: state.system.clone(),
             clock,
             next_ordinal,
             known,

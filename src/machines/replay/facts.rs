@@ -231,7 +231,7 @@ fn waker(effect: &Effect) -> Reason {
         (Wait::Sleep { .. }, _) => Reason::Timer,
         (Wait::Signal(_), _) => Reason::Signal,
         (Wait::Run(_), _) => Reason::Child,
-        (Wait::Hook(_), _) => Reason::Runnable,
+        (Wait::Hook(_) | Wait::Echo(_), _) => Reason::Runnable,
         (Wait::Outside, _) => Reason::Outside,
     }
 }

@@ -152,6 +152,9 @@ pub struct RunState {
     pub cwd: Option<String>,
     /// Breakpoints are answered at once.
     pub non_interactive: bool,
+    /// The system and the processor that a workflow document sees.
+    #[serde(default)]
+    pub system: Option<String>,
     /// Where in a trace whoever asked for it stood.
     pub traceparent: Option<TraceContext>,
     /// Stopped by the engine.
@@ -227,6 +230,7 @@ impl RunState {
             tags: created.tags.clone(),
             cwd: created.cwd.clone(),
             non_interactive: created.non_interactive,
+            system: created.system.clone(),
             traceparent: created.traceparent,
             held: None,
             paused: None,

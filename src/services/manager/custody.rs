@@ -56,7 +56,10 @@ impl Handle {
     fn place(&self, run: &RunId) -> Result<Place<'_>> {
         for _ in 0..TRIES_MAX {
             let id = run.clone();
-            if self.told(move |manager, reply| drop(reply.send(manager.take_place(&id))))? {
+            let take = move |manager: &mut Manager, reply: oneshot::Sender<bool>| {
+                let _ = reply.send(manager.take_place(&id));
+            };
+            if self.told(take)? {
                 return Ok(Place { handle: self, run: run.clone() });
             }
             self.runs().clock.sleep_millis(TRY_AGAIN_MS);

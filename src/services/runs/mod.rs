@@ -22,6 +22,7 @@ pub mod give;
 pub mod hosts;
 pub mod imported;
 pub mod inside;
+pub mod kinds;
 pub mod list;
 pub mod open;
 pub mod post;
@@ -50,6 +51,7 @@ use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::former::Former;
 use crate::shells::run_dir::root::{self, Root, RootView};
 use hosts::Hosts;
+use kinds::KnownKinds;
 use trouble::Trouble;
 
 /// Where runs are kept and with what they are worked on. Made once by a door.
@@ -75,6 +77,8 @@ pub struct Runs {
     pub by: String,
     /// Who is told about the work.
     pub telemetry: Telemetry,
+    /// What is known of kinds of work.
+    pub kinds: KnownKinds,
 }
 
 impl Runs {

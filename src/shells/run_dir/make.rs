@@ -205,6 +205,7 @@ mod tests {
             tags: vec!["t".into()],
             cwd: None,
             non_interactive: false,
+            system: None,
             traceparent: None,
             by: "operator:test".into(),
         };
