@@ -7,5 +7,6 @@ pub mod cli;
 pub mod http;
 mod ledger;
 mod limits;
+mod schedules;
 mod shapes;
 mod work;

@@ -72,6 +72,7 @@ mod probes;
 mod race;
 mod replay_prefix;
 mod replay_random;
+mod schedules;
 mod served;
 mod storm;
 mod support;

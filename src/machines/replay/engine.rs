@@ -105,6 +105,8 @@ pub struct StartPlan {
     pub inputs: Option<Payload>,
     /// `ctx.carried`.
     pub carried: Option<Json>,
+    /// The time that a schedule made the run for.
+    pub scheduled_at: Option<Timestamp>,
     /// Run clock while top-level code runs.
     pub clock: Timestamp,
     /// Number of the first effect.
@@ -529,6 +531,7 @@ impl Engine {
             generation: state.generation,
             inputs: self.inputs.clone(),
             carried: self.carried.clone(),
+            scheduled_at: state.schedule.as_ref().map(|schedule| schedule.scheduled_at),
             clock,
             next_ordinal,
             known,

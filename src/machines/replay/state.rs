@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codecs::event::{
     Accepted, DecisionAction, EffectRequested, Event, Head, IdempotencyRef, Lost, ParentRef,
-    ProcessRef, Record, RunHeld, RunPaused,
+    ProcessRef, Record, RunHeld, RunPaused, ScheduleRef,
 };
 use crate::codecs::json::Json;
 use crate::codecs::trace::{RunTrace, TraceContext};
@@ -120,6 +120,8 @@ pub struct RunState {
     pub generation_start: Seq,
     /// Set in a child run.
     pub parent: Option<ParentRef>,
+    /// Set in a run that a schedule made.
+    pub schedule: Option<ScheduleRef>,
     /// Key it was created under.
     pub idempotency: Option<IdempotencyRef>,
     /// Words for finding it.
@@ -198,6 +200,7 @@ impl RunState {
             generation: 1,
             generation_start: record.seq,
             parent: created.parent.clone(),
+            schedule: created.schedule.clone(),
             idempotency: created.idempotency.clone(),
             tags: created.tags.clone(),
             cwd: created.cwd.clone(),

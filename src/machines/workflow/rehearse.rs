@@ -100,6 +100,7 @@ impl Rehearsal {
             run_id: "rehearsal".to_owned(),
             run_dir: "/rehearsal".to_owned(),
             created_micros: 0,
+            scheduled_at: None,
             inputs,
             next_ordinal: 1,
             known: std::collections::HashMap::new(),

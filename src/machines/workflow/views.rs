@@ -155,7 +155,9 @@ fn lead(flow: &Workflow, mention: &Mention, from: Whence) -> Result<(), Lost> {
     let plain = |why: &str| Err((why.to_owned(), None));
     match reference.root {
         Root::Workflow => workflow(flow, reference),
-        Root::System | Root::Cron => plain("this is not available yet"),
+        Root::Cron if reference.name(0) == Some("scheduledAt") => Ok(()),
+        Root::Cron => plain("there is cron.scheduledAt"),
+        Root::System => plain("this is not available yet"),
         Root::Hook => plain("only the inputs of a hook's template see this"),
         Root::Retry if !mention.sight.retry => plain("only retry.expression sees this"),
         Root::Retry => match reference.name(0) {

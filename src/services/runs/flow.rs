@@ -120,6 +120,7 @@ fn begin(flow: &Arc<crate::machines::workflow::model::Workflow>, start: Start) -
         run_id: start.run_id,
         run_dir: start.run_dir,
         created_micros: start.clock_micros,
+        scheduled_at: start.scheduled_at,
         inputs: start.inputs.as_ref().map(Json::to_value),
         next_ordinal: start.next_ordinal,
         known,

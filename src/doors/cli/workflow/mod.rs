@@ -43,6 +43,12 @@ pub(super) fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> 
 
 /// A document of a file, and its text.
 fn load(path: &Path, context: &Context) -> Result<(Reading, String), Failure> {
+    let (text, notation) = source(path, context)?;
+    Ok((read::read(&text, notation), text))
+}
+
+/// The text of a file, and how it is written.
+fn source(path: &Path, context: &Context) -> Result<(String, Notation), Failure> {
     let shown = path.display();
     let Some(notation) = Notation::of(&path.to_string_lossy()) else {
         let what = format!("{shown} is neither .json nor .yaml");
@@ -51,7 +57,7 @@ fn load(path: &Path, context: &Context) -> Result<(Reading, String), Failure> {
     let bytes = input::bytes(&context.runs, "FILE", path)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(&format!("{shown} is not UTF-8"), "save it as UTF-8"))?;
-    Ok((read::read(&text, notation), text))
+    Ok((text, notation))
 }
 
 /// Prints what is wrong with a document.

@@ -82,6 +82,14 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// What the schedule says that made the run; nothing in other runs.
+    fn cron(&self) -> Value {
+        match self.planner.scheduled_at {
+            Some(at) => json!({ "scheduledAt": at.iso_seconds() }),
+            None => json!({}),
+        }
+    }
+
     /// The task run behind a name.
     fn task(&self, name: &str) -> Option<&'a Unit> {
         let planner = self.planner;
@@ -217,7 +225,8 @@ impl Scope for Seen<'_> {
                 _ => None,
             },
             Root::Hook => drill(self.hook?, &reference.segments).cloned(),
-            Root::System | Root::Cron => None,
+            Root::Cron => drill(&self.cron(), &reference.segments).cloned(),
+            Root::System => None,
         };
         value.filter(|value| !value.is_null())
     }
@@ -248,7 +257,8 @@ impl Scope for Seen<'_> {
                 |(attempt, limit)| json!({ "attempt": attempt, "limit": limit }),
             ),
             Root::Hook => self.hook.cloned().unwrap_or_default(),
-            Root::System | Root::Cron => json!({}),
+            Root::Cron => self.cron(),
+            Root::System => json!({}),
         }
     }
 }
