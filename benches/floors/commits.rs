@@ -56,6 +56,7 @@ fn created(run: &RunId) -> Event {
         inputs: None,
         inputs_blob: None,
         parent: None,
+        schedule: None,
         idempotency: None,
         generation: 1,
         tags: Vec::new(),

@@ -34,6 +34,7 @@ pub(crate) fn start() -> Start {
         modules: vec![module],
         inputs: None,
         carried: None,
+        scheduled_at: None,
         clock_micros: 0,
         next_ordinal: 1,
         is_shown: false,

@@ -11,6 +11,7 @@
 
 use crate::codecs::event::{ErrorInfo, Profile};
 use crate::codecs::json::Json;
+use crate::ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Runtime → host: something said to one instance.
@@ -129,6 +130,8 @@ pub struct Start {
     pub inputs: Option<Json>,
     /// `ctx.carried`.
     pub carried: Option<Json>,
+    /// The time that a schedule made the run for.
+    pub scheduled_at: Option<Timestamp>,
     /// The run clock while top-level code runs, microseconds since 1970.
     pub clock_micros: i64,
     /// Number of the next effect.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::shapes;
 use super::work::{ClosedAttempt, LeaseShown};
 use crate::codecs::event::{Decision, Event as Stored, ProcessRef, Profile, Record};
-use crate::codecs::event::{Head, ParentRef};
+use crate::codecs::event::{Head, ParentRef, ScheduleRef};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
@@ -281,6 +281,10 @@ pub(crate) struct Shown {
     /// Its process
     #[schema(required, value_type = Option<shapes::Pinned>)]
     process: Option<ProcessRef>,
+    /// The schedule that made it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::ScheduledBy>, nullable = false)]
+    schedule: Option<ScheduleRef>,
     /// What someone outside could do now
     #[schema(value_type = Vec<shapes::NextAction>)]
     next_actions: Vec<Value>,
@@ -295,6 +299,7 @@ impl Shown {
         Self {
             status: Status::of(look, now),
             process: look.state.process.clone(),
+            schedule: look.state.schedule.clone(),
             next_actions: look.next_actions(),
             tasks: look.state.effects.values().map(|e| look.task(e)).collect(),
         }

@@ -8,5 +8,6 @@ pub mod http;
 mod ledger;
 mod limits;
 mod retention;
+mod schedules;
 mod shapes;
 mod work;

@@ -429,6 +429,28 @@ pub const WORKFLOW_SUSPENSIONS_MAX: u32 = 1_000;
 pub const WORKFLOW_OPEN_EFFECTS_MAX: usize = 900;
 /// Most notes of one task run.
 pub const WORKFLOW_NOTES_MAX: usize = 32;
+/// Most schedules of a root: each is looked at whenever one is due.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// Longest time between two looks at the clock for schedules: it may have been set.
+pub const SCHEDULE_LOOK_EVERY_MS: u64 = 500;
+/// Times of a schedule that one look decides: ten weeks of minutes.
+pub const SCHEDULE_LOOKED_AT_MAX: usize = 100_000;
+/// How late a time counts as on time where nothing is made up for: a start, a slow disk.
+pub const SCHEDULE_ON_TIME_MS: i64 = 10_000;
+/// Most runs of a schedule that have not ended.
+pub const SCHEDULE_OPEN_RUNS_MAX: usize = 1_000;
+/// Most times that are made up for at once, and that may be asked for.
+pub const SCHEDULE_CATCH_UP_MAX: usize = 1_000;
+/// Most ended runs that a schedule counts, and may keep.
+pub const SCHEDULE_ENDED_RUNS_MAX: usize = 1_000;
+/// Last decisions of a schedule that are shown; the others are counted.
+pub const SCHEDULE_DECISIONS_SHOWN_MAX: usize = 100;
+/// Largest state of a schedule: what the limits above allow.
+pub const SCHEDULE_STATE_BYTES_MAX: u64 = 1024 * 1024;
+/// How long a run that could not be created now waits for the next try.
+pub const SCHEDULE_RETRY_MS: i64 = 5_000;
+/// Time between two looks at runs of schedules that have not ended.
+pub const SCHEDULE_RUNS_EVERY_MS: i64 = 5_000;
 
 const _: () = {
     assert!(WORKFLOW_OPEN_EFFECTS_MAX < TURN_OUTPUTS_MAX as usize);

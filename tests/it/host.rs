@@ -40,6 +40,7 @@ pub(crate) fn start(profile: Profile, source: &str) -> Start {
         modules: vec![module("main.js", source, &[])],
         inputs: None,
         carried: None,
+        scheduled_at: None,
         clock_micros: NOON_MICROS,
         next_ordinal: 1,
         is_shown: false,

@@ -114,6 +114,7 @@ fn created(run: &RunId, chance: &mut Chance) -> Event {
         cwd: None,
         non_interactive: chance.one_in(6),
         system: None,
+        schedule: None,
         traceparent: None,
         by: "operator:test".into(),
     }

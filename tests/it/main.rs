@@ -76,6 +76,7 @@ mod replay_offline;
 mod replay_prefix;
 mod replay_random;
 mod retention;
+mod schedules;
 mod served;
 mod storm;
 mod support;

@@ -143,6 +143,7 @@ impl Run {
                 inputs: None,
                 inputs_blob: None,
                 parent: None,
+                schedule: None,
                 idempotency: None,
                 generation: 1,
                 tags: Vec::new(),

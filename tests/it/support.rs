@@ -38,6 +38,7 @@ pub(crate) fn created_with(id: &RunId, process: Option<ProcessRef>) -> Event {
         inputs: None,
         inputs_blob: None,
         parent: None,
+        schedule: None,
         idempotency: None,
         generation: 1,
         tags: Vec::new(),

@@ -6,6 +6,7 @@
 use super::{BlobRef, present};
 use crate::codecs::json::Json;
 use crate::codecs::trace::TraceContext;
+use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,18 @@ pub struct IdempotencyRef {
     pub digest: Digest,
 }
 
+/// The schedule that a run belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduleRef {
+    /// Where its name belongs.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The time that the run is for.
+    pub scheduled_at: Timestamp,
+}
+
 /// `RUN_CREATED`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,6 +92,9 @@ pub struct RunCreated {
     /// Set in a child run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentRef>,
+    /// Set when a schedule made the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleRef>,
     /// Set when the client sent a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<IdempotencyRef>,

@@ -114,6 +114,7 @@ fn smallest(runs: &Runs) -> Start {
         modules: vec![module],
         inputs: None,
         carried: None,
+        scheduled_at: None,
         clock_micros: 0,
         next_ordinal: 1,
         is_shown: false,

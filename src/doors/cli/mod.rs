@@ -32,6 +32,7 @@ mod requests;
 mod root;
 mod run;
 mod runner;
+mod schedule;
 mod serve;
 mod status;
 mod task;
@@ -108,6 +109,9 @@ enum Noun {
     #[command(about = "Check, plan and draw workflow documents")]
     #[command(subcommand)]
     Workflow(workflow::Verb),
+    #[command(about = "Let runs begin by themselves, in time")]
+    #[command(subcommand)]
+    Schedule(schedule::Verb),
     #[command(about = "See whom effects may name")]
     #[command(subcommand)]
     Agent(agent::Verb),
@@ -239,6 +243,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Ledger(verb) => ledger::dispatch(&verb, context),
         Noun::Limits(verb) => limits::dispatch(&verb, context),
+        Noun::Schedule(verb) => schedule::dispatch(&verb, context),
         Noun::Worker(verb) => worker::dispatch(&verb, context),
         Noun::Workflow(verb) => workflow::dispatch(&verb, context),
         Noun::Agent(verb) => agent::dispatch(&verb, context),

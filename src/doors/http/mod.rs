@@ -30,6 +30,7 @@ mod rebuild;
 mod repair;
 mod retention;
 mod runs;
+mod schedules;
 mod signals;
 mod snapshot;
 mod status;
@@ -53,6 +54,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::daemon::metrics::Exposition;
 use crate::ground::limits;
 use crate::services::manager::Handle;
+use crate::services::schedules::Schedules;
 
 pub use auth::Scope;
 pub use keyring::Keyring;
@@ -62,6 +64,8 @@ pub use wire::listen;
 pub struct Options {
     /// The runs.
     pub handle: Handle,
+    /// What makes runs begin by themselves.
+    pub schedules: Schedules,
     /// The numbers.
     pub exposition: Arc<Exposition>,
     /// The Unix socket.
@@ -121,6 +125,7 @@ impl Options {
     #[must_use]
     pub fn new(
         handle: Handle,
+        schedules: Schedules,
         exposition: Arc<Exposition>,
         socket: std::os::unix::net::UnixListener,
     ) -> Self {
@@ -128,6 +133,7 @@ impl Options {
         Self {
             compat,
             handle,
+            schedules,
             exposition,
             socket,
             tcp: None,
@@ -146,6 +152,7 @@ struct Door(Arc<Inside>);
 /// The state of the door.
 struct Inside {
     handle: Handle,
+    schedules: Schedules,
     exposition: Arc<Exposition>,
     compat: compat::Inside,
     tokens: Option<Keyring>,
@@ -189,6 +196,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(decide::routes())
         .merge(ledger::routes())
         .merge(limit::routes())
+        .merge(schedules::routes())
         .merge(breakpoints::routes())
         .merge(health::routes())
         .merge(index::routes())
@@ -218,6 +226,7 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
     let contract = openapi::finish(api);
     let door = Door(Arc::new(Inside {
         handle: options.handle.clone(),
+        schedules: options.schedules,
         exposition: options.exposition,
         compat,
         tokens: options.tokens,

@@ -142,6 +142,7 @@ async fn create(
         cwd: asked.cwd,
         non_interactive: asked.non_interactive,
         traceparent: traceparent(&headers),
+        schedule: None,
     };
     if new.tags.iter().any(String::is_empty) {
         return Err(Problem::bad_request("a tag is empty"));
@@ -246,8 +247,7 @@ pub(super) fn page_size(asked: Option<usize>, token: Option<&str>) -> Answer<usi
 
 /// A time that a request gives.
 pub(super) fn read_time(text: &str) -> Answer<Timestamp> {
-    let read = text.parse::<jiff::Timestamp>();
-    read.map(|time| Timestamp::from_micros(time.as_microsecond())).map_err(|_| {
+    Timestamp::read(text).ok_or_else(|| {
         Problem::bad_request(format!("{text:?} is not a time such as 2026-11-20T12:00:00Z"))
     })
 }

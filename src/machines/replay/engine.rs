@@ -109,6 +109,8 @@ pub struct StartPlan {
     pub carried: Option<Json>,
     /// The system and the processor that a workflow document sees.
     pub system: Option<String>,
+    /// The time that a schedule made the run for.
+    pub scheduled_at: Option<Timestamp>,
     /// Run clock while top-level code runs.
     pub clock: Timestamp,
     /// Number of the first effect.
@@ -543,6 +545,7 @@ impl Engine {
             inputs: self.inputs.clone(),
             carried: self.carried.clone(),
             system: state.system.clone(),
+            scheduled_at: state.schedule.as_ref().map(|schedule| schedule.scheduled_at),
             clock,
             next_ordinal,
             known,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::codecs::event::{
     Accepted, DecisionAction, EffectRequested, Event, ForkedFrom, Head, IdempotencyRef, Lost,
-    ParentRef, ProcessRef, Record, RunHeld, RunPaused,
+    ParentRef, ProcessRef, Record, RunHeld, RunPaused, ScheduleRef,
 };
 use crate::codecs::json::Json;
 use crate::codecs::trace::{RunTrace, TraceContext};
@@ -144,6 +144,8 @@ pub struct RunState {
     pub generation_start: Seq,
     /// Set in a child run.
     pub parent: Option<ParentRef>,
+    /// Set in a run that a schedule made.
+    pub schedule: Option<ScheduleRef>,
     /// Key it was created under.
     pub idempotency: Option<IdempotencyRef>,
     /// Words for finding it.
@@ -226,6 +228,7 @@ impl RunState {
             generation: 1,
             generation_start: record.seq,
             parent: created.parent.clone(),
+            schedule: created.schedule.clone(),
             idempotency: created.idempotency.clone(),
             tags: created.tags.clone(),
             cwd: created.cwd.clone(),

@@ -105,6 +105,49 @@ pub static DOCUMENT: Shape = plain(
     ],
 );
 
+/// A whole document that makes runs begin in time.
+pub static CRON_DOCUMENT: Shape = plain(
+    "CronWorkflow",
+    &[
+        must("apiVersion", Kind::Word(&["aether/v1"]), "The version of this format."),
+        must("kind", Kind::Word(&["CronWorkflow"]), "What the document describes."),
+        must("metadata", Kind::Object(&METADATA), "What it is called."),
+        must("spec", Kind::Object(&CRON_SPEC), "When it does what."),
+    ],
+);
+
+static CRON_SPEC: Shape = Shape {
+    name: "CronSpec",
+    fields: &[
+        must("schedule", Kind::Text, "When: five fields of a crontab, or `@daily`."),
+        may("timezone", Kind::Text, "On whose clocks: `Europe/Berlin`; `UTC`."),
+        may("startAt", Kind::Text, "No time before this one counts."),
+        may("endAt", Kind::Text, "No time after this one counts."),
+        may(
+            "concurrencyPolicy",
+            Kind::Word(&["Allow", "Forbid", "Replace"]),
+            "What happens while an earlier run has not ended; `Allow`.",
+        ),
+        may(
+            "startingDeadlineSeconds",
+            Kind::Whole(1, 1_000_000_000),
+            "How late a run may begin; however late, if nothing is said.",
+        ),
+        may(
+            "successfulJobsHistoryLimit",
+            Kind::Whole(0, 1_000),
+            "How many runs that ended well are kept; 3.",
+        ),
+        may("failedJobsHistoryLimit", Kind::Whole(0, 1_000), "How many others are kept; 1."),
+        may("suspend", Kind::Flag, "It begins suspended."),
+        must("workflowSpec", Kind::Object(&SPEC), "What each run does."),
+    ],
+    extension: &[
+        may("catchUp", Kind::Word(&["latest", "all", "none"]), "Which missed times; `latest`."),
+        may("maxCatchUp", Kind::Whole(1, 1_000), "How many missed times at most; 100."),
+    ],
+};
+
 static METADATA: Shape = plain(
     "Metadata",
     &[

@@ -101,6 +101,15 @@ impl Findings {
         self.all.len() > FINDINGS_MAX
     }
 
+    /// Adds what was found in a part of the document, whose pointers begin at `before`: here they
+    /// begin at `now`.
+    pub fn adopt(&mut self, found: Vec<Finding>, before: &str, now: &str) {
+        self.all.extend(found.into_iter().map(|finding| {
+            let pointer = finding.pointer.strip_prefix(before).map(|rest| format!("{now}{rest}"));
+            Finding { pointer: pointer.unwrap_or(finding.pointer.clone()), ..finding }
+        }));
+    }
+
     /// All of them, in the order of their places, none twice.
     #[must_use]
     pub fn sorted(mut self) -> Vec<Finding> {

@@ -4,6 +4,7 @@
 //! document, the run's inputs and the outcomes in their order.
 
 mod cel;
+pub mod cron;
 mod executors;
 pub mod expression;
 pub mod fields;

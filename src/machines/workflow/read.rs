@@ -28,6 +28,8 @@ use crate::ground::limits::{
     WORKFLOW_PARAMETERS_MAX, WORKFLOW_TEMPLATES_MAX,
 };
 
+/// The kind of documents that make runs begin in time.
+pub const CRON_WORKFLOW: &str = "CronWorkflow";
 /// How long a run may take when nothing is said.
 const TIMEOUT_MS_DEFAULT: u64 = 3_600_000;
 /// How deep templates may stand in each other when nothing is said.
@@ -71,30 +73,41 @@ pub fn read_for(
     is_lenient: bool,
 ) -> Reading {
     let mut findings = Findings::of(is_lenient);
-    let start = Place { line: 1, column: 1 };
-    if text.len() > WORKFLOW_DOCUMENT_BYTES_MAX {
-        let what = format!("a document has at most {WORKFLOW_DOCUMENT_BYTES_MAX} bytes");
-        findings.add("E-LIMIT", "", start, what);
+    let Some(tree) = tree(text, notation, &mut findings) else {
+        return Reading { workflow: Workflow::default(), findings: findings.sorted() };
+    };
+    if let Some(kind) = tree.member("kind").filter(|kind| kind.text() == Some(CRON_WORKFLOW)) {
+        let finding = findings.add("E-KIND", "/kind", kind.at, "a schedule is not run by itself");
+        finding.hint("`dormouse schedule apply FILE` makes its runs begin in time");
         return Reading { workflow: Workflow::default(), findings: findings.sorted() };
     }
-    let tree = match outline::read(text, notation, WORKFLOW_DOCUMENT_DEPTH_MAX) {
-        Ok(tree) => tree,
+    shape::object(&tree, &DOCUMENT, "", &mut findings);
+    understand(&tree, signatures, findings)
+}
+
+/// The tree of a text, if it is one.
+pub(super) fn tree(text: &str, notation: Notation, findings: &mut Findings) -> Option<Outline> {
+    if text.len() > WORKFLOW_DOCUMENT_BYTES_MAX {
+        let what = format!("a document has at most {WORKFLOW_DOCUMENT_BYTES_MAX} bytes");
+        findings.add("E-LIMIT", "", Place { line: 1, column: 1 }, what);
+        return None;
+    }
+    match outline::read(text, notation, WORKFLOW_DOCUMENT_DEPTH_MAX) {
+        Ok(tree) => Some(tree),
         Err(e) => {
             let is_twice =
                 e.why.starts_with("duplicate key") || e.why.ends_with("stands there twice");
             let code = if is_twice { "E-DUP-KEY" } else { "E-SYNTAX" };
             findings.add(code, "", e.at, e.why);
-            return Reading { workflow: Workflow::default(), findings: findings.sorted() };
+            None
         }
-    };
-    if let Some(kind) = tree.member("kind").filter(|kind| kind.text() == Some("CronWorkflow")) {
-        let finding = findings.add("E-KIND", "/kind", kind.at, "schedules are not run yet");
-        finding.hint("write a Workflow and create its runs from a timer of your system");
-        return Reading { workflow: Workflow::default(), findings: findings.sorted() };
     }
-    shape::object(&tree, &DOCUMENT, "", &mut findings);
+}
+
+/// What a tree means whose shape was checked.
+pub(super) fn understand(tree: &Outline, signatures: &Signatures, findings: Findings) -> Reading {
     let mut reader = Reader { findings, ..Reader::default() };
-    let workflow = reader.workflow(&tree);
+    let workflow = reader.workflow(tree);
     let Reader { mut findings, mentions, places, .. } = reader;
     graphs::check(&workflow, &places, &mut findings);
     executors::check(&workflow, &places, &mut findings);
@@ -137,7 +150,7 @@ fn span_of(part: Option<&Outline>) -> Option<u64> {
     span::parse(part?.text()?, true)
 }
 
-fn extension<'a>(part: &'a Outline, name: &str) -> Option<&'a Outline> {
+pub(super) fn extension<'a>(part: &'a Outline, name: &str) -> Option<&'a Outline> {
     part.member(EXTENSION)?.member(name)
 }
 

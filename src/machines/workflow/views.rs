@@ -208,7 +208,8 @@ fn lead(flow: &Workflow, mention: &Mention, from: Whence) -> Result<(), Lost> {
         Root::Workflow => workflow(flow, reference),
         Root::System if matches!(reference.name(0), Some("os" | "arch")) => Ok(()),
         Root::System => plain("there are system.os and system.arch"),
-        Root::Cron => plain("this is not available yet"),
+        Root::Cron if reference.name(0) == Some("scheduledAt") => Ok(()),
+        Root::Cron => plain("there is cron.scheduledAt"),
         Root::Hook => plain("only the inputs of a hook's template see this"),
         Root::Retry if !mention.sight.retry => plain("only retry.expression sees this"),
         Root::Retry => match reference.name(0) {

@@ -18,6 +18,8 @@ use crate::shells::run_dir::root::{self, META, Options, ROOT_LOCK, RootView};
 use crate::shells::run_dir::root_file::{self, ROOT_JSON, RootJson, RootState};
 
 use super::defect::{Defect, Flaw};
+use crate::services::runs::trouble::Trouble;
+use crate::services::schedules::book::{Book, FOLDER, folder};
 
 /// Files of a root that nobody but its owner may read.
 const SECRETS: &[&str] = &["tokens.json", "task-key"];
@@ -190,6 +192,7 @@ fn own_files(meta: &Arc<dyn Dir>, view: &RootView, is_served: bool, defects: &mu
         let defect = Defect::of(Flaw::D24, format!("{META}/{name}"), why);
         defects.push(defect.next("put the file back from a copy, or remove it"));
     }
+    schedules(&**meta, defects);
     if is_served {
         return;
     }
@@ -209,6 +212,19 @@ fn own_files(meta: &Arc<dyn Dir>, view: &RootView, is_served: bool, defects: &mu
         }
     }
     stored_code(meta, view, defects);
+}
+
+/// D24 of schedules.
+fn schedules(meta: &dyn Dir, defects: &mut Vec<Defect>) {
+    let Ok(Some(book)) = Book::look(meta) else { return };
+    for name in book.names().unwrap_or_default() {
+        if let Err(e) = book.load(&name) {
+            let Trouble { what, next, .. } = e.trouble();
+            let place = format!("{META}/{FOLDER}/{}", folder(&name));
+            let defect = Defect::of(Flaw::D24, place, what.clone());
+            defects.push(next.iter().fold(defect, |defect, step| defect.next(step.clone())));
+        }
+    }
 }
 
 /// D19.

@@ -325,6 +325,7 @@ impl OpenRun {
             inputs,
             inputs_blob: None,
             parent: Some(parent),
+            schedule: None,
             idempotency: None,
             generation: 1,
             tags: Vec::new(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codecs::event::{
-    Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
+    Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated, ScheduleRef,
 };
 use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::trace::TraceContext;
@@ -71,6 +71,8 @@ pub struct NewRun {
     pub non_interactive: bool,
     /// Where in a trace whoever asks stands.
     pub traceparent: Option<TraceContext>,
+    /// The schedule that makes it.
+    pub schedule: Option<ScheduleRef>,
 }
 
 /// A run that was created, or existed already under the same key.
@@ -237,6 +239,7 @@ impl Runs {
             inputs: new.inputs.clone(),
             inputs_blob: None,
             parent: None,
+            schedule: new.schedule.clone(),
             idempotency,
             generation: 1,
             tags: new.tags.clone(),
@@ -305,6 +308,7 @@ impl Runs {
             modules: graph.modules(),
             inputs: None,
             carried: None,
+            scheduled_at: None,
             clock_micros: self.clock.now().micros(),
             next_ordinal: 1,
             is_shown: false,

@@ -82,6 +82,7 @@ impl Stage {
             modules: graph.modules(),
             inputs: loaded(&self.dir, plan.inputs.as_ref())?,
             carried: plan.carried.clone(),
+            scheduled_at: plan.scheduled_at,
             clock_micros: plan.clock.micros(),
             next_ordinal: plan.next_ordinal,
             is_shown: false,

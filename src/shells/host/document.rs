@@ -42,6 +42,7 @@ impl Document {
             run_id: start.run_id.clone(),
             run_dir: start.run_dir.clone(),
             created_micros: start.clock_micros,
+            scheduled_at: start.scheduled_at,
             inputs: start.inputs.as_ref().map(Json::to_value),
             next_ordinal: start.next_ordinal,
             known: start.known.iter().map(|known| (known.key.clone(), known.ordinal)).collect(),

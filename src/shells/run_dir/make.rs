@@ -200,6 +200,7 @@ mod tests {
             inputs: None,
             inputs_blob: Some(blob.clone()),
             parent: None,
+            schedule: None,
             idempotency: None,
             generation: 1,
             tags: vec!["t".into()],

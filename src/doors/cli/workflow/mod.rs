@@ -44,6 +44,19 @@ pub(super) fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> 
 
 /// A document of a file, and its text. The file may end with `#lenient`.
 fn load(path: &Path, context: &Context) -> Result<(Reading, String), Failure> {
+    let Source { text, notation, is_lenient } = source(path, context)?;
+    Ok((read::read_for(&text, notation, &known(context)?, is_lenient), text))
+}
+
+/// A file as it was named.
+struct Source {
+    text: String,
+    notation: Notation,
+    is_lenient: bool,
+}
+
+/// The text of a file, and how it is to be read.
+fn source(path: &Path, context: &Context) -> Result<Source, Failure> {
     let named = path.to_str().and_then(|path| path.strip_suffix(read::LENIENT)?.strip_suffix('#'));
     let (is_lenient, path) = (named.is_some(), named.map_or(path, Path::new));
     let shown = path.display();
@@ -54,7 +67,7 @@ fn load(path: &Path, context: &Context) -> Result<(Reading, String), Failure> {
     let bytes = input::bytes(&context.runs, "FILE", path)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(&format!("{shown} is not UTF-8"), "save it as UTF-8"))?;
-    Ok((read::read_for(&text, notation, &known(context)?, is_lenient), text))
+    Ok(Source { text, notation, is_lenient })
 }
 
 /// What is known of kinds of work: by the configuration, and by a daemon that is there.

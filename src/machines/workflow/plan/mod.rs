@@ -30,6 +30,7 @@ use super::values::misfit;
 use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
 use crate::codecs::turn::{Feed, Output, TurnDone, TurnInput};
+use crate::ground::clock::Timestamp;
 use crate::ground::limits::WORKFLOW_TASK_RUNS_MAX;
 use crate::machines::effect::plain_error;
 use bind::{Call, Fault, bind, fallback, sourced, weight};
@@ -53,6 +54,8 @@ pub struct Begin {
     pub run_dir: String,
     /// When it was created.
     pub created_micros: i64,
+    /// The time that a schedule made it for.
+    pub scheduled_at: Option<Timestamp>,
     /// What it was given: an object with arguments by name, or nothing.
     pub inputs: Option<Value>,
     /// Number of its first effect.
@@ -74,6 +77,7 @@ impl Begin {
             run_id: "rehearsal".to_owned(),
             run_dir: "/rehearsal".to_owned(),
             created_micros: 0,
+            scheduled_at: None,
             inputs,
             next_ordinal: 1,
             known: HashMap::new(),
@@ -119,6 +123,7 @@ pub struct Planner {
     pub(in crate::machines::workflow) run_id: String,
     run_dir: String,
     pub(in crate::machines::workflow) created_micros: i64,
+    scheduled_at: Option<Timestamp>,
     pub(in crate::machines::workflow) arguments: Map<String, Value>,
     pub(in crate::machines::workflow) units: Vec<Unit>,
     pub(in crate::machines::workflow) hooked: Vec<Hooked>,
@@ -194,6 +199,7 @@ impl Planner {
             run_id: begin.run_id,
             run_dir: begin.run_dir,
             created_micros: begin.created_micros,
+            scheduled_at: begin.scheduled_at,
             arguments: Map::new(),
             units: Vec::new(),
             hooked: Vec::new(),

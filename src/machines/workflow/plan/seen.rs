@@ -92,6 +92,14 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// What the schedule says that made the run; nothing in other runs.
+    fn cron(&self) -> Value {
+        match self.planner.scheduled_at {
+            Some(at) => json!({ "scheduledAt": at.iso_seconds() }),
+            None => json!({}),
+        }
+    }
+
     /// The task run behind a name.
     fn task(&self, name: &str) -> Option<&'a Unit> {
         let planner = self.planner;
@@ -229,7 +237,7 @@ impl Scope for Seen<'_> {
             },
             Root::Hook => drill(self.hook?, &reference.segments).cloned(),
             Root::System => self.machine(reference.name(0)?),
-            Root::Cron => None,
+            Root::Cron => drill(&self.cron(), &reference.segments).cloned(),
         };
         value.filter(|value| !value.is_null())
     }
@@ -263,7 +271,7 @@ impl Scope for Seen<'_> {
             Root::System => {
                 json!({ "os": self.machine("os"), "arch": self.machine("arch") })
             }
-            Root::Cron => json!({}),
+            Root::Cron => self.cron(),
         }
     }
 }
