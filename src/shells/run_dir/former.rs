@@ -130,6 +130,12 @@ pub fn is_gone(name: &str) -> bool {
     name.starts_with(GONE)
 }
 
+/// Where something may be left of a run, in the root's own directory: place and name.
+#[must_use]
+pub fn places(run: &RunId) -> [(&'static str, String); 2] {
+    [(ARCHIVE, archive_name(run)), (REMOVED, run.to_string())]
+}
+
 fn archive_name(run: &RunId) -> String {
     format!("{run}{SUFFIX}")
 }
