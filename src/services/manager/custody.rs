@@ -56,7 +56,11 @@ impl Handle {
     fn place(&self, run: &RunId) -> Result<Place<'_>> {
         for _ in 0..TRIES_MAX {
             let id = run.clone();
-            if self.told(move |manager, reply| drop(reply.send(manager.take_place(&id))))? {
+            let taken = self.told(move |manager, reply| {
+                // Whoever asked waits for the answer.
+                let _ = reply.send(manager.take_place(&id));
+            })?;
+            if taken {
                 return Ok(Place { handle: self, run: run.clone() });
             }
             self.runs().clock.sleep_millis(TRY_AGAIN_MS);
