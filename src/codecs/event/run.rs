@@ -472,12 +472,55 @@ pub struct JournalRepaired {
     /// Records that are gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// Where what was put back had been found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// No epoch below this may be given again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch_floor: Option<Epoch>,
     /// Effects up to this ordinal may have been started before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspect_upto: Option<u32>,
+}
+
+/// Where a fork left the run that it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForkedFrom {
+    /// The other run.
+    pub run_id: RunId,
+    /// The last record that both share.
+    pub seq: Seq,
+    /// Its sum in the other run's journal.
+    pub sum: Sum,
+}
+
+/// Another value for what an effect resolved to before a fork; the recorded outcome stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Edit {
+    /// The effect.
+    pub effect_id: EffectId,
+    /// Its value from here on.
+    pub value: Json,
+}
+
+/// `RUN_FORKED_FROM`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunForkedFrom {
+    /// The run's id from here on: also the root of the whole chain.
+    pub run_id: RunId,
+    /// What it shares with whom.
+    pub forked_from: ForkedFrom,
+    /// Open effects that are executed whatever the other run did with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rerun: Vec<EffectId>,
+    /// Outcomes that the process sees otherwise than they are recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+    /// Who.
+    pub by: String,
 }
 
 /// `OPERATOR_NOTE`.

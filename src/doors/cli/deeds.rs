@@ -10,15 +10,19 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::failure::Failure;
 use super::output;
-use super::requests::{Accepting, Assigning, Creating, Patching, Posting, Recovering, Signalling};
+use super::requests::{
+    Accepting, Assigning, Creating, Patching, Posting, Recovering, Repairing, Signalling,
+};
 use crate::codecs::format::signature::{PublicKey, SecretKey};
 use crate::codecs::json::Json;
 use crate::doors::answers::{
-    AcceptDone, AssignDone, Created, Did, GivenUp, HaltDone, PostDone, Rebuilt,
+    AcceptDone, AssignDone, Created, Did, GivenUp, HaltDone, PostDone, Rebuilt, RepairDone,
+    UndoDone,
 };
 use crate::doors::retention::{ArchiveDone, DeleteDone, GcDone, ImportDone};
 use crate::ground::id::EffectId;
 use crate::services::manager::Made;
+use crate::services::repair::Order;
 use crate::services::retention::Policy;
 use crate::services::runs::accept::{OnChange, OnRemoved, Plan};
 use crate::services::runs::create::{NewRun, Source};
@@ -218,6 +222,19 @@ impl Context {
     pub(super) fn rebuild_state(&self, run: &str) -> Result<Value, Failure> {
         let direct = || Ok(value(&Rebuilt::of(self.runs.rebuild_state(run)?.look())));
         self.deed(run, direct, |client, run| client.post(&path(run, "rebuild-state"), &json!({})))
+    }
+
+    /// Mends a run.
+    pub(super) fn repair(&self, run: &str, order: &Order) -> Result<Value, Failure> {
+        let direct = || Ok(value(&RepairDone::from(self.runs.repair(run, order)?)));
+        let body = Repairing::of(order);
+        self.deed(run, direct, |client, run| client.post(&path(run, "repair"), &body))
+    }
+
+    /// Takes the latest repair of a run back.
+    pub(super) fn undo_repair(&self, run: &str) -> Result<Value, Failure> {
+        let direct = || Ok(value(&UndoDone::from(self.runs.undo_repair(run)?)));
+        self.deed(run, direct, |client, run| client.post(&path(run, "repair/undo"), &json!({})))
     }
 
     /// Deletes a run.

@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod deeds;
 mod demo;
+mod deploy;
 mod doctor;
 mod du;
 mod explain;
@@ -49,6 +50,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::ground::sabotage;
 use crate::shells::runner::keeper;
 use context::{Context, Global};
 use failure::{Exit, Failure};
@@ -80,6 +82,11 @@ enum Noun {
     Run(run::Verb),
     #[command(about = "Say why a run does not go on, and what to do about it")]
     Why(run::why::Args),
+    #[command(about = "Play what is recorded of a run again, offline, and compare")]
+    Replay(run::replay::ByJob),
+    #[command(about = "Check new code over all open runs of a process")]
+    #[command(subcommand)]
+    Deploy(deploy::Verb),
     #[command(about = "Look at the effects of a run and post their outcomes")]
     #[command(subcommand)]
     Task(task::Verb),
@@ -170,6 +177,10 @@ pub fn main() -> ExitCode {
         Err(e) => return failure::usage(&e, wants_json),
     };
     let json = cli.global.json;
+    if let Err(refused) = sabotage::check() {
+        let next = "unset it: it is for tests of a build with debug assertions";
+        return Failure::usage(&refused.to_string(), next).report(json);
+    }
     let exit = guarded(|| context(&cli).and_then(|context| dispatch(cli.noun, &context)));
     match (exit, output::failure()) {
         (Err(failure), _) => failure.report(json),
@@ -219,6 +230,8 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
     match noun {
         Noun::Run(verb) => run::dispatch(verb, context),
         Noun::Why(args) => run::why::run(&args, context),
+        Noun::Replay(args) => run::replay::by_job(&args, context),
+        Noun::Deploy(verb) => deploy::dispatch(&verb, context),
         Noun::Task(verb) => task::dispatch(verb, context),
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),

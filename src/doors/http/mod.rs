@@ -27,6 +27,7 @@ mod metrics;
 mod openapi;
 mod problem;
 mod rebuild;
+mod repair;
 mod retention;
 mod runs;
 mod signals;
@@ -175,6 +176,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
+        .merge(repair::routes())
         .merge(retention::routes())
         .merge(status::routes())
         .merge(events::routes())
@@ -215,7 +217,7 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
     let (router, api) = routes().split_for_parts();
     let contract = openapi::finish(api);
     let door = Door(Arc::new(Inside {
-        handle: options.handle,
+        handle: options.handle.clone(),
         exposition: options.exposition,
         compat,
         tokens: options.tokens,
@@ -235,6 +237,8 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
         })
         .collect();
     stop.await;
+    // Before requests under way are waited for: a claim may wait for longer.
+    options.handle.refuse_claims();
     // Whoever listens to this is counted above.
     let _ = stopping.send(true);
     for serving in serving {

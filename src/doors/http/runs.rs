@@ -57,17 +57,19 @@ pub(super) struct CodeSource {
     pins: Vec<String>,
 }
 
+/// A path that means the same wherever the daemon stands.
+pub(super) fn absolute(path: PathBuf) -> Answer<PathBuf> {
+    if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Ok(path);
+    }
+    let what = format!("{} is not an absolute path", path.display());
+    Err(Problem::new("path_not_absolute", StatusCode::BAD_REQUEST, what))
+}
+
 impl CodeSource {
     /// The source that is meant.
     pub(super) fn read(self) -> Answer<Source> {
         let spec = EntrySpec::parse(&self.entry).map_err(Error::from)?;
-        let absolute = |path: PathBuf| {
-            if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
-                return Ok(path);
-            }
-            let what = format!("{} is not an absolute path", path.display());
-            Err(Problem::new("path_not_absolute", StatusCode::BAD_REQUEST, what))
-        };
         if self.process_id.as_ref().is_some_and(String::is_empty) {
             return Err(Problem::bad_request("processId is empty"));
         }

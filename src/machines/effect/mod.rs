@@ -18,6 +18,7 @@ pub mod post;
 pub mod probe;
 pub mod refusal;
 pub mod run;
+mod sense;
 pub mod signal;
 pub mod sleep;
 pub mod standing;

@@ -216,7 +216,8 @@ fn stored_code(meta: &Arc<dyn Dir>, view: &RootView, defects: &mut Vec<Defect>) 
     let store = code::CodeStore::new(Arc::clone(view.disk()), Arc::clone(meta));
     for (name, why) in store.unsound() {
         let path = meta.path().join("code").join(&name);
-        let fix = format!("rm -r {}; runs have copies of their own", path.display());
+        let why = format!("{why}; runs have copies of their own");
+        let fix = format!("rm -r {}", path.display());
         defects.push(Defect::of(Flaw::D19, format!("{META}/code/{name}"), why).next(fix));
     }
 }

@@ -18,6 +18,7 @@ use super::Manager;
 use super::asks::no_room;
 use super::handle::Flow;
 use super::leases::LeaseNews;
+use super::mend::Mended;
 use super::seat::{Answer, Coming, Seat};
 
 /// What became durable, before anybody was told.
@@ -26,8 +27,10 @@ struct News {
     changes: Vec<Change>,
     /// Runs that were here.
     moved: Vec<RunId>,
-    /// Answers to whoever created a run.
+    /// Answers to whoever created a run, or mended one.
     answers: Vec<Answer>,
+    /// Runs that were mended.
+    mended: Vec<RunId>,
 }
 
 impl Manager {
@@ -157,7 +160,14 @@ impl Manager {
                     news.answers.append(&mut fresh.answers);
                 }
             }
-            _ => {}
+            Some(Seat::Leaving(leaving)) => {
+                if let Some((answer, change)) = leaving.mended.take().map(Mended::done) {
+                    news.changes.push(change);
+                    news.answers.push(answer);
+                    news.mended.push(id);
+                }
+            }
+            None => {}
         }
     }
 
@@ -172,6 +182,9 @@ impl Manager {
         }
         for run in news.moved {
             self.answer(&run);
+        }
+        for run in news.mended {
+            self.left(&run);
         }
     }
 
@@ -232,6 +245,13 @@ impl Manager {
             Some(Seat::Coming(coming @ Coming { fresh: Some(_), .. })) => {
                 coming.disappoint(refusal, refusal);
             }
+            Some(Seat::Leaving(mut leaving)) if leaving.mended.is_some() => {
+                if let Some(mended) = leaving.mended.take() {
+                    mended.refuse(refusal());
+                }
+                self.seats.insert(id.clone(), Seat::Leaving(leaving));
+                self.left(id);
+            }
             Some(seat) => {
                 self.seats.insert(id.clone(), seat);
             }
@@ -251,6 +271,12 @@ impl Manager {
                 Seat::Here(here) => here.disappoint(unknown, not_written),
                 Seat::Coming(coming) => coming.disappoint(unknown, not_written),
                 Seat::Leaving(leaving) => {
+                    if let Some(mend) = leaving.mend {
+                        mend.refuse(not_written());
+                    }
+                    if let Some(mended) = leaving.mended {
+                        mended.refuse(unknown());
+                    }
                     for ask in leaving.asks {
                         ask.refuse(not_written());
                     }

@@ -251,7 +251,7 @@ impl Handle {
         Ok(self.task_key.get_or_init(|| key).clone())
     }
 
-    fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+    pub(super) fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
         Arc::clone(&self.asked).try_acquire_owned().map_err(|_| {
             let what = format!("{ASKS_MAX} requests are under way already");
             Error::Refused(Trouble::new("overloaded", what).next("ask again in a second"))

@@ -25,6 +25,7 @@ mod keys;
 mod leases;
 mod leave;
 pub mod limits;
+mod mend;
 mod play;
 mod probes;
 mod seat;

@@ -19,6 +19,7 @@ use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
 use crate::machines::replay::state::RunState;
 use crate::ports::disk::Kind;
+use crate::shells::journal::scan::Case;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
 use crate::shells::run_dir::code::{self, CodeStore};
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
@@ -30,7 +31,7 @@ use super::flow;
 use super::hosts::Silence;
 use super::open::OpenRun;
 use super::source::DiskReader;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, case_next};
 use super::{Error, Result, Runs};
 
 /// Processes that are remembered as loadable.
@@ -346,6 +347,7 @@ impl Runs {
             cwd: created.cwd.clone(),
             tags: created.tags.clone(),
             non_interactive: created.non_interactive,
+            forked_from: None,
         };
         staged.file("run.json", &pretty(&run_json))?;
         let draft = with_value(created.into());
@@ -385,7 +387,7 @@ impl Runs {
 }
 
 /// All files of a pinned process with its lock, as they stand in `process/`.
-fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
+pub(super) fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = graph.files.iter().map(|f| (f.path.clone(), f.bytes.clone())).collect();
     files.push((LOCK_FILE.to_owned(), graph.lock().print().into_bytes()));
     files
@@ -483,7 +485,7 @@ pub(in crate::services) fn load_process(dir: &RunDir, process: &ProcessRef) -> R
     }
     let why = missing.map_or(String::new(), |e| format!(": {e}"));
     let what = format!("no pinned copy of the process {} is there{why} [J52]", process.digest);
-    Err(Error::Damaged(Trouble::new("J52", what).next("put process/ back from a copy of the run")))
+    Err(Error::Damaged(Trouble::new("J52", what).next(case_next(Case::J52))))
 }
 
 /// What one process instance may use unless told otherwise.

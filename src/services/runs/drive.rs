@@ -66,7 +66,7 @@ impl Stage {
         graph: &PinnedGraph,
         process: &ProcessRef,
     ) -> Result<Start> {
-        let run_id = self.dir.id().to_string();
+        let run_id = plan.run_id.to_string();
         let path = self.runs.disk.canonicalize(self.dir.path())?;
         Ok(Start {
             seed_run_id: run_id.clone(),

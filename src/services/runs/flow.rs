@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::check::loaded;
 use super::create::load_process;
 use super::drive::Stage;
+use super::dry::loaded;
 use super::open::SeenRun;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};

@@ -245,9 +245,12 @@ impl OpenRun {
         self.inside = Some(inside);
     }
 
-    /// Who acts from now on, as it will stand in records. Gives who did before.
-    pub fn act_as(&mut self, by: &str) -> String {
-        std::mem::replace(&mut self.runs.by, by.to_owned())
+    /// Does something for `by`, who stands in its records.
+    pub fn acting_as<T>(&mut self, by: &str, act: impl FnOnce(&mut Self) -> T) -> T {
+        let usual = std::mem::replace(&mut self.runs.by, by.to_owned());
+        let done = act(self);
+        self.runs.by = usual;
+        done
     }
 
     /// Appends one record; it is durable when this returns.

@@ -210,8 +210,7 @@ impl Reconcile<'_> {
         if piece.bytes.starts_with(there) || there.iter().all(|b| *b == 0) {
             return Ok(());
         }
-        let now = self.clock.now().to_string();
-        let stamp: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+        let stamp = self.clock.now().stamp();
         let file = line::segment_name(piece.file);
         let name = format!("{stamp}-J43-{file}@{}+{}.bin", piece.off, there.len());
         let quarantine = run.dir().ensure_durable_dir("quarantine")?;

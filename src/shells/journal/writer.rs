@@ -12,6 +12,7 @@ use crate::codecs::format::line;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::id::Seq;
 use crate::ground::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_SEGMENT_BYTES};
+use crate::ground::sabotage::{self, Guard};
 use crate::ports::disk::{self, Atomic, Dir, FileHandle, Open};
 use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::lock::{Held, State};
@@ -121,7 +122,7 @@ pub(super) fn sound(
     Ok((scan, repair, repaired))
 }
 
-/// Repairs a journal by a plan that loses records: the caller has shown it and it was accepted.
+/// Repairs a journal by a plan that the caller has shown; what it loses was accepted.
 /// The record of the repair is appended at once.
 pub fn repair(
     run: &RunDir,
@@ -138,12 +139,12 @@ pub fn repair(
     run.touch().map_err(Error::NotWritten)?;
     // The state cache vouches for records that are about to go.
     run.forget_state().map_err(Error::NotWritten)?;
-    lock.write_note_durably(State::Open, plan.head).map_err(Error::NotWritten)?;
+    lock.write_note_durably(State::Open, plan.old_head).map_err(Error::NotWritten)?;
     let done = plan::keep(run, plan, scan, clock.now()).map_err(not_repaired)?;
     let event: Event = plan::record(plan, &done, by, why).into();
     // The record stands in a segment of its own before anything is cut: a repair that dies in
     // between is seen as damage again, never as a clean journal that has forgotten something.
-    let (record, bytes) = next_line(plan.head, clock.now().max(scan.last_at()), &event)?;
+    let (record, bytes) = next_line(plan.head, clock.now().max(plan.last_at), &event)?;
     let name = line::segment_name(record.seq);
     let journal = run.dir().open_dir("journal").map_err(Error::NotWritten)?;
     disk::write_atomic(&*journal, &name, &bytes, Atomic::DURABLE).map_err(Error::Unknown)?;
@@ -159,7 +160,7 @@ pub fn repair(
         head,
         latest: record.at,
         segment,
-        journal_bytes: verified_bytes(scan) + bytes.len() as u64,
+        journal_bytes: plan.journal_bytes(scan) + bytes.len() as u64,
         repaired: None,
         written: None,
         failed: false,
@@ -276,7 +277,7 @@ impl Writer {
         }
         let (record, bytes) = next_line(self.head, at.max(self.latest), event)?;
         if let Err(e) = self.store(record.seq, &bytes) {
-            self.failed = true;
+            self.failed = !sabotage::is_removed(Guard::AppendAfterError);
             // For people and for the next writer; the disk may refuse this too.
             let _ = self.lock.write_note(State::Open, self.head, 1);
             return Err(Error::Unknown(e));
@@ -293,7 +294,9 @@ impl Writer {
             && segment.bytes + length <= JOURNAL_SEGMENT_BYTES
         {
             segment.file.write_at(segment.bytes, bytes)?;
-            segment.file.sync_data()?;
+            if !sabotage::is_removed(Guard::NoSync) {
+                segment.file.sync_data()?;
+            }
             segment.bytes += length;
             return Ok(());
         }

@@ -13,7 +13,7 @@ use crate::codecs::format::line;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest;
 use crate::ground::id::{self, RunId, Seq};
-use crate::ground::limits::JOURNAL_RECORD_BYTES_MAX;
+use crate::ground::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_SEGMENT_BYTES};
 use crate::ports::disk::{
     self, Dir, Disk, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename,
 };
@@ -559,7 +559,7 @@ impl Staged {
     /// Writes the first records of the journal; called once. Gives them back as reading would.
     pub fn journal(&mut self, events: &[(Timestamp, Event)]) -> Result<Vec<Record>, Error> {
         let mut head = Head { seq: Seq(0), sum: line::genesis(&self.id) };
-        let mut bytes = Vec::new();
+        let (mut begins, mut bytes) = (Seq(1), Vec::new());
         let mut records = Vec::with_capacity(events.len());
         for (at, event) in events {
             let seq = head.seq.next();
@@ -567,12 +567,20 @@ impl Staged {
             if line.len() > JOURNAL_RECORD_BYTES_MAX {
                 return Err(Error::TooLong(line.len()));
             }
+            if (bytes.len() + line.len()) as u64 > JOURNAL_SEGMENT_BYTES {
+                self.segment(begins, &std::mem::take(&mut bytes))?;
+                begins = seq;
+            }
             bytes.extend_from_slice(&line);
             head = Head { seq, sum };
             records.push(Record { seq, at: *at, event: event.clone(), sum });
         }
-        self.file(&format!("journal/{}", line::segment_name(Seq(1))), &bytes)?;
+        self.segment(begins, &bytes)?;
         Ok(records)
+    }
+
+    fn segment(&mut self, begins: Seq, bytes: &[u8]) -> Result<(), Error> {
+        self.file(&format!("journal/{}", line::segment_name(begins)), bytes)
     }
 
     /// Makes the run appear under its id, complete and durable.

@@ -7,12 +7,14 @@ mod archive;
 mod assign_process;
 mod brief;
 mod cancel;
-mod check;
+pub(super) mod check;
 mod create;
 mod delete;
+mod diff;
 mod drive;
 mod events;
 mod export;
+mod fork;
 mod halt;
 mod import;
 mod iterate;
@@ -22,10 +24,11 @@ mod progress;
 mod rebuild_state;
 mod recover;
 mod repair_journal;
+pub(super) mod replay;
 mod resume;
 mod show;
 mod signal;
-mod source;
+pub(super) mod source;
 mod status;
 mod unarchive;
 mod verify_export;
@@ -77,6 +80,12 @@ pub(crate) enum Verb {
     AssignProcess(assign_process::Args),
     #[command(about = "Replay a run against its own or other code; nothing is written")]
     Check(check::Args),
+    #[command(about = "Play what is recorded of a run again, offline, and compare")]
+    Replay(replay::Args),
+    #[command(about = "Make a new run that shares the past of another one")]
+    Fork(fork::Args),
+    #[command(about = "Compare two runs: where they part, and what came of both")]
+    Diff(diff::Args),
     #[command(about = "Take other code over for an open run")]
     Accept(accept::Args),
     #[command(about = "Make the derived state of a run anew")]
@@ -117,6 +126,9 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Recover(args) => recover::run(&args, context),
         Verb::AssignProcess(args) => assign_process::run(&args, context),
         Verb::Check(args) => check::run(&args, context),
+        Verb::Replay(args) => replay::run(&args, context),
+        Verb::Fork(args) => fork::run(&args, context),
+        Verb::Diff(args) => diff::run(&args, context),
         Verb::Accept(args) => accept::run(&args, context),
         Verb::RebuildState(args) => rebuild_state::run(&args, context),
         Verb::RepairJournal(args) => repair_journal::run(&args, context),
