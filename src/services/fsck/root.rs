@@ -267,8 +267,7 @@ fn marks(view: &RootView, ids: &[RunId], defects: &mut Vec<Defect>) {
         let file = format!("{META}/{REMOVED}/{run}");
         if ids.binary_search(&run).is_ok() {
             let why = "its directory counts; its deletion was begun, or it was imported again";
-            let defect = Defect::of(Flaw::D26, file, why).in_run(&run);
-            defects.push(defect.next(format!("dormouse run delete {run} --yes")));
+            defects.push(Defect::of(Flaw::D26, file, why).in_run(&run).next("dormouse gc"));
         } else if let Ok(Some(Former::Deleted(None))) = view.former(&run) {
             let why = "that the run was deleted is all that is known";
             defects.push(Defect::of(Flaw::D27, file, why).in_run(&run));

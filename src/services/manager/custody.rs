@@ -56,10 +56,11 @@ impl Handle {
     fn place(&self, run: &RunId) -> Result<Place<'_>> {
         for _ in 0..TRIES_MAX {
             let id = run.clone();
-            let take = move |manager: &mut Manager, reply: oneshot::Sender<bool>| {
+            let taken = self.told(move |manager, reply| {
+                // Whoever asked waits for the answer.
                 let _ = reply.send(manager.take_place(&id));
-            };
-            if self.told(take)? {
+            })?;
+            if taken {
                 return Ok(Place { handle: self, run: run.clone() });
             }
             self.runs().clock.sleep_millis(TRY_AGAIN_MS);

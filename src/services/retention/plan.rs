@@ -107,19 +107,18 @@ impl Runs {
                 continue;
             }
             let Ok(dir) = root.run(&run.id) else { continue };
-            match self.judge_leaver(root, &dir, log, how) {
-                Err(e) => plan.staying.push(staying(&run.id, &e)),
-                Ok(_) => {
-                    let kinds = Seen::default().of_run(&dir)?;
-                    plan.leaving.push(Leaving {
-                        run_id: run.id,
-                        end: run.end.name(),
-                        last_at: run.last_at,
-                        bytes: kinds.values().sum(),
-                        kinds,
-                    });
-                }
+            if let Err(e) = self.judge_leaver(root, &dir, log, how) {
+                plan.staying.push(staying(&run.id, &e));
+                continue;
             }
+            let kinds = Seen::default().of_run(&dir)?;
+            plan.leaving.push(Leaving {
+                run_id: run.id,
+                end: run.end.name(),
+                last_at: run.last_at,
+                bytes: kinds.values().sum(),
+                kinds,
+            });
         }
         Ok(plan)
     }

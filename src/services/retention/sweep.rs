@@ -26,7 +26,7 @@ use super::Policy;
 const UPLOADS: &str = "uploads that nothing names";
 const SET_ASIDE: &str = "set aside by repairs";
 const STAGED: &str = "left in staging";
-const COPIES: &str = "archives of runs that are here";
+const COPIES: &str = "archives and marks of runs that are here";
 
 /// What was left over, of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,9 +61,10 @@ impl Runs {
         let mut broom = Broom { policy, now, dry_run, swept: BTreeMap::new() };
         if let Some(meta) = root.meta() {
             broom.staging(meta)?;
+            broom.unfinished(meta)?;
             broom.set_aside(meta)?;
         }
-        let archived: BTreeSet<RunId> = root.archived()?.into_iter().collect();
+        let former: BTreeSet<RunId> = root.archived()?.into_iter().chain(root.removed()?).collect();
         for id in root.run_ids()? {
             let Ok(dir) = root.run(&id) else { continue };
             // Whoever has it open may be about to name something.
@@ -72,8 +73,8 @@ impl Runs {
                 continue;
             }
             if let Ok(seen) = look_over(dir.clone(), log) {
-                if archived.contains(&id) {
-                    broom.copy(root, &dir)?;
+                if former.contains(&id) {
+                    broom.copies(dir.root(), &id)?;
                 }
                 broom.uploads(&dir, &seen.records)?;
                 broom.set_aside(dir.dir())?;
@@ -128,12 +129,26 @@ impl Broom<'_> {
         Ok(())
     }
 
-    /// An archive beside the run itself: somebody died between the two.
-    fn copy(&mut self, root: &RootView, dir: &RunDir) -> Result<()> {
-        match root.archive_place(dir.id())? {
-            Some((above, name)) => self.take(COPIES, &above, &name, 0),
-            None => Ok(()),
+    /// An archive or a mark beside the run itself: somebody died between the two.
+    fn copies(&mut self, meta: Option<&Arc<dyn Dir>>, run: &RunId) -> Result<()> {
+        for (place, name) in former::places(run) {
+            let dir = meta.map(|meta| disk::optional(meta.open_dir(place))).transpose()?;
+            if let Some(dir) = dir.flatten() {
+                self.take(COPIES, &dir, &name, 0)?;
+            }
         }
+        Ok(())
+    }
+
+    /// What somebody wrote who died.
+    fn unfinished(&mut self, meta: &Arc<dyn Dir>) -> Result<()> {
+        for place in [former::ARCHIVE, former::REMOVED] {
+            let Some(dir) = disk::optional(meta.open_dir(place))? else { continue };
+            for name in dir.list()?.iter().filter(|name| disk::is_temporary(name)) {
+                self.take(STAGED, &dir, name, self.policy.left_over_ms)?;
+            }
+        }
+        Ok(())
     }
 
     fn uploads(&mut self, dir: &RunDir, records: &[Arc<Record>]) -> Result<()> {

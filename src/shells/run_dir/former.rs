@@ -30,7 +30,7 @@ const KIND: &str = "dormouse-removed/1";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Former {
     /// It was deleted. Nothing more is known if its mark cannot be read.
-    Deleted(Option<Mark>),
+    Deleted(Option<Box<Mark>>),
     /// It stands in this file.
     Archived(PathBuf),
 }
@@ -70,7 +70,7 @@ impl RootView {
         }
         let mark = removed.read_file(run.as_str(), Open::Read, REMOVED_MARK_BYTES_MAX);
         let mark = mark.ok().and_then(|bytes| sealed::open::<Mark>(KIND, &bytes).ok());
-        Ok(Some(Former::Deleted(mark.filter(|mark| mark.run_id == *run))))
+        Ok(Some(Former::Deleted(mark.filter(|mark| mark.run_id == *run).map(Box::new))))
     }
 
     /// Keeps the mark of a run that is about to be deleted, durably.
@@ -128,6 +128,12 @@ impl RootView {
 #[must_use]
 pub fn is_gone(name: &str) -> bool {
     name.starts_with(GONE)
+}
+
+/// Where something may be left of a run, in the root's own directory: place and name.
+#[must_use]
+pub fn places(run: &RunId) -> [(&'static str, String); 2] {
+    [(ARCHIVE, archive_name(run)), (REMOVED, run.to_string())]
 }
 
 fn archive_name(run: &RunId) -> String {
