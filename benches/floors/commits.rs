@@ -60,6 +60,7 @@ fn created(run: &RunId) -> Event {
         generation: 1,
         tags: Vec::new(),
         cwd: None,
+        system: None,
         non_interactive: false,
         traceparent: None,
         by: "operator:bench".into(),

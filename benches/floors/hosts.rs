@@ -36,6 +36,8 @@ pub(crate) fn start() -> Start {
         carried: None,
         clock_micros: 0,
         next_ordinal: 1,
+        is_shown: false,
+        system: None,
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: host_limits(),

@@ -7,5 +7,6 @@ pub mod cli;
 pub mod http;
 mod ledger;
 mod limits;
+mod retention;
 mod shapes;
 mod work;

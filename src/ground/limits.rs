@@ -393,6 +393,9 @@ pub const EXPORT_WINDOW_LOG: u32 = 23;
 /// Content of small files that an export keeps in memory, so that they are read only once.
 pub const EXPORT_KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
+/// Longest mark of a deleted run that is read.
+pub const REMOVED_MARK_BYTES_MAX: u64 = 64 * 1024;
+
 /// Longest workflow document.
 pub const WORKFLOW_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How deep the values of a workflow document may be nested.
@@ -400,7 +403,12 @@ pub const WORKFLOW_DOCUMENT_DEPTH_MAX: usize = 64;
 /// Most templates of a workflow document.
 pub const WORKFLOW_TEMPLATES_MAX: usize = 1_000;
 /// Most tasks of one dag.
-pub const WORKFLOW_NODES_MAX: usize = 1_000;
+pub const WORKFLOW_NODES_MAX: usize = 10_000;
+/// Most kinds of work whose inputs and outputs are known.
+pub const WORKFLOW_SIGNATURES_MAX: usize = 1_000;
+/// Most places of a document from which its paths lead somewhere: those in a template count once
+/// for each of its calls.
+pub const WORKFLOW_SIGHTS_MAX: usize = 2_000_000;
 /// Most parameters of one list.
 pub const WORKFLOW_PARAMETERS_MAX: usize = 256;
 /// Longest expression.
@@ -415,6 +423,8 @@ pub const WORKFLOW_TASK_RUNS_MAX: usize = 100_000;
 pub const WORKFLOW_ITERATIONS_MAX: usize = 10_000;
 /// Most rounds at once of a loop that names no limit.
 pub const WORKFLOW_LIVE_ITERATIONS_MAX: usize = 256;
+/// How often one task run may wait for an answer in the middle of its work.
+pub const WORKFLOW_SUSPENSIONS_MAX: u32 = 1_000;
 /// Most effects of a workflow that are open at once; the others wait their turn.
 pub const WORKFLOW_OPEN_EFFECTS_MAX: usize = 900;
 /// Most notes of one task run.

@@ -145,6 +145,14 @@ const LINES: &[&str] = &[
     "run list --json",
     "journal verify r",
     "journal verify bare",
+    "run delete bare --json",
+    "run delete h --yes --json",
+    "run create --run-id h",
+    "run show h",
+    "run archive nowhere",
+    "run unarchive nowhere --json",
+    "gc --dry-run --older-than 30d --json",
+    "gc --older-than 30d",
 ];
 
 /// What differs between two roots and two moments, and how often an instance ran: a daemon lets

@@ -303,6 +303,23 @@ const DEFECTS: &[Defect] = &[
     ("R5", "damage", Cure::Hand(|run, _, _| mode(run.parent().unwrap(), 0o755)), |run, _| {
         mode(run.parent().unwrap(), 0o777)
     }),
+    (
+        "D25",
+        "damage",
+        Cure::Hand(|_, meta, _| fs::remove_file(meta.join("archive/x.dormouse")).unwrap()),
+        |_, meta| {
+            fs::create_dir_all(meta.join("archive")).unwrap();
+            fs::write(meta.join("archive/x.dormouse"), "dormouse-export/1\n").unwrap();
+        },
+    ),
+    ("D26", "note", Cure::None, |_, meta| {
+        fs::create_dir_all(meta.join("removed")).unwrap();
+        fs::write(meta.join("removed/r"), "").unwrap();
+    }),
+    ("D27", "note", Cure::None, |_, meta| {
+        fs::create_dir_all(meta.join("removed")).unwrap();
+        fs::write(meta.join("removed/x"), "").unwrap();
+    }),
     ("X4", "mendable", Cure::Printed, |_, meta| fs::write(meta.join("index.db"), "junk").unwrap()),
     ("X6", "mendable", Cure::Printed, |run, _| copy(run, &run.with_file_name("s"))),
     ("X7", "mendable", Cure::Printed, |run, _| fs::remove_dir_all(run).unwrap()),

@@ -42,6 +42,8 @@ pub(crate) fn start(profile: Profile, source: &str) -> Start {
         carried: None,
         clock_micros: NOON_MICROS,
         next_ordinal: 1,
+        is_shown: false,
+        system: None,
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: HostLimits {

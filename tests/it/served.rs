@@ -215,6 +215,7 @@ pub(crate) fn runs(root: PathBuf) -> Runs {
         allow_fs: None,
         limits: host_limits(),
         turn_wall_max_ms: 60_000,
+        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
         by: "operator:test".into(),
         telemetry: Telemetry::default(),
     }

@@ -43,6 +43,7 @@ pub(crate) fn created_with(id: &RunId, process: Option<ProcessRef>) -> Event {
         tags: Vec::new(),
         cwd: None,
         non_interactive: false,
+        system: None,
         traceparent: None,
         by: "operator:test".into(),
     }

@@ -4,7 +4,6 @@
 #![allow(clippy::disallowed_methods, reason = "these tests read and write exports")]
 
 use crate::cli::{Cli, same_tree};
-use crate::served::Served;
 use dormouse::codecs::event::Head;
 use dormouse::codecs::format::export::{self, Entry, Manifest};
 use dormouse::codecs::format::line;
@@ -15,9 +14,10 @@ use dormouse::ground::id::Seq;
 use dormouse::ports::disk::Disk;
 use dormouse::ports::disk::memory::{Fault, MemoryDisk};
 use dormouse::services::export::archive::Archive;
+use dormouse::services::export::import::Imported;
 use dormouse::services::export::write::Target;
 use dormouse::services::runs::create::{NewRun, host_limits};
-use dormouse::services::runs::delete::Deletion;
+use dormouse::services::runs::delete::{Deleted, Deletion};
 use dormouse::services::runs::hosts::ChildHosts;
 use dormouse::services::runs::steer::{FinalStatus, Signal};
 use dormouse::services::runs::{Error, Runs};
@@ -29,7 +29,7 @@ use std::sync::Arc;
 const FILE: &str = "/runs/x.dormouse";
 
 /// The service over a memory disk.
-fn runs(disk: &MemoryDisk) -> Runs {
+pub(crate) fn runs(disk: &MemoryDisk) -> Runs {
     Runs {
         disk: Arc::new(disk.clone()),
         clock: Arc::new(ManualClock::at(Timestamp::from_millis(1_000_000))),
@@ -41,11 +41,12 @@ fn runs(disk: &MemoryDisk) -> Runs {
         turn_wall_max_ms: 1,
         by: "operator:test".into(),
         telemetry: Telemetry::default(),
+        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
     }
 }
 
 /// A disk with a bare run `r` that has a large value, and the bytes of its export.
-fn exported(ended: bool) -> (MemoryDisk, Vec<u8>) {
+pub(crate) fn exported(ended: bool) -> (MemoryDisk, Vec<u8>) {
     let disk = MemoryDisk::new(1);
     let runs = runs(&disk);
     let new = NewRun { run_id: Some("r".parse().unwrap()), ..NewRun::default() };
@@ -76,6 +77,16 @@ fn with_file(bytes: &[u8]) -> MemoryDisk {
 
 fn open(disk: &MemoryDisk) -> Result<Archive, Error> {
     Archive::open(disk, Path::new(FILE), None)
+}
+
+fn import(disk: &MemoryDisk, archive: &Archive) -> Result<Imported, Error> {
+    let runs = runs(disk);
+    runs.import(&runs, archive)
+}
+
+fn delete(disk: &MemoryDisk, how: Deletion) -> Result<Deleted, Error> {
+    let runs = runs(disk);
+    runs.delete(&runs, "r", how)
 }
 
 fn verify(bytes: &[u8]) -> Result<(), Error> {
@@ -221,7 +232,7 @@ fn a_crafted_export_is_refused_before_anything_is_written() {
     for (what, bytes, code) in cases {
         let disk = with_file(&bytes);
         let runs = runs(&disk);
-        let done = open(&disk).and_then(|archive| runs.import(&archive));
+        let done = open(&disk).and_then(|archive| runs.import(&runs, &archive));
         let error = done.map(|done| done.head).unwrap_err();
         assert_eq!(error.trouble().code, code, "{what}: {error:?}");
         let names = disk.open_dir(Path::new("/runs")).unwrap().list().unwrap();
@@ -243,7 +254,7 @@ impl ReplaceContent for Vec<u8> {
 }
 
 /// What stands under the run's name after an import that may have died.
-fn stands(disk: &MemoryDisk, least: u64) -> bool {
+pub(crate) fn stands(disk: &MemoryDisk, least: u64) -> bool {
     let runs = runs(disk);
     let ids = runs.view_root().unwrap().run_ids().unwrap();
     if ids.is_empty() {
@@ -270,7 +281,7 @@ fn an_import_is_there_whole_or_not_at_all_wherever_it_dies() {
             let disk = with_file(&bytes);
             let archive = open(&disk).unwrap();
             disk.fail_at(nth, Fault::Die);
-            let done = runs(&disk).import(&archive);
+            let done = import(&disk, &archive);
             let survived = !disk.is_dead();
             if nth % 2 == 0 {
                 disk.kill();
@@ -284,7 +295,7 @@ fn an_import_is_there_whole_or_not_at_all_wherever_it_dies() {
                 assert!(done.is_err(), "{nth}");
                 absent += 1;
             }
-            let again = runs(&disk).import(&open(&disk).unwrap());
+            let again = import(&disk, &open(&disk).unwrap());
             match again {
                 Ok(_) => assert!(stands(&disk, least)),
                 Err(e) => assert_eq!(e.trouble().code, "run_exists", "{nth}"),
@@ -306,7 +317,7 @@ fn a_deletion_that_dies_leaves_a_whole_run_or_none() {
         let (disk, _) = exported(true);
         disk.power_cut();
         disk.fail_at(nth, Fault::Die);
-        let done = runs(&disk).delete("r", how);
+        let done = delete(&disk, how);
         let survived = !disk.is_dead();
         if nth % 2 == 0 {
             disk.kill();
@@ -316,7 +327,7 @@ fn a_deletion_that_dies_leaves_a_whole_run_or_none() {
         if stands(&disk, 3) {
             assert!(done.is_err(), "{nth}");
             there += 1;
-            runs(&disk).delete("r", how).unwrap();
+            delete(&disk, how).unwrap();
         } else {
             absent += 1;
         }
@@ -412,22 +423,6 @@ fn a_signature_is_asked_for_by_its_key() {
     cli.run(&format!("run import unsigned --key {public}")).exits(6);
     cli.run("run show r").exits(3);
     cli.run(&format!("run import signed --key {public}")).ok();
-}
-
-#[test]
-fn beside_a_daemon_a_run_is_exported_and_nothing_else() {
-    let mut served = Served::new();
-    served.create("r");
-    served.rests("r");
-    let cli = &served.cli;
-    cli.run("run export r -o x").ok();
-    let sound = cli.run("run verify-export x --json").ok().json();
-    let seen = cli.run("run status r --json").ok().json();
-    assert!(sound["head"]["seq"].as_u64().unwrap() >= 2, "{sound} {seen}");
-    cli.run("run import x").exits(4).says("daemon_owns_root");
-    cli.run("run delete r --yes --force").exits(4).says("daemon_owns_root");
-    served.stop();
-    served.cli.run("run verify-export x").ok();
 }
 
 const KEYED: &str = r#"

@@ -115,6 +115,18 @@ fn validate_says_it_with_its_exit_code() {
     assert_eq!(first["code"], "E-UNKNOWN-FIELD");
     assert_eq!(first["pointer"], "/spec/templates/0/task/executer");
     assert_eq!((first["line"].as_u64(), first["severity"].as_str()), (Some(2), Some("error")));
+    let more = GOOD.replace("\"executor\"", "\"more\":1,\"executor\"");
+    let more = cli.file("more.json", more).display().to_string();
+    cli.args(&["workflow", "validate", &more]).exits(6);
+    let lenient = format!("{more}#lenient");
+    let ran = cli.args(&["workflow", "validate", &lenient]).exits(0);
+    assert!(ran.out.contains("warning[E-UNKNOWN-FIELD]"), "{}", ran.out);
+    cli.args(&["run", "create", "--entry", &more]).exits(6);
+    cli.args(&["run", "create", "--entry", &lenient, "--run-id", "l"]).exits(0);
+    cli.run("run drive l").exits(0);
+    let shown = cli.run("--json run show l --snapshot").exits(0).json();
+    assert_eq!(shown["x-dormouse"]["strictness"], "lenient");
+    cli.args(&["run", "create", "--entry", &format!("{more}#other")]).exits(6);
     let odd = cli.file("odd.txt", GOOD).display().to_string();
     cli.args(&["workflow", "validate", &odd]).exits(2);
     cli.args(&["workflow", "validate", "/nowhere/x.json"]).exits(3);

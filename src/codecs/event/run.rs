@@ -93,6 +93,9 @@ pub struct RunCreated {
     /// Breakpoints are answered at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub non_interactive: bool,
+    /// The system and the processor that a workflow document sees: `linux/amd64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Where in a trace whoever asked stood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceContext>,
@@ -481,6 +484,46 @@ pub struct JournalRepaired {
     /// Effects up to this ordinal may have been started before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspect_upto: Option<u32>,
+}
+
+/// Where a fork left the run that it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForkedFrom {
+    /// The other run.
+    pub run_id: RunId,
+    /// The last record that both share.
+    pub seq: Seq,
+    /// Its sum in the other run's journal.
+    pub sum: Sum,
+}
+
+/// Another value for what an effect resolved to before a fork; the recorded outcome stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Edit {
+    /// The effect.
+    pub effect_id: EffectId,
+    /// Its value from here on.
+    pub value: Json,
+}
+
+/// `RUN_FORKED_FROM`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunForkedFrom {
+    /// The run's id from here on: also the root of the whole chain.
+    pub run_id: RunId,
+    /// What it shares with whom.
+    pub forked_from: ForkedFrom,
+    /// Open effects that are executed whatever the other run did with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rerun: Vec<EffectId>,
+    /// Outcomes that the process sees otherwise than they are recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+    /// Who.
+    pub by: String,
 }
 
 /// `OPERATOR_NOTE`.

@@ -116,6 +116,8 @@ fn smallest(runs: &Runs) -> Start {
         carried: None,
         clock_micros: 0,
         next_ordinal: 1,
+        is_shown: false,
+        system: None,
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: runs.limits.clone(),

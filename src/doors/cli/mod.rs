@@ -17,6 +17,7 @@ mod du;
 mod explain;
 mod failure;
 mod fsck;
+mod gc;
 mod index;
 mod input;
 mod journal;
@@ -120,6 +121,8 @@ enum Noun {
     Audit(audit::Args),
     #[command(about = "Show what a root takes on disk, by run and by what it is for")]
     Du(du::Args),
+    #[command(about = "Let ended runs go that are old, and what nothing names")]
+    Gc(gc::Args),
     #[command(about = "Look whether machine, disk and root can keep the promises")]
     Doctor(doctor::Args),
     #[command(about = "Check every byte of a runs root or of single runs")]
@@ -189,6 +192,8 @@ pub fn main() -> ExitCode {
 /// What the verb gets. Whoever only reads about dormouse needs no configuration for it.
 fn context(cli: &Cli) -> Result<Context, Failure> {
     match &cli.noun {
+        // The configuration says what kinds of work take.
+        Noun::Workflow(workflow::Verb::Validate(_)) => Context::new(&cli.global, Vec::new()),
         Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) | Noun::Workflow(_) => {
             Context::unconfigured(&cli.global)
         }
@@ -242,6 +247,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Top(args) => top::run(&args, context),
         Noun::Audit(args) => audit::run(&args, context),
         Noun::Du(args) => du::run(&args, context),
+        Noun::Gc(args) => gc::run(&args, context),
         Noun::Doctor(args) => doctor::run(&args, context),
         Noun::Fsck(args) => fsck::run(&args, context),
         Noun::Repair(verb) => repair::dispatch(&verb, context),

@@ -28,6 +28,7 @@ mod openapi;
 mod problem;
 mod rebuild;
 mod repair;
+mod retention;
 mod runs;
 mod signals;
 mod snapshot;
@@ -176,6 +177,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(signals::routes())
         .merge(rebuild::routes())
         .merge(repair::routes())
+        .merge(retention::routes())
         .merge(status::routes())
         .merge(events::routes())
         .merge(feed::routes())

@@ -23,7 +23,7 @@ use crate::codecs::json::Json;
 use crate::codecs::turn::{KnownEffect, Output, Request, TurnDone};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
-use crate::ground::id::{EffectId, Seq};
+use crate::ground::id::{EffectId, RunId, Seq};
 use crate::ground::limits;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::{self, Wait};
@@ -97,6 +97,8 @@ pub enum Rest {
 /// How an instance is to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StartPlan {
+    /// The run, as its process knows it.
+    pub run_id: RunId,
     /// The pinned code.
     pub process: ProcessRef,
     /// Generation, from 1.
@@ -105,6 +107,8 @@ pub struct StartPlan {
     pub inputs: Option<Payload>,
     /// `ctx.carried`.
     pub carried: Option<Json>,
+    /// The system and the processor that a workflow document sees.
+    pub system: Option<String>,
     /// Run clock while top-level code runs.
     pub clock: Timestamp,
     /// Number of the first effect.
@@ -533,10 +537,12 @@ impl Engine {
         let marks = state.accept.as_ref().map(|a| a.marks.iter().cloned().collect());
         let clock = self.script.began;
         let plan = StartPlan {
+            run_id: state.process_run_id().clone(),
             process,
             generation: state.generation,
             inputs: self.inputs.clone(),
             carried: self.carried.clone(),
+            system: state.system.clone(),
             clock,
             next_ordinal,
             known,
@@ -685,9 +691,10 @@ impl Engine {
                 let signal = resolved.signal_seq.and_then(|s| self.script.signals.get(&s).cloned());
                 let posted =
                     Payload::join(resolved.value.as_ref(), resolved.value_blob.as_ref()).or(signal);
+                let fails = resolved.status == Status::Error && patch.is_none();
                 let value = patch.map(Payload::Inline).or(posted);
                 let attempts = state.and_then(|s| s.effect(id)).map_or(0, |e| e.attempts);
-                let error = resolved.error.clone().filter(|_| resolved.status == Status::Error);
+                let error = resolved.error.clone().filter(|_| fails);
                 FeedPlan::Resolved { ordinal: id.ordinal(), value, error, attempts }
             }
             Event::EffectCancelled(gone) => {

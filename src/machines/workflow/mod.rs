@@ -18,6 +18,7 @@ pub mod rehearse;
 mod rounds;
 pub mod schema;
 pub mod shape;
+pub mod signatures;
 pub mod snapshot;
 pub mod span;
 pub mod values;

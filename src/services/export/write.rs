@@ -85,7 +85,19 @@ impl Runs {
             let root = self.guard(&dir)?;
             Some((root, dir.lock(self.lock_wait_ms, &*self.clock)?))
         };
-        let gathered = Gathered::of(&dir)?;
+        let done = self.export_dir(&dir, key, to)?;
+        drop(locked);
+        Ok(done)
+    }
+
+    /// The same for a directory that the caller holds, or may not hold.
+    pub(in crate::services) fn export_dir(
+        &self,
+        dir: &RunDir,
+        key: Option<&SecretKey>,
+        to: Target<'_>,
+    ) -> Result<Exported> {
+        let gathered = Gathered::of(dir)?;
         let manifest = Manifest {
             run_id: dir.id().clone(),
             head: gathered.head,
@@ -96,12 +108,11 @@ impl Runs {
         manifest.check().map_err(|e| of_head(dir.path(), &e))?;
         let head = export::head(&manifest, key);
         match to {
-            Target::Stream(out) => write_all(&dir, &head, &gathered.members, out)?,
+            Target::Stream(out) => write_all(dir, &head, &gathered.members, out)?,
             Target::File(path) => {
-                to_file(&*self.disk, path, |out| write_all(&dir, &head, &gathered.members, out))?;
+                to_file(&*self.disk, path, |out| write_all(dir, &head, &gathered.members, out))?;
             }
         }
-        drop(locked);
         Ok(Exported {
             run_id: manifest.run_id.clone(),
             head: manifest.head,

@@ -135,6 +135,7 @@ impl Manager {
     }
 
     fn durable(&mut self, id: RunId, seq: Seq, news: &mut News) {
+        self.was_logged(&id, || Ok(()));
         self.publish(&id, seq);
         match self.seats.get_mut(&id) {
             Some(Seat::Here(here)) => {
@@ -230,6 +231,7 @@ impl Manager {
             Why::Unreadable(Kind::TooManyOpen) => too_many_open("the journal of the run"),
             _ => not_written(),
         };
+        self.was_logged(id, || Err(refusal()));
         self.drop_instance(id);
         self.outbox.retain(|unit| unit.entry.run() != id);
         match self.seats.remove(id) {
@@ -262,6 +264,8 @@ impl Manager {
     fn fail(&mut self) {
         self.failed = true;
         (self.outside, self.leaving) = (0, 0);
+        // Their owners learn that nobody knows.
+        self.logging.clear();
         for (_, seat) in self.seats.drain() {
             match seat {
                 Seat::Here(here) => here.disappoint(unknown, not_written),

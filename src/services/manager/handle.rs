@@ -53,6 +53,7 @@ pub struct Handle {
     waiters: Arc<AtomicU64>,
     /// The key of task tokens, once it was needed.
     task_key: Arc<OnceLock<TaskKey>>,
+    keys_kept_ms: u64,
 }
 
 impl Handle {
@@ -63,6 +64,7 @@ impl Handle {
         indexer: Indexer,
         known: KnownCode,
         (slots, limits): (Slots, Arc<LimitBook>),
+        keys_kept_ms: u64,
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
         let (waiters, task_key) = (Arc::default(), Arc::default());
@@ -78,6 +80,7 @@ impl Handle {
             asked,
             waiters,
             task_key,
+            keys_kept_ms,
         }
     }
 
@@ -215,6 +218,12 @@ impl Handle {
     #[must_use]
     pub fn runs(&self) -> &Runs {
         &self.runs
+    }
+
+    /// How long idempotency keys count after the end of their effects.
+    #[must_use]
+    pub const fn keys_kept_ms(&self) -> u64 {
+        self.keys_kept_ms
     }
 
     /// The index.

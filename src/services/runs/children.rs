@@ -330,6 +330,7 @@ impl OpenRun {
             tags: Vec::new(),
             cwd: self.state().cwd.clone(),
             non_interactive: self.state().non_interactive,
+            system: None,
             traceparent: Some(self.state().trace().attempt(effect.id, effect.epoch)),
             by: "executor:run".into(),
         };

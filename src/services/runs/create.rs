@@ -214,7 +214,7 @@ impl Runs {
         let (graph, warnings) = match &new.source {
             Some(source) => {
                 let (graph, mut warnings) = self.pin(source)?;
-                warnings.extend(flow::check(&graph, new.inputs.as_ref())?);
+                warnings.extend(flow::check(&graph, new.inputs.as_ref(), &self.kinds)?);
                 (Some(graph), warnings)
             }
             None => (None, Vec::new()),
@@ -230,6 +230,7 @@ impl Runs {
             (None, Some(key)) => id_of_key(key)?,
             (None, None) => self.fresh_id(),
         };
+        let system = graph.as_ref().and_then(flow::system);
         let created = RunCreated {
             run_id,
             process,
@@ -241,6 +242,7 @@ impl Runs {
             tags: new.tags.clone(),
             cwd: new.cwd.clone(),
             non_interactive: new.non_interactive,
+            system,
             traceparent: new.traceparent,
             by: self.by.clone(),
         };
@@ -251,7 +253,7 @@ impl Runs {
     pub fn plan_create(&self, new: &NewRun) -> Result<Option<ProcessRef>> {
         let Some(source) = &new.source else { return Ok(None) };
         let (graph, _) = self.pin(source)?;
-        flow::check(&graph, new.inputs.as_ref())?;
+        flow::check(&graph, new.inputs.as_ref(), &self.kinds)?;
         let process = graph.process_ref(source.process_id.clone());
         let run_id = new.run_id.clone().unwrap_or_else(|| self.fresh_id());
         self.try_loading(&graph, &process, &run_id)?;
@@ -305,6 +307,8 @@ impl Runs {
             carried: None,
             clock_micros: self.clock.now().micros(),
             next_ordinal: 1,
+            is_shown: false,
+            system: None,
             known: Vec::new(),
             known_marks: Vec::new(),
             limits: self.limits.clone(),
@@ -347,6 +351,7 @@ impl Runs {
             cwd: created.cwd.clone(),
             tags: created.tags.clone(),
             non_interactive: created.non_interactive,
+            forked_from: None,
         };
         staged.file("run.json", &pretty(&run_json))?;
         let draft = with_value(created.into());
@@ -372,7 +377,7 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
         let (graph, _) = self.pin(source)?;
-        flow::check(&graph, inputs.as_ref())?;
+        flow::check(&graph, inputs.as_ref(), &self.kinds)?;
         let mut process = graph.process_ref(source.process_id.clone());
         let mut run = self.open(reference)?;
         // The profile of a run never changes.
@@ -386,7 +391,7 @@ impl Runs {
 }
 
 /// All files of a pinned process with its lock, as they stand in `process/`.
-fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
+pub(super) fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = graph.files.iter().map(|f| (f.path.clone(), f.bytes.clone())).collect();
     files.push((LOCK_FILE.to_owned(), graph.lock().print().into_bytes()));
     files
@@ -511,9 +516,7 @@ fn judge_loading(answer: std::result::Result<FromHost, Silence>) -> Result<Vec<S
         Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
         Ok(FromHost::LoadFailed(failure)) => Err(load_failed(&failure)),
         Ok(FromHost::Limit { name, detail }) => cannot(format!("limit:{name}: {detail}")),
-        Ok(FromHost::Turn(_)) => {
-            Err(Error::Bug(Trouble::new("host_protocol", "a host answered out of turn")))
-        }
+        Ok(FromHost::Turn(_) | FromHost::Shown(_)) => Err(super::drive::out_of_turn()),
         Err(Silence::Absent(why)) => Err(super::hosts::absent(why)),
         Err(Silence::Died(why)) => Err(super::hosts::died(&why)),
         Err(Silence::Cpu(why)) => cannot(why),

@@ -4,7 +4,7 @@
 //! `run check` does; one that cannot be read is named and stops no other.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::shells::run_dir::root::RootView;
 
 use super::accept::{OnChange, decide};
 use super::create::Source;
+use super::hosts::KeptHosts;
 use super::open::{SeenRun, look_over};
 use super::replay::{FirstDivergence, Problem};
 use super::trouble::Trouble;
@@ -129,10 +130,12 @@ impl Work<'_> {
         let todo = Mutex::new(ids.into_iter());
         let done = Mutex::new((0, Vec::new()));
         let work = || {
+            let hosts = Arc::new(KeptHosts::new(Arc::clone(&self.runs.hosts)));
+            let runs = Runs { hosts, ..self.runs.clone() };
             loop {
                 let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some(id) = next else { break };
-                let found = self.one(id);
+                let found = self.one(&runs, id);
                 let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
                 done.0 += 1;
                 done.1.extend(found);
@@ -148,16 +151,16 @@ impl Work<'_> {
     }
 
     /// Nothing for a run that the deploy does not concern.
-    fn one(&self, run_id: RunId) -> Option<Found> {
+    fn one(&self, runs: &Runs, run_id: RunId) -> Option<Found> {
         let seen = self.view.run(&run_id).map_err(Error::from);
         let judged = match seen.and_then(|dir| look_over(dir, &self.log)) {
             Ok(seen) if !self.concerns(&seen) => return None,
-            Ok(seen) => self.judge(&seen),
+            Ok(seen) => self.judge(runs, &seen),
             Err(error) => Err(error),
         };
         // A run that is not there was deleted while this ran, or is not made yet.
         let judged = match judged {
-            Err(Error::NotFound(_)) => Err(self.runs.or_unmade(run_id.as_str())?),
+            Err(Error::NotFound(_)) => Err(runs.or_unmade(run_id.as_str())?),
             other => other,
         };
         let (fate, first_divergence, problem) = match judged {
@@ -173,8 +176,8 @@ impl Work<'_> {
         seen.state.is_open() && process.is_some_and(|p| p.process_id == self.process_id)
     }
 
-    fn judge(&self, seen: &SeenRun) -> Result<(Fate, Option<FirstDivergence>)> {
-        let checked = self.runs.check_seen(seen, Some(&self.graph), None)?;
+    fn judge(&self, runs: &Runs, seen: &SeenRun) -> Result<(Fate, Option<FirstDivergence>)> {
+        let checked = runs.check_seen(seen, Some(&self.graph), None)?;
         if let Some(reason) = &checked.held {
             let what = format!("the new code cannot replay the journal: {reason}");
             return Err(Error::Refused(Trouble::new("accept_failed", what)));

@@ -81,17 +81,22 @@ impl Runs {
         };
         let mut player = Player::new(self, dir, cwd, false);
         player.replace_code(graph.cloned(), process);
-        loop {
-            if let Some(dry) = rehearse(&mut player, records)? {
-                return Ok(dry);
-            }
-            player.drop_host();
+        played(&mut player, records)
+    }
+}
+
+/// Plays records with an instance of one's own, again if its host is lost on the way.
+pub(super) fn played(player: &mut Player, records: &[Arc<Record>]) -> Result<Dry> {
+    loop {
+        if let Some(dry) = rehearse(player, records)? {
+            return Ok(dry);
         }
+        player.drop_host();
     }
 }
 
 /// An engine that knows the records and appends nothing.
-pub(super) fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
+fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
     let mut engine = Engine::dry();
     for record in records {
         engine.handle(record.at, Input::Loaded(Arc::clone(record)))?;

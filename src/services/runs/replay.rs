@@ -260,7 +260,7 @@ impl Runs {
 }
 
 /// The records up to and with one.
-fn until(seen: &SeenRun, to: Option<Seq>) -> Result<&[Arc<Record>]> {
+pub(super) fn until(seen: &SeenRun, to: Option<Seq>) -> Result<&[Arc<Record>]> {
     let Some(to) = to else { return Ok(&seen.records) };
     if seen.record(to).is_none() {
         let (run, last) = (seen.dir.id(), seen.state.head.seq);

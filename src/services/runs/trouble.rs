@@ -12,6 +12,7 @@ use crate::shells::commit_log::{recover, scan};
 use crate::shells::journal::scan::{Case, Scan};
 use crate::shells::journal::writer;
 use crate::shells::pin::{E_CROWDED, PinError, VerifyError};
+use crate::shells::run_dir::former::Former;
 use crate::shells::run_dir::{blob, lock, root};
 
 /// The result of a deed.
@@ -207,6 +208,13 @@ impl From<root::Error> for Error {
                 Trouble::new("run_ambiguous", text).next("give more characters of the id"),
             ),
             root::Error::Exists(_) => Self::Conflict(Trouble::new("run_exists", text)),
+            root::Error::Former { run, former } => Self::Conflict(match former {
+                Former::Deleted(_) => Trouble::new("run_deleted", text)
+                    .next("its id is not used again: choose another --run-id, or another key"),
+                Former::Archived(_) => {
+                    Trouble::new("run_archived", text).next(format!("dormouse run unarchive {run}"))
+                }
+            }),
             root::Error::Refused { label, .. } => {
                 let mut trouble = Trouble::new(label, text);
                 trouble.next.extend(rule_next(label).map(str::to_owned));

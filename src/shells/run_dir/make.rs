@@ -127,6 +127,7 @@ fn write_identity(run: &RunDir, wanted: &Wanted) -> disk::Result<()> {
         cwd: created.cwd.clone(),
         tags: created.tags.clone(),
         non_interactive: created.non_interactive,
+        forked_from: None,
     };
     if run.run_json().as_ref() != Some(&json) {
         run.write_run_json(&json)?;
@@ -204,6 +205,7 @@ mod tests {
             tags: vec!["t".into()],
             cwd: None,
             non_interactive: false,
+            system: None,
             traceparent: None,
             by: "operator:test".into(),
         };

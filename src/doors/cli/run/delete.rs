@@ -1,14 +1,11 @@
 //! `run delete`: remove a run for good, with `--yes`.
 //!
-//! May not work beside a daemon. Invariant: without `--yes` nothing changes.
-
-use serde_json::json;
+//! May not decide whether it can be done. Invariant: without `--yes` nothing changes.
 
 use super::RunArg;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
-use crate::services::runs::delete::Deletion;
 
 /// Delete a run for good. Without --yes only say whether that can be done.
 #[derive(Debug, clap::Args)]
@@ -24,23 +21,17 @@ pub(crate) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    context.needs_no_daemon(&args.run.run)?;
-    let keys_kept_ms = context.config.ledger_key_ttl_ms;
-    let how = Deletion { force: args.force, keys_kept_ms, dry_run: !args.yes };
-    let done = context.runs.delete(&args.run.run, how)?;
-    let id = &done.run_id;
+    let done = context.delete(&args.run.run, args.force, !args.yes)?;
+    let id = done["runId"].as_str().unwrap_or("-");
     if context.json {
-        output::json(&json!({
-            "runId": id, "end": done.end, "deleted": args.yes,
-            "spaceFreed": done.is_gone,
-        }));
+        output::json(&done);
     } else if args.yes {
         output::line(&format!("deleted {id}"));
     } else {
         output::line(&format!("{id} can be deleted; --yes does it, and nothing brings it back"));
     }
-    if args.yes && !done.is_gone {
-        output::remark("some of its files stay in staging until the machine starts again");
+    if args.yes && done["spaceFreed"] == false {
+        output::remark("some of its files are still there: `dormouse gc` removes them");
     }
     Ok(if args.yes { Exit::Done } else { Exit::No })
 }

@@ -1,15 +1,12 @@
 //! `run import`: make a run of a file.
 //!
-//! May not overwrite a run, nor work beside a daemon. Invariant: the run is there whole, or not.
+//! May not overwrite a run. Invariant: the run is there whole, or not.
 
 use std::path::PathBuf;
-
-use serde_json::json;
 
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::{input, key, output};
-use crate::services::export::archive::Archive;
 
 /// Make a run of an export, under the id that it has always had. A run that has not ended is
 /// paused: it may still go on where it was exported.
@@ -28,22 +25,16 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let wanted = args.key.as_deref().map(key::public).transpose()?;
-    let archive = Archive::open(&*context.runs.disk, &input::absolute(&args.file)?, wanted)?;
-    let id = archive.manifest.run_id.clone();
-    context.needs_no_daemon(id.as_str())?;
-    let done = context.runs.import(&archive)?;
-    let is_paused = done.end.is_none();
+    let done = context.import(&input::absolute(&args.file)?, wanted)?;
     if context.json {
-        output::json(&json!({
-            "runId": id, "runDir": done.dir.path(), "head": done.head, "end": done.end,
-            "paused": is_paused, "startedElsewhere": done.elsewhere,
-            "signer": archive.signer.map(|key| key.to_string()),
-        }));
+        output::json(&done);
         return Ok(Exit::Done);
     }
-    output::line(id.as_str());
-    if is_paused {
-        for effect in &done.elsewhere {
+    let id = done["runId"].as_str().unwrap_or("-");
+    output::line(id);
+    if done["paused"] == true {
+        for effect in done["startedElsewhere"].as_array().into_iter().flatten() {
+            let effect = effect.as_str().unwrap_or("-");
             output::remark(&format!(
                 "{effect} was started elsewhere: its outcome is not known here"
             ));

@@ -3,15 +3,18 @@
 //! May not decide anything about a run. Invariant: a verb parses, calls one service, prints.
 
 mod accept;
+mod archive;
 mod assign_process;
 mod brief;
 mod cancel;
 pub(super) mod check;
 mod create;
 mod delete;
+mod diff;
 mod drive;
 mod events;
 mod export;
+mod fork;
 mod halt;
 mod import;
 mod iterate;
@@ -27,6 +30,7 @@ mod show;
 mod signal;
 pub(super) mod source;
 mod status;
+mod unarchive;
 mod verify_export;
 mod watch;
 pub(super) mod why;
@@ -78,6 +82,10 @@ pub(crate) enum Verb {
     Check(check::Args),
     #[command(about = "Play what is recorded of a run again, offline, and compare")]
     Replay(replay::Args),
+    #[command(about = "Make a new run that shares the past of another one")]
+    Fork(fork::Args),
+    #[command(about = "Compare two runs: where they part, and what came of both")]
+    Diff(diff::Args),
     #[command(about = "Take other code over for an open run")]
     Accept(accept::Args),
     #[command(about = "Make the derived state of a run anew")]
@@ -90,6 +98,10 @@ pub(crate) enum Verb {
     VerifyExport(verify_export::Args),
     #[command(about = "Make a run of such a file; one that has not ended is paused")]
     Import(import::Args),
+    #[command(about = "Put a run that has ended into one file of the root")]
+    Archive(archive::Args),
+    #[command(about = "Bring an archived run back")]
+    Unarchive(unarchive::Args),
     #[command(about = "Delete a run for good, with --yes")]
     Delete(delete::Args),
 }
@@ -115,12 +127,16 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::AssignProcess(args) => assign_process::run(&args, context),
         Verb::Check(args) => check::run(&args, context),
         Verb::Replay(args) => replay::run(&args, context),
+        Verb::Fork(args) => fork::run(&args, context),
+        Verb::Diff(args) => diff::run(&args, context),
         Verb::Accept(args) => accept::run(&args, context),
         Verb::RebuildState(args) => rebuild_state::run(&args, context),
         Verb::RepairJournal(args) => repair_journal::run(&args, context),
         Verb::Export(args) => export::run(&args, context),
         Verb::VerifyExport(args) => verify_export::run(&args, context),
         Verb::Import(args) => import::run(&args, context),
+        Verb::Archive(args) => archive::run(&args, context),
+        Verb::Unarchive(args) => unarchive::run(&args, context),
         Verb::Delete(args) => delete::run(&args, context),
     }
 }

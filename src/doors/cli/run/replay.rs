@@ -19,8 +19,7 @@ use crate::services::runs::steps::Step;
 /// diverged, 5 if damaged.
 ///
 /// Example:
-///   dormouse run replay RUN --step
-///   dormouse run replay ./copy --to 12
+///   dormouse run replay RUN --step --to 12
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -38,6 +38,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     value["process"] = json!(seen.state.process);
     value["nextActions"] = json!(look.next_actions());
     value["tasks"] = json!(tasks);
+    let forked_from = seen.state.origin.as_ref().map(|origin| &origin.from);
+    if let Some(from) = forked_from {
+        value["forkedFrom"] = json!(from);
+    }
     if context.json {
         output::json(&value);
         return Ok(Exit::Done);
@@ -50,6 +54,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let state = value["state"].as_str().unwrap_or("-");
     output::line(&format!("  state      {state} {}", value["reason"].as_str().unwrap_or("")));
     output::line(&format!("  created    {}", seen.state.created_at));
+    if let Some(from) = forked_from {
+        output::line(&format!("  forked     from {} at record {}", from.run_id, from.seq));
+    }
     let rows: Vec<Vec<String>> = seen
         .state
         .effects

@@ -17,7 +17,7 @@ use crate::doors::cli::failure::{Exit, Failure};
 ///   dormouse workflow validate flow.yaml
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Workflow documents, .json or .yaml
+    /// Workflow documents, .json or .yaml; FILE#lenient: as other engines would
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }

@@ -2,6 +2,7 @@
 //!
 //! May not hold up a dag. Invariant: a run ends only after its hooks are over.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -62,7 +63,15 @@ impl Planner {
             Trigger::Run => "",
             Trigger::Unit(id) => self.units[id].path.as_str(),
         };
-        let key = format!("{path}~hook.{}", moment.word());
+        let mut key = format!("{path}~hook.{}", moment.word());
+        if matches!(moment, Moment::Suspend | Moment::Resume) {
+            // Only these come more than once.
+            let count = self.hook_counts.entry(key.clone()).or_insert(0);
+            *count += 1;
+            if *count > 1 {
+                let _ = write!(key, "[{count}]");
+            }
+        }
         let context = self.context(trigger, moment);
         let seen = Seen { hook: Some(&context), ..Seen::run(self) };
         let template = &flow.templates[hook.template];
