@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
+use std::sync::Mutex;
 
 use serde_json::Value;
 
@@ -371,10 +372,24 @@ fn a_sound_root_has_no_defect_and_nothing_is_written() {
 fn every_planted_defect_is_named_and_what_is_printed_mends_it() {
     let template = under_way();
     let truth = told(&template);
-    let judge = |defect| std::panic::catch_unwind(|| try_one(defect, &template, &truth));
-    let judged = DEFECTS.iter().map(|defect| (defect.0, judge(defect)));
-    let missed: Vec<&str> =
-        judged.filter(|(_, done)| done.is_err()).map(|(label, _)| label).collect();
+    let (todo, missed) = (Mutex::new(DEFECTS.iter()), Mutex::new(Vec::new()));
+    let work = || {
+        loop {
+            let next = todo.lock().unwrap().next();
+            let Some(defect) = next else { break };
+            let tried = std::panic::catch_unwind(|| try_one(defect, &template, &truth));
+            if tried.is_err() {
+                missed.lock().unwrap().push(defect.0);
+            }
+        }
+    };
+    // Most of the time goes by waiting for syncs.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(work);
+        }
+    });
+    let missed = missed.into_inner().unwrap();
     assert!(missed.is_empty(), "{missed:?}");
 }
 
