@@ -310,8 +310,8 @@ fn another_document_needs_another_name_and_damage_stays_with_its_schedule() {
     let state = Path::new("/runs/.dormouse/schedules/default.tick/state.json");
     site.disk.tamper(state, |bytes| bytes[20] ^= 1);
     let mut keeper = site.open().unwrap();
-    let (seen, aside) = keeper.list();
-    assert_eq!((seen.len(), aside[0].1.code), (0, "schedule_damaged"));
+    let listed = keeper.list();
+    assert_eq!((listed.schedules.len(), listed.damaged[0].1.code), (0, "schedule_damaged"));
     assert_eq!(apply(&mut keeper, "").unwrap_err().trouble().code, "schedule_damaged");
     keeper.delete(&name()).unwrap();
     assert_eq!(keeper.delete(&name()).unwrap_err().trouble().code, "schedule_not_found");
