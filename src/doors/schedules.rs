@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::ground::clock::Timestamp;
 use crate::machines::schedule::Name;
 use crate::machines::schedule::state::{Cause, Decided};
-use crate::services::schedules::seen::{Problem, Seen};
+use crate::services::schedules::seen::{Listed, Problem, Seen};
 
 /// Schedules
 #[derive(Debug, Serialize, ToSchema)]
@@ -21,13 +21,16 @@ pub(crate) struct SchedulesShown {
     damaged: Vec<DamagedSchedule>,
 }
 
-impl SchedulesShown {
-    pub(crate) fn of((seen, aside): (Vec<Seen>, Vec<(Name, Problem)>)) -> Self {
-        let damaged = aside.into_iter().map(|(name, problem)| {
+impl From<Listed> for SchedulesShown {
+    fn from(listed: Listed) -> Self {
+        let damaged = listed.damaged.into_iter().map(|(name, problem)| {
             let Name { namespace, name } = name;
             DamagedSchedule { namespace, name, problem: problem.into() }
         });
-        Self { schedules: seen.into_iter().map(Into::into).collect(), damaged: damaged.collect() }
+        Self {
+            schedules: listed.schedules.into_iter().map(Into::into).collect(),
+            damaged: damaged.collect(),
+        }
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn head(status: &Value) -> Vec<String> {
     ];
     if let Some(count) = status["schedules"].as_u64().filter(|count| *count > 0) {
         let next = status["nextScheduled"].as_str().unwrap_or("-");
-        lines.push(format!("due      {next}, of {count} schedules"));
+        lines.push(format!("next     {next}, schedules: {count}"));
     }
     if let Some(writer) = status["writer"].as_str() {
         let number = |name: &str| status[name].as_u64().unwrap_or(0);

@@ -58,8 +58,8 @@ impl Which {
     responses((status = 200, description = "The schedules", body = SchedulesShown)),
 )]
 async fn list(State(door): State<Door>) -> Answer<Json<SchedulesShown>> {
-    let seen = door.schedules.ask(|keeper| Ok(keeper.list())).await?;
-    Ok(Json(SchedulesShown::of(seen)))
+    let listed = door.schedules.ask(|keeper| Ok(keeper.list())).await?;
+    Ok(Json(listed.into()))
 }
 
 /// A document to apply

@@ -18,7 +18,7 @@ use crate::machines::schedule::Name;
 use crate::machines::schedule::state::State;
 use crate::machines::workflow::cron::{self, Described};
 use crate::machines::workflow::finding::Finding;
-use crate::ports::disk::{self, Atomic, Dir, Open, Rename, optional, write_atomic};
+use crate::ports::disk::{Atomic, Dir, Open, Rename, optional, write_atomic};
 use crate::shells::run_dir::dir::pretty;
 
 use super::{damaged, invalid};
@@ -116,8 +116,8 @@ impl Book {
     /// The schedules that have a folder.
     pub fn names(&self) -> Result<Vec<Name>> {
         let folders = self.dir.list()?;
-        let named = folders.iter().filter_map(|folder| folder.replace('.', "/").parse().ok());
-        let mut names: Vec<Name> = named.collect();
+        let mut names: Vec<Name> =
+            folders.iter().filter_map(|folder| folder.replace('.', "/").parse().ok()).collect();
         names.sort();
         Ok(names)
     }
@@ -226,9 +226,4 @@ impl Document {
         let Some(described) = schedule else { return Err(invalid(&findings, text)) };
         Ok((Self { described, text: text.to_owned(), notation }, findings))
     }
-}
-
-/// Whether an error of the disk says that a schedule is not there.
-pub(super) fn is_absent(error: &disk::Error) -> bool {
-    error.is_not_found()
 }

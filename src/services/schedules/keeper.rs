@@ -12,15 +12,16 @@ use crate::ground::limits::{
 };
 use crate::machines::schedule::state::Fire;
 use crate::machines::schedule::{Name, Overlap};
+use crate::ports::disk::optional;
 use crate::services::runs::create::{NewRun, Source};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
 use crate::shells::pin::EntrySpec;
 use crate::shells::run_dir::root::META;
 
-use super::book::{Book, Document, Kept, is_absent};
+use super::book::{Book, Document, Kept};
 use super::hands::{Hands, Standing};
-use super::seen::{Problem, Seen};
+use super::seen::{Listed, Problem, Seen};
 use super::{Glance, exists, not_found};
 
 /// All schedules of a root, in memory.
@@ -228,16 +229,12 @@ impl Keeper {
 
     /// All schedules, and those that cannot be read.
     #[must_use]
-    pub fn list(&self) -> (Vec<Seen>, Vec<(Name, Problem)>) {
-        let seen = self.entries.keys().filter_map(|name| self.show(name).ok()).collect();
-        let aside = self.aside.iter().map(|(name, e)| (name.clone(), Problem::of(e, None)));
-        (seen, aside.collect())
-    }
-
-    /// The document of a schedule, as it was applied.
-    pub fn document(&self, name: &Name) -> Result<String> {
-        let entry = self.entries.get(name).ok_or_else(|| self.absent(name))?;
-        Ok(String::from_utf8_lossy(&entry.kept.document()?).into_owned())
+    pub fn list(&self) -> Listed {
+        let damaged = self.aside.iter().map(|(name, e)| (name.clone(), Problem::of(e, None)));
+        Listed {
+            schedules: self.entries.keys().filter_map(|name| self.show(name).ok()).collect(),
+            damaged: damaged.collect(),
+        }
     }
 
     /// The error of a schedule that is not at work.
@@ -364,18 +361,17 @@ fn new_run(kept: &Kept, fire: &Fire) -> NewRun {
 }
 
 /// Schedules as their files say, for whoever has no daemon to ask.
-pub fn look(runs: &Runs) -> Result<(Vec<Seen>, Vec<(Name, Problem)>)> {
-    let (mut seen, mut aside) = (Vec::new(), Vec::new());
-    let meta = match runs.disk.open_dir(&runs.root.join(META)) {
-        Err(e) if is_absent(&e) => return Ok((seen, aside)),
-        meta => meta?,
+pub fn look(runs: &Runs) -> Result<Listed> {
+    let mut listed = Listed::default();
+    let meta = optional(runs.disk.open_dir(&runs.root.join(META)))?;
+    let Some(book) = meta.map(|meta| Book::look(&*meta)).transpose()?.flatten() else {
+        return Ok(listed);
     };
-    let Some(book) = Book::look(&*meta)? else { return Ok((seen, aside)) };
     for name in book.names()? {
         match book.load(&name) {
-            Ok(kept) => seen.push(Seen::of(&kept, runs.clock.now(), None)),
-            Err(e) => aside.push((name, Problem::of(&e, None))),
+            Ok(kept) => listed.schedules.push(Seen::of(&kept, runs.clock.now(), None)),
+            Err(e) => listed.damaged.push((name, Problem::of(&e, None))),
         }
     }
-    Ok((seen, aside))
+    Ok(listed)
 }

@@ -29,6 +29,15 @@ impl Problem {
     }
 }
 
+/// All schedules.
+#[derive(Debug, Clone, Default)]
+pub struct Listed {
+    /// Those at work, by name.
+    pub schedules: Vec<Seen>,
+    /// Those whose files cannot be read, and why.
+    pub damaged: Vec<(Name, Problem)>,
+}
+
 /// A schedule.
 #[derive(Debug, Clone)]
 pub struct Seen {

@@ -76,7 +76,7 @@ impl Which {
 fn all(context: &Context) -> Result<Value, Failure> {
     match context.daemon_now()? {
         Some(daemon) => daemon.get("/v1/schedules"),
-        None => Ok(json!(SchedulesShown::of(keeper::look(&context.runs)?))),
+        None => Ok(json!(SchedulesShown::from(keeper::look(&context.runs)?))),
     }
 }
 
