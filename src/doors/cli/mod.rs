@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::ground::sabotage;
 use crate::shells::runner::keeper;
 use context::{Context, Global};
 use failure::{Exit, Failure};
@@ -163,6 +164,10 @@ pub fn main() -> ExitCode {
         Err(e) => return failure::usage(&e, wants_json),
     };
     let json = cli.global.json;
+    if let Err(refused) = sabotage::check() {
+        let next = "unset it: it is for tests of a build with debug assertions";
+        return Failure::usage(&refused.to_string(), next).report(json);
+    }
     let exit = guarded(|| context(&cli).and_then(|context| dispatch(cli.noun, &context)));
     match (exit, output::failure()) {
         (Err(failure), _) => failure.report(json),

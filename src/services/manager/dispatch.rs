@@ -14,6 +14,7 @@ use crate::codecs::turn::Output;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::ground::limits::LEASE_TTL_MS_DEFAULT;
+use crate::ground::sabotage::{self, Guard};
 use crate::machines::effect::attempt::Report;
 use crate::machines::effect::claim::Claim;
 use crate::machines::effect::life::{Effect, EffectStatus};
@@ -196,7 +197,11 @@ impl Manager {
                 let _ = inbox.send(Message::Look(Box::new(forget)));
             }
         };
-        here.answers.push_back((here.run.written().seq, Box::new(begin)));
+        if sabotage::is_removed(Guard::NoIntent) {
+            begin(Ok(()));
+        } else {
+            here.answers.push_back((here.run.written().seq, Box::new(begin)));
+        }
         tracing::debug!(run = %id, %effect, %epoch, "started");
         self.desk.works(id, effect, work);
         Ok(())
