@@ -1,5 +1,6 @@
 //! Journals that were cut, flipped, edited and shuffled: what opening says, and what is kept.
 
+use crate::fuzz::targets::mended;
 use crate::support::*;
 use dormouse::codecs::event::{Event, Record};
 use dormouse::codecs::format::line;
@@ -365,21 +366,7 @@ proptest! {
 /// Does what the plan says to the files in memory: the result must be clean.
 fn repaired(files: &[File], scan: &Scan, truth: &[Record], what: &str) {
     let Some(plan) = plan::plan(scan) else { return };
-    let mut files = files.to_vec();
-    for edit in &plan.edits {
-        match edit {
-            plan::Edit::Remove { file } => files.retain(|f| f.name != *file),
-            plan::Edit::Complete { file } => {
-                files.iter_mut().find(|f| f.name == *file).unwrap().bytes.push(b'\n');
-            }
-            plan::Edit::Cut { file, offset, bytes } => {
-                let it = files.iter_mut().find(|f| f.name == *file).unwrap();
-                assert_eq!(it.bytes.len() as u64, offset + bytes, "{what}");
-                it.bytes.truncate(usize::try_from(*offset).unwrap());
-            }
-        }
-    }
-    files.retain(|f| !f.bytes.is_empty());
+    let files = mended(files, &plan);
     let after = judge(&files, 0);
     assert!(after.verdict() <= Verdict::Note, "{what}: {:?} after {plan:?}", after.main);
     assert_eq!(after.records, scan.records, "{what}");
