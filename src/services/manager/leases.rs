@@ -143,7 +143,7 @@ impl Handle {
 
     /// The lease of an effect.
     pub async fn lease(&self, run: &RunId, effect: EffectId) -> Result<Option<Held>> {
-        let key = EffectName::of(&run, effect);
+        let key = EffectName::of(run, effect);
         self.look(move |manager| manager.held(&key)).await
     }
 
