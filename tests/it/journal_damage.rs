@@ -1,5 +1,6 @@
 //! Journals that were cut, flipped, edited and shuffled: what opening says, and what is kept.
 
+use crate::fuzz::targets::mended;
 use crate::support::*;
 use dormouse::codecs::event::{Event, Record};
 use dormouse::codecs::format::line;
@@ -366,42 +367,15 @@ proptest! {
 fn repaired(files: &[File], scan: &Scan, truth: &[Record], what: &str) {
     if scan.verdict() <= Verdict::Damaged {
         let plan = plan::restore(scan, truth, None);
-        let after = judge(&done(files, &plan, what), 0);
+        let after = judge(&mended(files, &plan), 0);
         assert!(after.verdict() <= Verdict::Note, "{what}: {:?} after {plan:?}", after.main);
         assert_eq!(after.records, truth, "{what}: everything is put back");
     }
     let Some(plan) = plan::plan(scan) else { return };
-    let after = judge(&done(files, &plan, what), 0);
+    let after = judge(&mended(files, &plan), 0);
     assert!(after.verdict() <= Verdict::Note, "{what}: {:?} after {plan:?}", after.main);
     assert_eq!(after.records, scan.records, "{what}");
     check(&after, truth, what);
-}
-
-/// The files when a plan is carried out.
-fn done(files: &[File], plan: &plan::Plan, what: &str) -> Vec<File> {
-    let mut files = files.to_vec();
-    for edit in &plan.edits {
-        match edit {
-            plan::Edit::Remove { file } => files.retain(|f| f.name != *file),
-            plan::Edit::Complete { file } => {
-                files.iter_mut().find(|f| f.name == *file).unwrap().bytes.push(b'\n');
-            }
-            plan::Edit::Cut { file, offset, bytes } => {
-                let it = files.iter_mut().find(|f| f.name == *file).unwrap();
-                assert_eq!(it.bytes.len() as u64, offset + bytes, "{what}");
-                it.bytes.truncate(usize::try_from(*offset).unwrap());
-            }
-            plan::Edit::Restore { file, offset, bytes, content } => {
-                let before = files.iter().find(|f| f.name == *file);
-                let length = before.map_or(0, |f| f.bytes.len()) as u64;
-                assert_eq!(length, offset + bytes, "{what}: all that goes is kept");
-                files.retain(|f| f.name != *file);
-                files.push(File { name: file.clone(), bytes: content.clone() });
-            }
-        }
-    }
-    files.retain(|f| !f.bytes.is_empty());
-    files
 }
 
 #[test]

@@ -3,7 +3,6 @@
 //! May not write anything. Invariant: lines of one run go out in their order, and an answer goes
 //! out after the last record that it rests on came back.
 
-use crate::codecs::format::log_entry::Append;
 use crate::ground::clock::monotonic_micros;
 use crate::ground::id::{RunId, Seq};
 use crate::ports::disk::Kind;
@@ -288,17 +287,7 @@ impl Manager {
 
 /// Lines as the log takes them.
 pub(super) fn unit(run: &RunId, lines: Lines, flow: Flow) -> Unit {
-    let append = Append {
-        run: run.clone(),
-        file: lines.file,
-        off: lines.offset,
-        seq: lines.seq,
-        n: lines.count,
-        prev: lines.prev,
-        last: lines.last,
-        lines: lines.bytes,
-    };
-    Unit::append(append, flow == Flow::Inflow)
+    Unit::append(lines.into_append(run), flow == Flow::Inflow)
 }
 
 pub(super) fn unknown() -> Error {

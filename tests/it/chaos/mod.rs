@@ -5,7 +5,7 @@
 
 pub(crate) mod book;
 mod counter;
-mod dice;
+pub(crate) mod dice;
 mod judge;
 mod people;
 mod planted;
