@@ -380,6 +380,18 @@ pub const MCP_CANCEL_MS: u64 = 1_000;
 pub const MCP_ERROR_TEXT_BYTES: usize = 4 * 1024;
 /// How long a program that was spoken to may take to end before it is killed.
 pub const PIPED_END_MS: u64 = 5_000;
+/// Most files in an export: what is read of a foreign list before anything is written.
+pub const EXPORT_FILES_MAX: usize = 300_000;
+/// Longest list of files in an export.
+pub const EXPORT_MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes in all files of an export: bounds what a small foreign file may unfold to.
+pub const EXPORT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Deepest path in an export.
+pub const EXPORT_DEPTH_MAX: usize = 64;
+/// Most memory, as a power of two, that unfolding an export may ask for.
+pub const EXPORT_WINDOW_LOG: u32 = 23;
+/// Content of small files that an export keeps in memory, so that they are read only once.
+pub const EXPORT_KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Longest workflow document.
 pub const WORKFLOW_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -10,6 +10,7 @@ use dormouse::codecs::format::line::genesis;
 use dormouse::machines::replay::engine::Rest;
 use dormouse::ports::disk::Disk;
 use dormouse::services::runs::accept::OnChange;
+use dormouse::services::runs::replay::Verdict;
 use dormouse::services::runs::view;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -73,6 +74,8 @@ fn check(name: &str, body: &str, drive: impl Fn(&Play)) {
     if name != "accepted" {
         if name != "held" {
             old.assert_checks(name);
+            let replayed = old.runs.replay(&old.id, None, None).unwrap();
+            assert_eq!(replayed.verdict, Verdict::Identical, "{name}: {replayed:#?}");
         }
         let before = old.records().len();
         old.go_on();

@@ -220,7 +220,7 @@ pub struct SignalReceived {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunPaused {
-    /// `operator`, or `attempts_exhausted`.
+    /// `operator`, `attempts_exhausted`, or `imported`.
     pub reason: String,
     /// The effect whose attempts ran out.
     #[serde(skip_serializing_if = "Option::is_none")]

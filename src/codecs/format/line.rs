@@ -12,6 +12,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::{JOURNAL_RECORD_BYTES_MAX, JSON_DEPTH_MAX};
+use crate::ground::sabotage::{self, Guard};
 use std::fmt::Write;
 
 /// Length of `,"sum":"` + 32 hex digits + `"}` + line feed.
@@ -40,7 +41,10 @@ pub enum Error {
 #[must_use]
 pub fn genesis(run: &RunId) -> Sum {
     let mut hasher = blake3::Hasher::new();
-    hasher.update(b"dormouse-journal/1\n").update(run.as_str().as_bytes()).update(b"\n");
+    hasher.update(b"dormouse-journal/1\n");
+    if !sabotage::is_removed(Guard::NoSeed) {
+        hasher.update(run.as_str().as_bytes()).update(b"\n");
+    }
     Sum::from_hasher(&hasher)
 }
 
@@ -167,7 +171,7 @@ fn timestamp(text: &str) -> Option<Timestamp> {
 /// The line does not follow from `previous`, or follows and is not a record of this version.
 pub fn decode(line: &[u8], previous: Sum) -> Result<Record, Error> {
     let (body, stated) = split(line).ok_or(Error::Sum)?;
-    if chain(previous, body) != stated {
+    if chain(previous, body) != stated && !sabotage::is_removed(Guard::NoChain) {
         return Err(Error::Sum);
     }
     if line.len() > JOURNAL_RECORD_BYTES_MAX {

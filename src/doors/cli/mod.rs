@@ -11,6 +11,7 @@ mod config;
 mod context;
 mod deeds;
 mod demo;
+mod deploy;
 mod doctor;
 mod du;
 mod explain;
@@ -19,6 +20,7 @@ mod fsck;
 mod index;
 mod input;
 mod journal;
+mod key;
 mod labour;
 mod ledger;
 mod limits;
@@ -47,6 +49,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::ground::sabotage;
 use crate::shells::runner::keeper;
 use context::{Context, Global};
 use failure::{Exit, Failure};
@@ -78,6 +81,11 @@ enum Noun {
     Run(run::Verb),
     #[command(about = "Say why a run does not go on, and what to do about it")]
     Why(run::why::Args),
+    #[command(about = "Play what is recorded of a run again, offline, and compare")]
+    Replay(run::replay::ByJob),
+    #[command(about = "Check new code over all open runs of a process")]
+    #[command(subcommand)]
+    Deploy(deploy::Verb),
     #[command(about = "Look at the effects of a run and post their outcomes")]
     #[command(subcommand)]
     Task(task::Verb),
@@ -125,6 +133,9 @@ enum Noun {
     #[command(about = "Look after a whole runs root")]
     #[command(subcommand)]
     Root(root::Verb),
+    #[command(about = "Make keys that sign exports")]
+    #[command(subcommand)]
+    Key(key::Verb),
     #[command(about = "Make, list and revoke tokens for requests over TCP")]
     #[command(subcommand)]
     Token(token::Verb),
@@ -163,6 +174,10 @@ pub fn main() -> ExitCode {
         Err(e) => return failure::usage(&e, wants_json),
     };
     let json = cli.global.json;
+    if let Err(refused) = sabotage::check() {
+        let next = "unset it: it is for tests of a build with debug assertions";
+        return Failure::usage(&refused.to_string(), next).report(json);
+    }
     let exit = guarded(|| context(&cli).and_then(|context| dispatch(cli.noun, &context)));
     match (exit, output::failure()) {
         (Err(failure), _) => failure.report(json),
@@ -214,6 +229,8 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
     match noun {
         Noun::Run(verb) => run::dispatch(verb, context),
         Noun::Why(args) => run::why::run(&args, context),
+        Noun::Replay(args) => run::replay::by_job(&args, context),
+        Noun::Deploy(verb) => deploy::dispatch(&verb, context),
         Noun::Task(verb) => task::dispatch(verb, context),
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
@@ -232,6 +249,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Repair(verb) => repair::dispatch(&verb, context),
         Noun::Index(verb) => index::dispatch(&verb, context),
         Noun::Root(verb) => root::dispatch(&verb, context),
+        Noun::Key(verb) => key::dispatch(verb, context),
         Noun::Token(verb) => token::dispatch(verb, context),
         Noun::Config(verb) => config::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),

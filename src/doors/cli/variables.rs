@@ -7,6 +7,7 @@ use clap::CommandFactory as _;
 use super::{Cli, completions, output};
 use crate::codecs::trace::TraceContext;
 use crate::daemon::config::{KEYS, Key};
+use crate::ground::sabotage;
 
 /// How far a name may be from the one that was meant.
 const NEAR: usize = 3;
@@ -57,7 +58,7 @@ fn told(name: &str, known: &[String]) -> String {
 /// The variables of all options, and of all keys.
 fn known() -> Vec<String> {
     let mut known: Vec<String> = KEYS.iter().map(Key::variable).collect();
-    known.push(completions::VARIABLE.to_owned());
+    known.extend([completions::VARIABLE, sabotage::VARIABLE].map(str::to_owned));
     let mut commands = vec![Cli::command()];
     while let Some(command) = commands.pop() {
         let variables = command.get_arguments().filter_map(|argument| argument.get_env());

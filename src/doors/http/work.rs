@@ -26,6 +26,7 @@ use crate::ground::limits::{
     PROGRESS_LABEL_BYTES_MAX,
 };
 use crate::machines::effect::attempt::Report;
+use crate::machines::effect::claim::is_the_daemons_name;
 use crate::machines::lease::Progress;
 use crate::machines::workflow::signatures;
 use crate::services::manager::{Flow, Sign, Wanted};
@@ -112,7 +113,7 @@ fn name(what: &str, text: String) -> Answer<String> {
 }
 
 fn worker(text: String) -> Answer<String> {
-    if text.starts_with('@') {
+    if is_the_daemons_name(&text) {
         return Err(Problem::bad_request("a name that begins with @ is the daemon's own"));
     }
     name("worker", text)

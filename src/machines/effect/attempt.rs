@@ -5,6 +5,7 @@
 
 use serde_json::json;
 
+use super::claim::is_the_daemons_name;
 use super::life::{Effect, EffectStatus};
 use super::refusal::{Hold, Refusal};
 use super::standing::Standing;
@@ -17,6 +18,7 @@ use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::id::Epoch;
 use crate::ground::limits::{FAILURES_TOLD_MAX, RELEASES_MAX};
+use crate::ground::sabotage::{self, Guard};
 
 /// How an attempt ended that brought no value.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +67,7 @@ pub enum Report {
 /// It is older, or was never given out.
 pub fn fence_epoch(effect: &Effect, given: Epoch) -> Result<(), Refusal> {
     let (id, current) = (effect.id, effect.epoch);
-    if given < current {
+    if given < current && !sabotage::is_removed(Guard::NoFence) {
         return Err(Refusal::StaleLease { id, given, current });
     }
     if given > current {
@@ -116,11 +118,11 @@ pub fn may_bring(effect: &Effect, epoch: Option<Epoch>) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the daemon itself has the present start of `effect`: a worker's name never begins with
-/// `@`. Whatever the number that somebody else names, only the daemon's own executors know.
+/// Whether the daemon itself has the present start of `effect`. Whatever the number that somebody
+/// else names, only the daemon's own executors know.
 #[must_use]
 pub fn is_the_daemons(effect: &Effect) -> bool {
-    effect.worker.as_ref().is_some_and(|worker| worker.starts_with('@'))
+    effect.worker.as_deref().is_some_and(is_the_daemons_name)
 }
 
 /// Refuses a report by `by` about a start that the daemon itself has and is at.
@@ -276,6 +278,9 @@ impl Closing<'_> {
     /// The next attempt at what does no harm when it is done twice.
     fn again(&self, cause: &str, error: Option<&ErrorInfo>) -> Option<Event> {
         let policy = &self.effect.policy;
+        if sabotage::is_removed(Guard::RegrantStarted) {
+            return Some(self.attempt_failed(FailureClass::Unknown, cause, None, self.now));
+        }
         if !policy.idempotent || policy.on_uncertain != OnUncertain::Retry {
             return None;
         }

@@ -221,6 +221,7 @@ pub struct Engine {
     divergence: Option<Box<Divergence>>,
     warnings: Vec<String>,
     turns: u64,
+    compared: u64,
     dry: bool,
     hold_reason: Option<String>,
     bound: BTreeMap<EffectId, Mark>,
@@ -256,6 +257,7 @@ impl Engine {
             divergence: None,
             warnings: Vec::new(),
             turns: 0,
+            compared: 0,
             dry: false,
             hold_reason: None,
             bound: BTreeMap::new(),
@@ -291,6 +293,12 @@ impl Engine {
     #[must_use]
     pub const fn turns(&self) -> u64 {
         self.turns
+    }
+
+    /// Recorded requests that the process has made again, the same.
+    #[must_use]
+    pub const fn compared(&self) -> u64 {
+        self.compared
     }
 
     /// Why a dry run could not go on: what a run would be held for.
@@ -757,6 +765,8 @@ impl Engine {
         }
         let new = fresh.split_off(expected.len().min(fresh.len()));
         let (recorded, fresh) = (fresh, new);
+        let requests = recorded.iter().filter(|o| matches!(o, Output::Request(_)));
+        self.compared += requests.count() as u64;
         if self.dry {
             let end_is_journaled =
                 expected.last().is_some_and(|r| Mark::of_event(&r.event).key.is_empty());

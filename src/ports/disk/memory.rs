@@ -10,6 +10,7 @@ use super::{
     is_component,
 };
 use crate::ground::clock::Timestamp;
+use crate::ground::sabotage::{self, Guard};
 use rustix::io::Errno;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
@@ -709,7 +710,7 @@ impl Dir for MemoryDir {
         let (node, path) = self.look("open", name)?;
         let mut file = self.handle(node, path)?;
         file.direct = mode == Open::Direct;
-        if mode == Open::Truth {
+        if mode == Open::Truth && !sabotage::is_removed(Guard::NoDrop) {
             file.drop_cache()?;
         }
         Ok(file)
@@ -797,6 +798,9 @@ impl Dir for MemoryDir {
     }
 
     fn sync(&self) -> Result<()> {
+        if sabotage::is_removed(Guard::NoDirsync) {
+            return Ok(());
+        }
         let mut state = self.disk.state();
         let dies = state.whole(self.life, "sync directory", &self.path)?;
         state.settle_names(self.node);

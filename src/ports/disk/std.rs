@@ -9,6 +9,7 @@ use super::{
     is_component,
 };
 use crate::ground::clock::Timestamp;
+use crate::ground::sabotage::{self, Guard};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -210,7 +211,7 @@ impl Dir for StdDir {
             Open::Direct => OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC,
         };
         let mut file = self.open_file("open", name, flags)?;
-        if mode == Open::Truth {
+        if mode == Open::Truth && !sabotage::is_removed(Guard::NoDrop) {
             file.drop_cache()?;
             file.read_directly();
         }
@@ -307,6 +308,9 @@ impl Dir for StdDir {
     }
 
     fn sync(&self) -> Result<()> {
+        if sabotage::is_removed(Guard::NoDirsync) {
+            return Ok(());
+        }
         again(|| rustix::fs::fsync(&self.fd)).map_err(|e| failed("sync directory", &self.path, e))
     }
 

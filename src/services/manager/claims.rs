@@ -123,7 +123,7 @@ impl Handle {
     /// Gives a worker one certain effect, or says why not.
     pub async fn claim_one(&self, run: &RunId, effect: EffectId, wanted: Wanted) -> Result<Given> {
         let (id, reply, answer) = self.waiter();
-        let name = EffectName::of(&run, effect);
+        let name = EffectName::of(run, effect);
         self.tell(move |manager| manager.claim_one(id, name, wanted, reply))?;
         let (given, _) = received(answer.await)?;
         given.into_iter().next().ok_or_else(handle::gone)
@@ -139,7 +139,7 @@ impl Handle {
                 Ok(state.effect(effect).map(|effect| EffectFacts::of(state, effect)))
             })
             .await?;
-        let name = EffectName::of(&run, effect);
+        let name = EffectName::of(run, effect);
         self.tell(move |manager| {
             if let Some(facts) = hurried.filter(|facts| facts.ready.is_some()) {
                 manager.claims.book.hurry(name, facts);

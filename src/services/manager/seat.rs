@@ -12,6 +12,7 @@ use crate::codecs::event::Record;
 use crate::codecs::turn::TurnInput;
 use crate::ground::clock::Stopwatch;
 use crate::ground::id::{EffectId, RunId, Seq};
+use crate::ground::sabotage::{self, Guard};
 use crate::machines::replay::engine::Rest;
 use crate::machines::replay::facts::{Update, touched};
 use crate::services::runs::drive::Stage;
@@ -252,11 +253,13 @@ impl Here {
 
     /// Does something to the run for `by`.
     pub(super) fn act(&mut self, by: &str, act: Act) {
-        let usual = self.run.act_as(by);
-        let answer = act(Ok(&mut self.run));
-        self.run.act_as(&usual);
+        let answer = self.run.acting_as(by, |run| act(Ok(run)));
         let written = self.run.written();
-        self.answers.push_back((written.seq, answer));
+        if sabotage::is_removed(Guard::AckEarly) {
+            answer(Ok(()));
+        } else {
+            self.answers.push_back((written.seq, answer));
+        }
         // What was folded could not be written: the fold in memory is not to be trusted.
         self.broken |= self.run.state().head != written;
     }

@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 
 use super::drive::Player;
+use super::dry::played;
 use super::kinds::KnownKinds;
 use super::open::SeenRun;
 use super::trouble::Trouble;
@@ -90,11 +91,11 @@ impl Runs {
             ));
         }
         let mut player = Player::showing(self, &seen.dir);
-        let played = self.played(&mut player, &seen.records)?;
+        let dry = played(&mut player, &seen.records)?;
         let known = seen.state.effects.values().map(standing).collect();
         let mut value = player.show(known)?.to_value();
         value["x-dormouse"]["journalHead"] = seen.state.head.seq.0.into();
-        value["x-dormouse"]["diverged"] = played.engine.divergence().is_some().into();
+        value["x-dormouse"]["diverged"] = dry.divergence().is_some().into();
         Ok(value)
     }
 }

@@ -13,6 +13,7 @@ use super::runs::Runs;
 use super::{Committed, Error, WriterState};
 use crate::codecs::format::log_entry::Entry;
 use crate::ground::id::RunId;
+use crate::ground::sabotage::{self, Guard};
 use crate::ports::disk;
 use crate::shells::run_dir::root_file::RootState;
 use std::sync::Arc;
@@ -246,7 +247,8 @@ impl Log {
         if self.duty.release_running || now_ms < self.duty.release_retry_ms {
             return None;
         }
-        let pin = self.runs.oldest_pin().unwrap_or(u64::MAX);
+        let pin = self.runs.oldest_pin().filter(|_| !sabotage::is_removed(Guard::ReleaseEarly));
+        let pin = pin.unwrap_or(u64::MAX);
         let applied = self.duty.index_applied;
         let free = |segno: u64, last: u64| segno < pin && last <= applied;
         let done = self.closed.iter().take_while(|(segno, e)| free(**segno, e.tip.seq));

@@ -10,6 +10,7 @@ use super::segment_file;
 use crate::codecs::format::line;
 use crate::codecs::format::log_entry::Append;
 use crate::ground::id::{RunId, Seq};
+use crate::ground::sabotage::{self, Guard};
 use crate::ports::disk::{self, Dir};
 use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::RootView;
@@ -227,7 +228,12 @@ impl Part {
             };
         }
         for open in &self.files {
-            let synced = if open.created { open.file.sync_file() } else { open.file.sync_data() };
+            if sabotage::is_removed(Guard::SettleNoSync) {
+                continue;
+            }
+            let file = &open.file;
+            let sync = || if open.created { file.sync_file() } else { file.sync_data() };
+            let synced = if sabotage::is_removed(Guard::RetryFsync) { again(sync) } else { sync() };
             synced.map_err(|_| Failure::File(open.first))?;
         }
         self.stands(root)?;

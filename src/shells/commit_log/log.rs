@@ -17,6 +17,7 @@ use crate::codecs::format::log_entry::{Append, Entry};
 use crate::ground::clock::{self, Clock};
 use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::{LOG_FRAME_BYTES_MAX, LOG_SEGMENT_BYTES_MIN};
+use crate::ground::sabotage::{self, Guard};
 use crate::ports::disk::{self, Dir, Kind};
 use crate::shells::run_dir::root::RootView;
 use crate::shells::run_dir::root_file::{RootFile, RootState, uuid_bytes};
@@ -214,7 +215,7 @@ impl Log {
 
     /// Says and notes that the writer will never write again.
     pub(super) fn fail(&mut self, why: &dyn std::fmt::Display) {
-        if self.state != WriterState::Failed {
+        if self.state != WriterState::Failed && !sabotage::is_removed(Guard::AppendAfterError) {
             self.state = WriterState::Failed;
             self.failure = Some(why.to_string());
             self.remarks.push(Remark::Failed(why.to_string()));
@@ -301,7 +302,7 @@ impl Log {
             }
             let taken = if with > frame_max {
                 Err(Why::TooLong)
-            } else if self.state == WriterState::Full && (unit.inflow || !self.takes_outcomes()) {
+            } else if self.is_full_for(unit) {
                 Err(Why::NoRoom)
             } else if self.needs_segment(with) {
                 if !batch.is_empty() {
@@ -329,6 +330,13 @@ impl Log {
             (bytes, records) = if taken.is_ok() { (with, count) } else { (bytes, records) };
         }
         Step::Empty
+    }
+
+    /// Whether there is no room for this one.
+    fn is_full_for(&self, unit: &Unit) -> bool {
+        self.state == WriterState::Full
+            && (unit.inflow || !self.takes_outcomes())
+            && !sabotage::is_removed(Guard::FullIsOk)
     }
 
     fn needs_segment(&self, bytes: usize) -> bool {
@@ -397,6 +405,9 @@ impl Log {
 
     fn write(&mut self, batch: Vec<Unit>, now_ms: u64) -> Step {
         let began = clock::monotonic_micros();
+        if sabotage::is_removed(Guard::JournalFirst) {
+            self.copy_before(&batch);
+        }
         let entries = batch.iter().map(|unit| &unit.entry);
         match self.active.write(entries, self.home.clock.now()) {
             Ok(bytes) => self.figures.bytes += bytes as u64,
@@ -419,6 +430,16 @@ impl Log {
         }
         self.refresh();
         Step::Written
+    }
+
+    /// What must never be done: journals are ahead of the log until the frame is written.
+    fn copy_before(&mut self, batch: &[Unit]) {
+        for unit in batch {
+            if let Entry::Append(append) = &unit.entry {
+                let root = &**self.home.root.dir();
+                let _ = self.runs.with(&append.run, |copy| copy.copy(root, append.clone()));
+            }
+        }
     }
 
     /// Copies what is durable to the journal and says so.

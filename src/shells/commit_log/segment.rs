@@ -8,6 +8,7 @@ use crate::codecs::format::frame::{self, Place, Tip};
 use crate::codecs::format::log_entry::Entry;
 use crate::codecs::format::log_header::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, SegmentHeader};
 use crate::ground::clock::Timestamp;
+use crate::ground::sabotage::{self, Guard};
 use crate::ports::disk::aligned::AlignedBuffer;
 use crate::ports::disk::{self, Dir, FileHandle, Kind, Open, Rename};
 use std::sync::Arc;
@@ -64,8 +65,10 @@ impl Spare {
         let file = dir.open(&name, Open::Write)?;
         let align = file.dio_alignment()?.filter(|align| *align <= BLOCK_BYTES_MAX);
         let (file, buffered) = match align {
-            Some(_) => (dir.open(&name, Open::Direct)?, false),
-            None => (file, true),
+            Some(_) if !sabotage::is_removed(Guard::NoSync) => {
+                (dir.open(&name, Open::Direct)?, false)
+            }
+            _ => (file, true),
         };
         let block_bytes = align.unwrap_or(BLOCK_BYTES_MIN).max(BLOCK_BYTES_MIN);
         Ok(Self { segno, file, block_bytes, buffered })
@@ -148,7 +151,8 @@ impl Active {
     /// Writes the front of the buffer durably.
     fn put(&self, offset: u64, bytes: usize) -> disk::Result<()> {
         self.file.write_at(offset, &self.buffer[..bytes])?;
-        if self.extent.header.buffered { self.file.sync_data() } else { Ok(()) }
+        let needs_sync = self.extent.header.buffered && !sabotage::is_removed(Guard::NoSync);
+        if needs_sync { self.file.sync_data() } else { Ok(()) }
     }
 
     /// Writes one frame of these entries (none: a mark) and returns when it is durable. Gives its

@@ -31,6 +31,8 @@ pub const SOCKET: &str = "socket";
 /// Marks of runs that were written without a daemon, in the root's own directory.
 pub(super) const TOUCHED: &str = "touched";
 
+/// Deepest directory of a run that is removed: as deep as any that is made.
+const TREE_DEPTH_MAX: u32 = 64;
 const RUN_JSON_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Why a root or a run in it is not to be had.
@@ -353,6 +355,30 @@ impl Root {
     }
 }
 
+impl Root {
+    /// Takes a run out of the root, durably, then removes it. False if something of it stays in
+    /// staging: that is removed after the next start of the machine. For the holder of its lock.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`]: look again whether the run is there. Otherwise it is.
+    pub fn remove(&self, run: &RunDir) -> Result<bool, Error> {
+        // Tells the next daemon to forget it.
+        run.touch()?;
+        let staging = self.meta()?.ensure_durable_dir("staging")?;
+        let name = staging_name(run.id().as_str(), &*self.view.disk);
+        self.view.dir.rename(run.id().as_str(), &*staging, &name, Rename::NoReplace)?;
+        // The new name first: a run of no name at all would be lost on the disk.
+        staging.sync().and_then(|()| self.view.dir.sync()).map_err(Error::Unknown)?;
+        Ok(remove_tree(&*staging, &name, TREE_DEPTH_MAX).is_ok())
+    }
+
+    /// Whether the directory that was opened for a run is the one that stands under its name.
+    pub fn still_has(&self, run: &RunDir) -> Result<bool, Error> {
+        let named = disk::optional(self.view.dir.stat(run.id().as_str()))?;
+        Ok(named.map(|stat| stat.inode) == Some(run.dir().stat_self()?.inode))
+    }
+}
+
 impl RootView {
     /// Opens a root that will be written, making it if asked to. Gives its own directory too.
     pub(super) fn prepare(
@@ -380,7 +406,7 @@ impl RootView {
         for name in staging.list().unwrap_or_default() {
             let mark = name.rsplit('-').nth(1);
             if mark.is_some_and(|mark| mark != boot) {
-                let _ = remove_tree(&*staging, &name, 8);
+                let _ = remove_tree(&*staging, &name, TREE_DEPTH_MAX);
             }
         }
     }
@@ -463,6 +489,18 @@ impl Staged {
         Ok(file.sync_file()?)
     }
 
+    /// Begins a file that its writer fills and syncs.
+    pub fn create(&mut self, path: &str) -> Result<Box<dyn FileHandle>, Error> {
+        let (dir, name) = self.ensure(path)?;
+        Ok(dir.create_excl(&name)?)
+    }
+
+    /// The run as it stands so far, out of any root.
+    #[must_use]
+    pub fn dir(&self) -> RunDir {
+        RunDir::new(Arc::clone(&self.view.disk), Arc::clone(&self.dir), self.id.clone(), None)
+    }
+
     /// Adds a large value.
     pub fn blob(&mut self, bytes: &[u8]) -> Result<BlobRef, Error> {
         self.ensure("blobs/x")?;
@@ -509,11 +547,6 @@ impl Staged {
         self.view.run(&self.id)
     }
 
-    fn create(&mut self, path: &str) -> Result<Box<dyn FileHandle>, Error> {
-        let (dir, name) = self.ensure(path)?;
-        Ok(dir.create_excl(&name)?)
-    }
-
     /// The directory that `path` stands in, made if missing.
     fn ensure(&mut self, path: &str) -> Result<(Arc<dyn Dir>, String), Error> {
         // Checks the path before anything is made.
@@ -541,7 +574,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.name.is_empty() {
             // What stays is swept after the next start of the machine.
-            let _ = remove_tree(&*self.staging, &self.name, 8);
+            let _ = remove_tree(&*self.staging, &self.name, TREE_DEPTH_MAX);
         }
     }
 }

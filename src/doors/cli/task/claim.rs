@@ -11,7 +11,7 @@ use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::labour::Claiming;
 use crate::doors::cli::{input, output};
 use crate::ground::limits::{LEASE_TTL_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN};
-use crate::machines::effect::claim::Claim;
+use crate::machines::effect::claim::{Claim, is_the_daemons_name};
 use serde_json::{Value, json};
 
 /// Get something to do, started in the worker's name. Without RUN and EFFECT, a daemon gives what
@@ -69,7 +69,7 @@ pub(in crate::doors::cli) fn ttl_ms(ttl: Option<humantime::Duration>) -> Result<
 
 /// The name of a worker, which is not one of the daemon's own.
 pub(in crate::doors::cli) fn worker(name: &str) -> Result<&str, Failure> {
-    if name.is_empty() || name.starts_with('@') {
+    if name.is_empty() || is_the_daemons_name(name) {
         let next = "give a name that does not begin with @";
         return Err(Failure::usage("that name is not for workers", next));
     }
