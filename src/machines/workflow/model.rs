@@ -59,7 +59,7 @@ pub struct Template {
 #[derive(Debug, Clone)]
 pub enum Body {
     /// One piece of work.
-    Task(Task),
+    Task(Box<Task>),
     /// Tasks with dependencies.
     Dag(Dag),
     /// A template, again and again.
@@ -371,7 +371,7 @@ impl Template {
 
     /// The work in it, if it is a task.
     #[must_use]
-    pub const fn task(&self) -> Option<&Task> {
+    pub fn task(&self) -> Option<&Task> {
         match &self.body {
             Body::Task(task) => Some(task),
             _ => None,

@@ -259,7 +259,7 @@ impl Reader {
             outputs: Vec::new(),
             timeout_ms: None,
             conditions: Conditions::default(),
-            body: Body::Task(Task::default()),
+            body: Body::Task(Box::default()),
         });
         self.templates.len() - 1
     }
@@ -302,7 +302,7 @@ impl Reader {
             &inside.with_own(),
         );
         let body = match word {
-            "task" => Body::Task(self.task(own, body, &pointer)),
+            "task" => Body::Task(Box::new(self.task(own, body, &pointer))),
             "dag" => Body::Dag(self.dag(own, body, &pointer)),
             _ => Body::Loop(self.rounds(own, body, &pointer)),
         };
@@ -505,7 +505,7 @@ impl Reader {
             let inputs = self.parameters(part.member("inputs"), &path, &sight, Role::TaskInput);
             let path = format!("{pointer}/outputs");
             let outputs = self.parameters(part.member("outputs"), &path, &sight, Role::Output);
-            let body = Body::Task(self.task(own, part, pointer));
+            let body = Body::Task(Box::new(self.task(own, part, pointer)));
             self.templates[own] = Template { inputs, outputs, body, ..self.templates[own].clone() };
             return own;
         };

@@ -85,7 +85,7 @@ impl Runs {
     }
 }
 
-/// Plays records with an instance of one's own, again if its host is lost on the way.
+/// Plays records to an instance; a host that is lost on the way is replaced.
 pub(super) fn played(player: &mut Player, records: &[Arc<Record>]) -> Result<Dry> {
     loop {
         if let Some(dry) = rehearse(player, records)? {

@@ -95,7 +95,7 @@ impl Runs {
         let known = seen.state.effects.values().map(standing).collect();
         let mut value = player.show(known)?.to_value();
         value["x-dormouse"]["journalHead"] = seen.state.head.seq.0.into();
-        value["x-dormouse"]["diverged"] = dry.engine.divergence().is_some().into();
+        value["x-dormouse"]["diverged"] = dry.divergence().is_some().into();
         Ok(value)
     }
 }

@@ -73,7 +73,7 @@ fn zero(word: &str) -> Value {
 mod tests {
     use super::*;
 
-    fn answered(inputs: Value, retries: u32) -> Value {
+    fn answered(inputs: &Value, retries: u32) -> Value {
         answer(inputs.as_object().unwrap(), retries).unwrap()
     }
 
@@ -83,7 +83,7 @@ mod tests {
             { "name": "n", "type": "int" }, { "name": "a", "type": "string" },
             { "name": "ok", "type": "bool", "value": true }, { "name": "x", "type": "thing" },
         ]);
-        let told = answered(json!({ "a": "b", "outputs": outputs }), 0);
+        let told = answered(&json!({ "a": "b", "outputs": outputs }), 0);
         assert_eq!(
             told["parameters"],
             json!([
@@ -98,9 +98,9 @@ mod tests {
     #[test]
     fn it_fails_then_waits_then_succeeds() {
         let mut inputs = json!({ "fail-count": 1, "suspend": true });
-        assert_eq!(answered(inputs.clone(), 0)["code"], FAILED);
-        assert_eq!(answered(inputs.clone(), 1)["code"], SUSPENDED);
+        assert_eq!(answered(&inputs, 0)["code"], FAILED);
+        assert_eq!(answered(&inputs, 1)["code"], SUSPENDED);
         inputs[RESUMED] = true.into();
-        assert_eq!(answered(inputs, 1)["code"], 0);
+        assert_eq!(answered(&inputs, 1)["code"], 0);
     }
 }

@@ -34,7 +34,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::limits::WORKFLOW_TASK_RUNS_MAX;
 use crate::machines::effect::plain_error;
 use bind::{Call, Fault, bind, fallback, sourced, weight};
-use hooks::{Hooked, Trigger};
+use hooks::{HookBook, Hooked, Trigger};
 use outcome::Outcome;
 use request::Ask;
 use seen::Seen;
@@ -145,9 +145,7 @@ pub struct Planner {
     looks: Cell<u64>,
     system: Option<String>,
     is_cancelled: bool,
-    is_parked: bool,
-    /// How often each hook ran that may run again.
-    hook_counts: HashMap<String, u32>,
+    hook_book: HookBook,
     keeps: bool,
     bytes: usize,
     end: Option<End>,
@@ -219,8 +217,7 @@ impl Planner {
             looks: Cell::new(0),
             system: begin.system,
             is_cancelled: false,
-            is_parked: false,
-            hook_counts: HashMap::new(),
+            hook_book: HookBook::default(),
             keeps: begin.keeps,
             bytes: 0,
             end: None,

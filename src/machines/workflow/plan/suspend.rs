@@ -115,7 +115,7 @@ impl Planner {
 
     /// What waited was answered: hooks hear of it before anything follows.
     pub(super) fn resumed(&mut self, id: usize) {
-        if std::mem::take(&mut self.is_parked) {
+        if std::mem::take(&mut self.hook_book.is_parked) {
             self.hook_at(Trigger::Run, Moment::Resume);
         }
         self.hook_at(Trigger::Unit(id), Moment::Resume);
@@ -142,7 +142,7 @@ impl Planner {
             }
         }
         let is_parked = waits && !works && self.queue.is_empty();
-        if std::mem::replace(&mut self.is_parked, is_parked) != is_parked {
+        if std::mem::replace(&mut self.hook_book.is_parked, is_parked) != is_parked {
             let moment = if is_parked { Moment::Suspend } else { Moment::Resume };
             self.hook_at(Trigger::Run, moment);
         }
