@@ -239,10 +239,10 @@ fn a_child_of_an_open_run_and_a_run_that_cannot_be_read_stay() {
 
 /// The files of a root as the service finds them some days later.
 fn later(cli: &Cli, days: u64, policy: &Policy) -> Collected {
-    let now = SystemClock::default().now().later_by(days * DAY_MS);
+    let now = SystemClock.now().later_by(days * DAY_MS);
     let root = cli.root();
     let runs = Runs {
-        disk: Arc::new(StdDisk::default()),
+        disk: Arc::new(StdDisk),
         clock: Arc::new(ManualClock::at(now)),
         root,
         ..runs(&MemoryDisk::new(1))
