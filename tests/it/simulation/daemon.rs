@@ -183,6 +183,7 @@ pub(super) struct Call {
 }
 
 /// A run that is open, or is being made.
+#[allow(clippy::large_enum_variant, reason = "there are four of them")]
 enum Seat {
     Here(Box<Here>),
     Fresh { record: Record, writer: SharedWriter, durable: bool, made: bool },
