@@ -4,7 +4,8 @@
 //! owns all runs of a root and [`commit`] makes what they do durable; [`executor`] holds the
 //! workers that live in the daemon; [`indexer`] keeps the index, [`audit`] compares it with the
 //! journals; [`inbox`] takes outcomes from files, [`telemetry`] tells about it all; [`why`] says
-//! what a run waits for, [`usage`] what it takes on disk. May not print, parse command lines or
+//! what a run waits for, [`usage`] what it takes on disk; [`torture`] tries
+//! the guarantees of the whole program, from outside. May not print, parse command lines or
 //! know status codes. Invariant: a
 //! service changes a run only by appending events that the fold accepts; only repair touches what
 //! is there already.
@@ -20,5 +21,6 @@ pub mod manager;
 pub mod repair;
 pub mod runs;
 pub mod telemetry;
+pub mod torture;
 pub mod usage;
 pub mod why;

@@ -5,7 +5,6 @@
 mod agents;
 mod canary;
 mod cancel_halt;
-mod chaos;
 mod claims;
 mod cli;
 mod cli_bad_input;
@@ -72,6 +71,7 @@ mod probes;
 mod race;
 mod replay_prefix;
 mod replay_random;
+mod scorecard;
 mod served;
 mod storm;
 mod support;
