@@ -15,6 +15,7 @@ mod commits;
 #[path = "../floors/figures.rs"]
 mod figures;
 mod parked;
+mod roots;
 mod server;
 mod starts;
 mod steps;
@@ -23,7 +24,7 @@ mod work;
 
 use figures::Bench;
 
-const SECTIONS: &[&str] = &["starts", "steps", "submits", "work", "parked"];
+const SECTIONS: &[&str] = &["starts", "steps", "submits", "work", "parked", "fsck", "deploy"];
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
@@ -50,6 +51,12 @@ fn main() {
     }
     if all || named("parked") {
         parked::many(&mut bench);
+    }
+    if all || named("fsck") {
+        roots::fsck(&mut bench);
+    }
+    if all || named("deploy") {
+        roots::deploy(&mut bench);
     }
     bench.end();
 }

@@ -125,6 +125,7 @@ impl Bench {
             allow_fs: None,
             limits: host_limits(),
             turn_wall_max_ms: 60_000,
+            kinds: dormouse::services::runs::kinds::KnownKinds::default(),
             by: "operator:bench".into(),
             telemetry: Telemetry::default(),
         }

@@ -13,6 +13,7 @@ mod figures;
 mod hosts;
 mod index;
 mod journals;
+mod plans;
 mod pool;
 mod steps;
 
@@ -33,6 +34,7 @@ fn main() {
     pool::instances(&mut bench);
     journals::replay(&mut bench);
     journals::check(&mut bench);
+    plans::plans(&mut bench);
     index::changes(&mut bench);
     index::parked(&mut bench);
     bench.end();

@@ -11,6 +11,7 @@
 
 use crate::codecs::event::{ErrorInfo, Profile};
 use crate::codecs::json::Json;
+use crate::ground::clock::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// Runtime → host: something said to one instance.
@@ -29,6 +30,8 @@ pub enum ToHost {
     Start(Box<Start>),
     /// Run one turn.
     Turn(TurnInput),
+    /// Show where a workflow document stands.
+    Show(Vec<Standing>),
     /// Forget the instance and free its memory.
     Drop,
 }
@@ -66,6 +69,19 @@ pub struct KnownEffect {
     pub key: String,
     /// Its number.
     pub ordinal: u32,
+}
+
+/// What the journal knows of an effect, and the instance that asked for it does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Standing {
+    /// Its number.
+    pub ordinal: u32,
+    /// Somebody works on it.
+    pub is_started: bool,
+    /// Nobody knows what became of it.
+    pub is_uncertain: bool,
+    /// Starts so far.
+    pub attempts: u32,
 }
 
 /// Limits that the host enforces.
@@ -114,10 +130,16 @@ pub struct Start {
     pub inputs: Option<Json>,
     /// `ctx.carried`.
     pub carried: Option<Json>,
+    /// The time that a schedule made the run for.
+    pub scheduled_at: Option<Timestamp>,
     /// The run clock while top-level code runs, microseconds since 1970.
     pub clock_micros: i64,
     /// Number of the next effect.
     pub next_ordinal: u32,
+    /// It will be shown: a workflow document forgets nothing.
+    pub is_shown: bool,
+    /// The system and the processor that a workflow document sees: `linux/amd64`.
+    pub system: Option<String>,
     /// Effects from before an accepted change of code: a call with such a key binds to it instead
     /// of asking anew, for as long as the instance lives. Its [`Request`] carries the old number.
     pub known: Vec<KnownEffect>,
@@ -180,6 +202,23 @@ pub struct TurnInput {
     pub quiet: bool,
 }
 
+impl TurnInput {
+    /// A turn of which nothing is in the journal yet, whose logs nobody wants.
+    #[must_use]
+    pub const fn live(seq: u64, clock_micros: i64, feed: Feed) -> Self {
+        Self {
+            seq,
+            clock_micros,
+            feed,
+            journaled_outputs: 0,
+            journaled_marks: Vec::new(),
+            live_after: true,
+            by_key: false,
+            quiet: true,
+        }
+    }
+}
+
 /// What an instance says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromHost {
@@ -194,6 +233,8 @@ pub enum FromHost {
     LoadFailed(LoadFailure),
     /// One turn's result.
     Turn(TurnDone),
+    /// Where a workflow document stands.
+    Shown(Json),
     /// A limit was hit; the turn is discarded and the instance is gone.
     Limit {
         /// `memory` or `cpu`.

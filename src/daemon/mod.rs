@@ -30,6 +30,7 @@ use crate::services::indexer::Indexer;
 use crate::services::manager::{Handle, Running};
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::{Error, Result, Runs};
+use crate::services::schedules::{self, Schedules};
 use crate::shells::run_dir::owned::OwnedRoot;
 use crate::shells::store::Batch;
 use auditor::Auditor;
@@ -49,6 +50,7 @@ pub struct Daemon {
     auditor: Auditor,
     warden: Warden,
     inbox: Option<inbox::Running>,
+    schedules: schedules::Running,
     /// Where effects are executed.
     executors: executors::Threads,
     listeners: Listeners,
@@ -68,6 +70,7 @@ impl Daemon {
         let auditor = Auditor::start(wired.manager.handle(), config.audit_rate)?;
         let warden = Warden::start(Arc::clone(&wired.root), wired.mailbox)?;
         let inbox = letters(wired.manager.handle(), config);
+        let schedules = Schedules::start(wired.manager.handle())?;
         let metrics = Arc::clone(&runs.telemetry.metrics);
         let exposition = Exposition::new(metrics, &*runs.clock, wired.refresh);
         Ok(Self {
@@ -79,6 +82,7 @@ impl Daemon {
             auditor,
             warden,
             inbox,
+            schedules,
             executors: wired.executors,
             listeners: wired.listeners,
             agents: wired.agents,
@@ -102,6 +106,12 @@ impl Daemon {
     #[must_use]
     pub fn agents(&self) -> Arc<Book> {
         Arc::clone(&self.agents)
+    }
+
+    /// What makes runs begin by themselves.
+    #[must_use]
+    pub fn schedules(&self) -> Schedules {
+        self.schedules.schedules()
     }
 
     /// For doors.
@@ -131,6 +141,7 @@ impl Daemon {
         if let Some(inbox) = self.inbox {
             inbox.stop();
         }
+        self.schedules.stop();
         self.auditor.stop();
         self.warden.stop();
         let stopped = self.manager.stop();

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::shapes;
 use super::work::{ClosedAttempt, LeaseShown};
 use crate::codecs::event::{Decision, Event as Stored, ProcessRef, Profile, Record};
-use crate::codecs::event::{Head, ParentRef};
+use crate::codecs::event::{Head, ParentRef, ScheduleRef};
 use crate::codecs::json::Json;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
@@ -21,6 +21,8 @@ use crate::machines::effect::refusal::Refusal;
 use crate::machines::replay::check::{Divergence, Mark};
 use crate::services::audit::{Audited, Finding};
 use crate::services::manager::{Held, Made};
+use crate::services::repair::undo::Repair;
+use crate::services::repair::{Mended, Outlook};
 use crate::services::runs::accept::Plan;
 use crate::services::runs::check::{Checked, Line};
 use crate::services::runs::post::Posted;
@@ -279,6 +281,10 @@ pub(crate) struct Shown {
     /// Its process
     #[schema(required, value_type = Option<shapes::Pinned>)]
     process: Option<ProcessRef>,
+    /// The schedule that made it
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<shapes::ScheduledBy>, nullable = false)]
+    schedule: Option<ScheduleRef>,
     /// What someone outside could do now
     #[schema(value_type = Vec<shapes::NextAction>)]
     next_actions: Vec<Value>,
@@ -293,6 +299,7 @@ impl Shown {
         Self {
             status: Status::of(look, now),
             process: look.state.process.clone(),
+            schedule: look.state.schedule.clone(),
             next_actions: look.next_actions(),
             tasks: look.state.effects.values().map(|e| look.task(e)).collect(),
         }
@@ -804,5 +811,105 @@ impl AuditDone {
             detail: finding.what.to_string(),
         };
         Self { looked: audited.looked, findings: audited.findings.iter().map(finding).collect() }
+    }
+}
+
+/// A journal before and after a repair, in numbers
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RepairCounts {
+    /// Files of the journal
+    original_files: usize,
+    /// Records that stay or come back
+    kept_events: u64,
+    /// Records that are lost, if that is known
+    #[schema(required)]
+    dropped_corrupt: Option<u64>,
+    /// Always 0: a requested effect is a record
+    dropped_requested: u64,
+    /// Always 0: an outcome is a record
+    dropped_resolved: u64,
+}
+
+impl From<&Outlook> for RepairCounts {
+    fn from(outlook: &Outlook) -> Self {
+        Self {
+            original_files: outlook.files,
+            kept_events: outlook.kept_records,
+            dropped_corrupt: outlook.lost_records,
+            dropped_requested: 0,
+            dropped_resolved: 0,
+        }
+    }
+}
+
+/// A run that was mended
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RepairDone {
+    /// Its directory
+    run_dir: String,
+    /// What was done to its journal
+    journal: RepairCounts,
+    /// Where what was set aside is kept
+    backup_dir: String,
+    /// Always true
+    repaired: bool,
+    /// Label of the case
+    case: String,
+    /// Label of the plan
+    #[schema(required)]
+    plan: Option<&'static str>,
+    /// What was set aside
+    quarantined: Vec<String>,
+    /// Where the journal ends now
+    #[schema(value_type = shapes::Head)]
+    head: Head,
+    /// Always false: what stands there was read and folded
+    still_unreadable: bool,
+}
+
+impl From<Mended> for RepairDone {
+    fn from(mended: Mended) -> Self {
+        Self {
+            journal: (&mended.outlook).into(),
+            run_dir: mended.outlook.dir,
+            backup_dir: mended.kept_in,
+            repaired: true,
+            case: mended.outlook.case,
+            plan: mended.outlook.plan,
+            quarantined: mended.quarantined,
+            head: mended.head,
+            still_unreadable: false,
+        }
+    }
+}
+
+/// A repair that was taken back
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UndoDone {
+    /// The run
+    #[schema(value_type = String)]
+    run_id: RunId,
+    /// Where its former bytes are kept, below its directory
+    folder: String,
+    /// Label of the case that was repaired
+    case: String,
+    /// When it was
+    #[schema(value_type = String)]
+    at: Timestamp,
+    /// Where the repair had left the journal
+    #[schema(value_type = shapes::Head)]
+    head: Head,
+    /// Always true
+    is_undone: bool,
+}
+
+impl From<Repair> for UndoDone {
+    fn from(repair: Repair) -> Self {
+        let (folder, before, is_undone) = (repair.folder, repair.before, repair.is_undone);
+        let (run_id, case, at, head) = (before.run_id, before.case, before.at, before.head);
+        Self { run_id, folder, case, at, head, is_undone }
     }
 }

@@ -7,5 +7,7 @@ pub mod cli;
 pub mod http;
 mod ledger;
 mod limits;
+mod retention;
+mod schedules;
 mod shapes;
 mod work;

@@ -7,6 +7,18 @@
 use serde_json::Value;
 use utoipa::ToSchema;
 
+/// The schedule that made a run
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub(crate) struct ScheduledBy {
+    /// Where its name belongs
+    namespace: String,
+    /// Its name
+    name: String,
+    /// The time that the run is for
+    scheduled_at: String,
+}
+
 /// The pinned program of a run
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]

@@ -339,6 +339,9 @@ impl From<Held> for LeaseShown {
 pub(crate) struct Workers {
     /// By name
     pub(crate) workers: Vec<WorkerShown>,
+    /// What is known of kinds of work: their inputs and outputs
+    #[schema(value_type = Object)]
+    pub(crate) signatures: serde_json::Value,
 }
 
 /// A worker

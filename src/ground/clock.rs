@@ -34,6 +34,13 @@ impl Timestamp {
         Self::from_micros(millis.saturating_mul(1000))
     }
 
+    /// From RFC 3339 as other programs and people write it, with any offset.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let read = text.parse::<jiff::Timestamp>().ok()?;
+        Some(Self::from_micros(read.as_microsecond()))
+    }
+
     /// Microseconds since the epoch.
     #[must_use]
     pub const fn micros(self) -> i64 {
@@ -44,6 +51,12 @@ impl Timestamp {
     #[must_use]
     pub const fn millis(self) -> i64 {
         self.0.div_euclid(1000)
+    }
+
+    /// As it stands in names of files: `20261121T215334.000000Z`.
+    #[must_use]
+    pub fn stamp(self) -> String {
+        self.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect()
     }
 
     /// This instant and `millis` more.
@@ -62,6 +75,13 @@ impl Timestamp {
     #[must_use]
     pub fn earlier_by(self, millis: u64) -> Self {
         self.plus_millis(i64::try_from(millis).unwrap_or(i64::MAX).saturating_neg())
+    }
+
+    /// RFC 3339 without decimals: the second that the instant is in.
+    #[must_use]
+    pub fn iso_seconds(self) -> String {
+        let text = self.to_string();
+        format!("{}Z", &text[..text.len() - 8])
     }
 
     /// RFC 3339 with three decimals, as JavaScript's `toISOString` prints it.
@@ -256,5 +276,6 @@ mod tests {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
         assert_eq!(Timestamp::from_micros(0).iso_millis(), "1970-01-01T00:00:00.000Z");
+        assert_eq!(Timestamp::from_micros(1_999_999).iso_seconds(), "1970-01-01T00:00:01Z");
     }
 }

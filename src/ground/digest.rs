@@ -115,7 +115,8 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// The `N` bytes behind `2 N` lower-case hex digits; nothing for any other text.
-fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+#[must_use]
+pub fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let nibble = |b: u8| match b {
         b'0'..=b'9' => Some(b - b'0'),
         b'a'..=b'f' => Some(b - b'a' + 10),

@@ -209,6 +209,16 @@ impl fmt::Display for EffectName {
     }
 }
 
+/// Longest name of a secret.
+const SECRET_NAME_BYTES_MAX: usize = 64;
+
+/// Whether this may be the name of a secret.
+#[must_use]
+pub fn is_secret_name(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    (1..=SECRET_NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -380,6 +380,21 @@ pub const MCP_CANCEL_MS: u64 = 1_000;
 pub const MCP_ERROR_TEXT_BYTES: usize = 4 * 1024;
 /// How long a program that was spoken to may take to end before it is killed.
 pub const PIPED_END_MS: u64 = 5_000;
+/// Most files in an export: what is read of a foreign list before anything is written.
+pub const EXPORT_FILES_MAX: usize = 300_000;
+/// Longest list of files in an export.
+pub const EXPORT_MANIFEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes in all files of an export: bounds what a small foreign file may unfold to.
+pub const EXPORT_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
+/// Deepest path in an export.
+pub const EXPORT_DEPTH_MAX: usize = 64;
+/// Most memory, as a power of two, that unfolding an export may ask for.
+pub const EXPORT_WINDOW_LOG: u32 = 23;
+/// Content of small files that an export keeps in memory, so that they are read only once.
+pub const EXPORT_KEPT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Longest mark of a deleted run that is read.
+pub const REMOVED_MARK_BYTES_MAX: u64 = 64 * 1024;
 
 /// Longest workflow document.
 pub const WORKFLOW_DOCUMENT_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -388,7 +403,12 @@ pub const WORKFLOW_DOCUMENT_DEPTH_MAX: usize = 64;
 /// Most templates of a workflow document.
 pub const WORKFLOW_TEMPLATES_MAX: usize = 1_000;
 /// Most tasks of one dag.
-pub const WORKFLOW_NODES_MAX: usize = 1_000;
+pub const WORKFLOW_NODES_MAX: usize = 10_000;
+/// Most kinds of work whose inputs and outputs are known.
+pub const WORKFLOW_SIGNATURES_MAX: usize = 1_000;
+/// Most places of a document from which its paths lead somewhere: those in a template count once
+/// for each of its calls.
+pub const WORKFLOW_SIGHTS_MAX: usize = 2_000_000;
 /// Most parameters of one list.
 pub const WORKFLOW_PARAMETERS_MAX: usize = 256;
 /// Longest expression.
@@ -403,10 +423,34 @@ pub const WORKFLOW_TASK_RUNS_MAX: usize = 100_000;
 pub const WORKFLOW_ITERATIONS_MAX: usize = 10_000;
 /// Most rounds at once of a loop that names no limit.
 pub const WORKFLOW_LIVE_ITERATIONS_MAX: usize = 256;
+/// How often one task run may wait for an answer in the middle of its work.
+pub const WORKFLOW_SUSPENSIONS_MAX: u32 = 1_000;
 /// Most effects of a workflow that are open at once; the others wait their turn.
 pub const WORKFLOW_OPEN_EFFECTS_MAX: usize = 900;
 /// Most notes of one task run.
 pub const WORKFLOW_NOTES_MAX: usize = 32;
+/// Most schedules of a root: each is looked at whenever one is due.
+pub const SCHEDULES_MAX: usize = 1_000;
+/// Longest time between two looks at the clock for schedules: it may have been set.
+pub const SCHEDULE_LOOK_EVERY_MS: u64 = 500;
+/// Times of a schedule that one look decides: ten weeks of minutes.
+pub const SCHEDULE_LOOKED_AT_MAX: usize = 100_000;
+/// How late a time counts as on time where nothing is made up for: a start, a slow disk.
+pub const SCHEDULE_ON_TIME_MS: i64 = 10_000;
+/// Most runs of a schedule that have not ended.
+pub const SCHEDULE_OPEN_RUNS_MAX: usize = 1_000;
+/// Most times that are made up for at once, and that may be asked for.
+pub const SCHEDULE_CATCH_UP_MAX: usize = 1_000;
+/// Most ended runs that a schedule counts, and may keep.
+pub const SCHEDULE_ENDED_RUNS_MAX: usize = 1_000;
+/// Last decisions of a schedule that are shown; the others are counted.
+pub const SCHEDULE_DECISIONS_SHOWN_MAX: usize = 100;
+/// Largest state of a schedule: what the limits above allow.
+pub const SCHEDULE_STATE_BYTES_MAX: u64 = 1024 * 1024;
+/// How long a run that could not be created now waits for the next try.
+pub const SCHEDULE_RETRY_MS: i64 = 5_000;
+/// Time between two looks at runs of schedules that have not ended.
+pub const SCHEDULE_RUNS_EVERY_MS: i64 = 5_000;
 
 const _: () = {
     assert!(WORKFLOW_OPEN_EFFECTS_MAX < TURN_OUTPUTS_MAX as usize);

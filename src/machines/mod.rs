@@ -9,5 +9,6 @@ pub mod ledger;
 pub mod limits;
 pub mod ready;
 pub mod replay;
+pub mod schedule;
 pub mod timer;
 pub mod workflow;

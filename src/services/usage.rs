@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::ground::id::RunId;
 use crate::ports::disk::{self, Dir, FileKind};
+use crate::shells::run_dir::dir::RunDir;
 
 use super::runs::{Result, Runs};
 
@@ -41,6 +42,8 @@ pub struct Usage {
     pub root: Kinds,
     /// What its runs keep, together.
     pub kinds: Kinds,
+    /// Archived runs; what they take is the root's.
+    pub archived: usize,
     /// Each run, largest first.
     pub runs: Vec<OfRun>,
 }
@@ -64,6 +67,8 @@ const OF_ROOT: &[(&str, &str)] = &[
     ("outbox", "outbox"),
     ("staging", "staging"),
     ("quarantine", "quarantine"),
+    ("archive", "archives"),
+    ("removed", "marks"),
     ("index.db", "index"),
 ];
 
@@ -72,8 +77,9 @@ impl Runs {
     pub fn usage(&self, references: &[String]) -> Result<Usage> {
         let view = self.view_root()?;
         let mut seen = Seen::default();
-        let mut usage =
-            Usage { bytes: 0, root: Kinds::new(), kinds: Kinds::new(), runs: Vec::new() };
+        let (root, kinds) = (Kinds::new(), Kinds::new());
+        let archived = if references.is_empty() { view.archived()?.len() } else { 0 };
+        let mut usage = Usage { bytes: 0, root, kinds, archived, runs: Vec::new() };
         let mut dirs = Vec::new();
         if references.is_empty() {
             if let Some(meta) = view.meta() {
@@ -88,8 +94,7 @@ impl Runs {
             dirs.push(self.find(reference)?);
         }
         for dir in dirs {
-            let mut kinds = Kinds::new();
-            seen.measure(dir.dir(), OF_RUN, &mut kinds)?;
+            let kinds = seen.of_run(&dir)?;
             for (kind, bytes) in &kinds {
                 *usage.kinds.entry(kind).or_default() += bytes;
             }
@@ -104,9 +109,16 @@ impl Runs {
 
 /// Files with several names that were met.
 #[derive(Default)]
-struct Seen(HashSet<u64>);
+pub(super) struct Seen(HashSet<u64>);
 
 impl Seen {
+    /// What stands below the directory of a run, by kind.
+    pub(super) fn of_run(&mut self, dir: &RunDir) -> disk::Result<Kinds> {
+        let mut kinds = Kinds::new();
+        self.measure(dir.dir(), OF_RUN, &mut kinds)?;
+        Ok(kinds)
+    }
+
     fn measure(
         &mut self,
         dir: &Arc<dyn Dir>,
@@ -117,10 +129,15 @@ impl Seen {
             let is = |prefix: &str| name.strip_prefix(prefix).is_some_and(is_variant);
             let kind =
                 names.iter().find(|(prefix, _)| is(prefix)).map_or("other", |(_, kind)| kind);
-            let bytes = self.bytes(dir, &name, DEPTH_MAX)?;
+            let bytes = self.bytes_at(dir, &name)?;
             *kinds.entry(kind).or_default() += bytes;
         }
         Ok(())
+    }
+
+    /// What stands under a name, as deep as anybody looks.
+    pub(super) fn bytes_at(&mut self, dir: &Arc<dyn Dir>, name: &str) -> disk::Result<u64> {
+        self.bytes(dir, name, DEPTH_MAX)
     }
 
     fn bytes(&mut self, dir: &Arc<dyn Dir>, name: &str, depth: u32) -> disk::Result<u64> {

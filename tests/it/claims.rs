@@ -545,6 +545,21 @@ fn a_client_that_hung_up_while_it_waited_gets_nothing() {
 }
 
 #[test]
+fn a_claim_that_waits_hears_of_a_stop_at_once() {
+    let mut site = Site::new();
+    let body = json!({ "worker": "w", "kinds": ["agent"], "waitMs": 60_000 }).to_string();
+    let kind = "Content-Type: application/json\r\n";
+    let mut stream = site.served.socket();
+    stream.write_all(&raw("POST /v1/tasks/claim", kind, body.as_bytes())).unwrap();
+    let waits = |text: &str| text.lines().any(|line| line == "dormouse_claims_waiting 1");
+    while !waits(&site.served.send_socket(&raw("GET /metrics", "", b"")).text()) {}
+    site.served.stop();
+    // The door would have cut it off without an answer.
+    let answer = Answer::read(&mut stream);
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &json!("shutting_down")));
+}
+
+#[test]
 fn a_signal_finds_the_run_that_waits_for_its_key() {
     let site = Site::new();
     for (id, key) in [("a", "o1"), ("b", "o2"), ("c", "o2")] {

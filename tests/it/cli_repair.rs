@@ -152,12 +152,12 @@ fn verify_advises_what_mends_the_case() {
     let code = fs::read(&entry).unwrap();
     fs::remove_file(&entry).unwrap();
     fs::write(&entry, "changed").unwrap();
-    let verified = cli.run("journal verify r").exits(5).says("put process/ back");
-    assert!(!verified.err.contains("repair-journal"), "{verified:?}");
+    let verified = cli.run("journal verify r").exits(5).says("--from COPY");
+    assert!(verified.err.contains("run repair-journal r"), "{verified:?}");
     fs::write(&entry, code).unwrap();
     fs::rename(dir.join("journal"), dir.join("elsewhere")).unwrap();
-    let verified = cli.run("journal verify r").exits(5).says("put journal/ back");
-    assert!(!verified.err.contains("repair-journal"), "{verified:?}");
+    let verified = cli.run("journal verify r").exits(5).says("--from COPY");
+    assert!(verified.err.contains("run repair-journal r"), "{verified:?}");
 }
 
 #[test]

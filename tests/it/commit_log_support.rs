@@ -6,6 +6,7 @@ use dormouse::codecs::format::frame::{self, Tip};
 use dormouse::codecs::format::line;
 use dormouse::codecs::format::log_entry::{Append, Entry};
 use dormouse::codecs::format::log_header::SegmentHeader;
+use dormouse::ground::clock::Clock;
 use dormouse::ground::digest::Sum;
 use dormouse::ground::id::{RunId, Seq};
 use dormouse::ports::disk::memory::MemoryDisk;
@@ -103,22 +104,30 @@ pub(crate) struct Rig {
     pub(crate) now_ms: u64,
     /// Marks and frames that an index would have applied.
     applied: u64,
-    _root: OwnedRoot,
+    pub(crate) root: OwnedRoot,
 }
 
 impl Rig {
     pub(crate) fn open(disk: &MemoryDisk, settings: Settings) -> Result<Self, String> {
         let options = Options { create: true, wait_ms: 0, allow_fs: None };
         let root = OwnedRoot::open(&as_disk(disk), Path::new("/runs"), &options, &clock());
-        let root = root.map_err(|e| e.to_string())?;
+        Self::over(root.map_err(|e| e.to_string())?, settings, Arc::new(clock()))
+    }
+
+    /// The same over a root that was recovered.
+    pub(crate) fn over(
+        root: OwnedRoot,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
         let home = Home {
             root: root.view().clone(),
             meta: Arc::clone(root.meta()),
             file: Arc::clone(root.file()),
-            clock: Arc::new(clock()),
+            clock,
         };
         let log = Log::start(home, settings, 0).map_err(|e| e.to_string())?;
-        Ok(Self { log, queue: VecDeque::new(), now_ms: 0, applied: 0, _root: root })
+        Ok(Self { log, queue: VecDeque::new(), now_ms: 0, applied: 0, root })
     }
 
     pub(crate) fn give(&mut self, known: &mut Known, words: &str, unit: Unit) {

@@ -714,7 +714,8 @@ fn e29_health_asks_who_writes() {
     let socket = listen_for_owner(&cli.root().join(".dormouse/socket")).unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
     let curl = Curl(tcp.local_addr().unwrap());
-    let mut options = Options::new(daemon.handle(), daemon.exposition(), socket);
+    let mut options =
+        Options::new(daemon.handle(), daemon.schedules(), daemon.exposition(), socket);
     options.compat.place = Some((tcp, true));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let door = std::thread::spawn(move || {

@@ -11,6 +11,7 @@ use dormouse::codecs::turn::Request;
 use dormouse::ground::id::{EffectId, Epoch, Seq};
 use dormouse::ground::limits::{CANCEL_GRACE_MS, CLEANUP_TIMEOUT_MS, RELEASES_MAX};
 use dormouse::machines::effect::attempt::Report;
+use dormouse::machines::effect::policy;
 use dormouse::machines::replay::drafts;
 use serde_json::json;
 
@@ -37,9 +38,8 @@ fn t02_what_runs_inside_is_started_at_once() {
     assert_eq!(story.claim("@daemon/boot"), "STARTED 1");
 }
 
-#[test]
-fn t03_what_can_never_run_is_refused_in_the_same_commit() {
-    let request = Request {
+fn asked_with(options: &serde_json::Value) -> Request {
+    Request {
         ordinal: 1,
         key: "k".into(),
         name: "k".into(),
@@ -53,10 +53,15 @@ fn t03_what_can_never_run_is_refused_in_the_same_commit() {
         def_digest: String::new(),
         args: None,
         args_digest: String::new(),
-        options: Some(Json::of(&json!({ "priority": 5_000 }))),
+        options: Some(Json::of(options)),
         cleanup: false,
         site: None,
-    };
+    }
+}
+
+#[test]
+fn t03_what_can_never_run_is_refused_in_the_same_commit() {
+    let request = asked_with(&json!({ "priority": 5_000 }));
     let batch = drafts::requested(&request, Seq(1));
     let mut story = Story::of(batch[0].event.clone());
     story.append(batch[1].event.clone());
@@ -65,6 +70,26 @@ fn t03_what_can_never_run_is_refused_in_the_same_commit() {
         ("error", "InvalidTaskDefinitionError")
     );
     assert_eq!(story.effect().ended.as_ref().unwrap().epoch, Epoch(0));
+}
+
+#[test]
+fn t03_options_that_nobody_can_have_meant_are_refused_once_and_for_all_or_never() {
+    for options in [
+        json!({ "idempotencyKey": "" }),
+        json!({ "timeout": 0 }),
+        json!({ "retry": { "factor": 0.5 } }),
+        json!({ "retry": { "maxAttempt": 3 } }),
+    ] {
+        let request = asked_with(&options);
+        let batch = drafts::requested(&request, Seq(1));
+        assert_eq!(batch.len(), 2, "{options}: the request and its refusal");
+        let Event::EffectRequested(refused) = &batch[0].event else { panic!("{options}") };
+        // Whoever died between the two records finishes that.
+        assert!(drafts::refusal(&request, &refused.policy).is_some(), "{options}");
+        // An older journal took it, and goes on with what it took.
+        let taken = policy::read("agent", None, request.options.as_ref()).unwrap();
+        assert!(drafts::refusal(&request, &taken).is_none(), "{options}");
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ impl Actor {
             allow_fs: None,
             limits: host_limits(),
             turn_wall_max_ms: 60_000,
+            kinds: dormouse::services::runs::kinds::KnownKinds::default(),
             by: "operator:ann".into(),
             telemetry: Telemetry::default(),
         };

@@ -357,3 +357,18 @@ fn a_run_that_is_cancelled_ends_its_command() {
     assert!(is_gone(&pid));
     drop(daemon);
 }
+
+#[test]
+fn a_program_that_is_not_found_is_held_with_what_would_have_it_found() {
+    let place = Place::new(PROCESS);
+    let mut daemon = place.shell("allow = [\"ls\"]");
+    for (run, program, what) in [
+        ("a", "no-such-program", "or its directory in executors.shell.path"),
+        ("b", "/no/such/program", "to install it there"),
+        ("c", "./program", "its absolute path in the definition"),
+    ] {
+        place.create(run, &json!({ "def": { "argv": [program] } }));
+        let said = daemon.hears("held_policy");
+        assert!(said.contains(what), "{program}: {said}");
+    }
+}

@@ -2,16 +2,17 @@
 //! nothing; sequences at random never panic, fold the same twice, and survive the state cache.
 
 use dormouse::codecs::event::{
-    CancelOutcome, EffectAttemptFailed, EffectCancelled, EffectRequested, EffectResolved,
-    EffectStarted, EffectUncertain, Event, FailureClass, ObservedOp, Patch, Policy,
+    CancelOutcome, Edit, EffectAttemptFailed, EffectCancelled, EffectRequested, EffectResolved,
+    EffectStarted, EffectUncertain, Event, FailureClass, ForkedFrom, ObservedOp, Patch, Policy,
     ProcessAssigned, Record, RunCancelRequested, RunCancelled, RunCompleted, RunContinued,
-    RunFailed, RunHalted, RunHeld, RunPaused, RunResumed, Seal, SignalReceived, Status,
-    ValueObserved,
+    RunFailed, RunForkedFrom, RunHalted, RunHeld, RunPaused, RunResumed, Seal, SignalReceived,
+    Status, ValueObserved,
 };
 use dormouse::codecs::json::Json;
 use dormouse::ground::digest::Digest;
 use dormouse::ground::id::{EffectId, Epoch, Seq};
 use dormouse::machines::effect::plain_error;
+use dormouse::machines::replay::facts::Update;
 use dormouse::machines::replay::state::{RunState, fold};
 use serde_json::json;
 
@@ -197,6 +198,20 @@ fn marked() -> Event {
     ValueObserved { key, op, value: Json::of("p"), cause: Seq(1) }.into()
 }
 
+/// A fork after record `seq` that edits, or executes again, the first effect.
+fn forked(seq: u64, edits: bool, reruns: bool) -> Event {
+    let first = EffectId::new(1);
+    let sum = dormouse::codecs::format::line::genesis(&run_id());
+    RunForkedFrom {
+        run_id: "fork".parse().unwrap(),
+        forked_from: ForkedFrom { run_id: run_id(), seq: Seq(seq), sum },
+        rerun: if reruns { vec![first] } else { Vec::new() },
+        edits: if edits { vec![Edit { effect_id: first, value: Json::of("v") }] } else { vec![] },
+        by: "w".into(),
+    }
+    .into()
+}
+
 /// States by name, as the events that lead there.
 fn states() -> Vec<(&'static str, Vec<Event>)> {
     let asked = || vec![created(false), requested(1, "agent", 1)];
@@ -247,6 +262,9 @@ fn table() -> Vec<(&'static str, Event, &'static str)> {
         ("held", held(), "! completed cancelled bare held held,ok"),
         ("resumed", resumed(false), "paused held held,ok"),
         ("patched", resumed(true), "held,ok"),
+        ("forked", forked(2, false, false), "requested sleeping paused held cancelling second"),
+        ("forked, edited", forked(3, true, false), "ok error"),
+        ("forked, executed again", forked(3, false, true), "started signalled"),
         ("cancel", cancel_requested(), "! completed cancelled cancelling"),
         ("cancelled", cancelled(), "cancelling"),
         ("completed", completed(false), idle),
@@ -270,7 +288,7 @@ fn table() -> Vec<(&'static str, Event, &'static str)> {
         ("older attempt", attempt_failed(0, FailureClass::Reported), ""),
         // T10, T18
         ("lapsed", uncertain(1, "lease_expired"), "started"),
-        ("forked", uncertain(0, "forked"), "requested sleeping signalled"),
+        ("uncertain in a fork", uncertain(0, "forked"), "requested sleeping signalled"),
         ("key in doubt", uncertain(0, "key_outcome_unknown"), "requested sleeping signalled"),
         ("key in doubt, late", uncertain(1, "key_outcome_unknown"), "reported unknown"),
         ("lost in a repair", uncertain(1, "repaired"), "started reported unknown"),
@@ -390,4 +408,23 @@ fn events_at_random_fold_the_same_twice_and_survive_the_cache() {
         assert_eq!(folded(&events), state, "seed {seed}");
         assert_eq!(through_the_cache(&state), state, "seed {seed}");
     }
+}
+
+#[test]
+fn a_fork_does_not_answer_for_what_its_source_did_under_a_key() {
+    let keyed = |n| match requested(n, "agent", 1) {
+        Event::EffectRequested(mut asked) => {
+            asked.policy.idempotency_key = Some(format!("key {n}"));
+            asked.into()
+        }
+        other => other,
+    };
+    let mut events = vec![created(false), keyed(1), keyed(2), resolved(0, Status::Ok, None)];
+    let keys = |events: &[Event]| {
+        let known = Update::whole(&folded(events), false).keys.into_iter();
+        known.map(|known| known.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&events), ["key 1", "key 2"]);
+    events.push(forked(4, false, false));
+    assert_eq!(keys(&events), ["key 2"], "what is open there has to wait for its key");
 }

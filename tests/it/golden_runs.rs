@@ -7,9 +7,12 @@
 use crate::play::{Deed, Play, lines, wrap};
 use dormouse::codecs::format::line::encode;
 use dormouse::codecs::format::line::genesis;
+use dormouse::ground::id::Seq;
 use dormouse::machines::replay::engine::Rest;
 use dormouse::ports::disk::Disk;
 use dormouse::services::runs::accept::OnChange;
+use dormouse::services::runs::fork::NewFork;
+use dormouse::services::runs::replay::Verdict;
 use dormouse::services::runs::view;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -73,10 +76,33 @@ fn check(name: &str, body: &str, drive: impl Fn(&Play)) {
     if name != "accepted" {
         if name != "held" {
             old.assert_checks(name);
+            let replayed = old.runs.replay(&old.id, None, None).unwrap();
+            assert_eq!(replayed.verdict, Verdict::Identical, "{name}: {replayed:#?}");
+            fork_everywhere(name, &old);
         }
         let before = old.records().len();
         old.go_on();
         assert_eq!(old.records().len(), before, "{name}: nothing is left to do");
+    }
+}
+
+/// A fork at every record but the end has the records up to there, and replays.
+fn fork_everywhere(name: &str, play: &Play) {
+    let seen = play.seen();
+    let end = seen.state.end.map_or(seen.records.len() as u64, |(_, seq)| seq.0 - 1);
+    for at in 1..=end {
+        let run_id = format!("at-{at}").parse().unwrap();
+        let new = NewFork { run_id, at: Seq(at), edits: Vec::new(), rerun: Vec::new() };
+        let forked = play.runs.fork(&play.id, &new);
+        assert!(forked.is_ok(), "{name} at {at}: {forked:?}");
+        let made = play.runs.look(new.run_id.as_str()).unwrap();
+        let shared = usize::try_from(at).unwrap();
+        for (one, other) in made.records[..shared].iter().zip(&seen.records) {
+            assert_eq!((one.at, &one.event), (other.at, &other.event), "{name} at {at}");
+        }
+        assert_eq!(made.records[shared].event.name(), "RUN_FORKED_FROM", "{name} at {at}");
+        let replayed = play.runs.replay(new.run_id.as_str(), None, None).unwrap();
+        assert_eq!(replayed.verdict, Verdict::Identical, "{name} at {at}: {replayed:#?}");
     }
 }
 

@@ -40,8 +40,11 @@ pub(crate) fn start(profile: Profile, source: &str) -> Start {
         modules: vec![module("main.js", source, &[])],
         inputs: None,
         carried: None,
+        scheduled_at: None,
         clock_micros: NOON_MICROS,
         next_ordinal: 1,
+        is_shown: false,
+        system: None,
         known: Vec::new(),
         known_marks: Vec::new(),
         limits: HostLimits {

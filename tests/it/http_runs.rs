@@ -190,6 +190,9 @@ fn bodies_are_read_strictly() {
         let answer = served.get(&format!("/v1/runs/{id}"));
         assert_eq!(answer.status, 400, "{id}: {answer:?}");
     }
+    for path in ["/v1/ledger/%ff", "/v1/limits/kind/%ff", "/v1/runs/%ff"] {
+        served.get(path).is_problem(400, "bad_request");
+    }
     served.get("/v1/runs/none").is_problem(404, "run_not_found");
     served.get("/v1/runs/r/tasks/e1").is_problem(400, "effect_id_invalid");
     served.get("/v1/runs/r/tasks/e0009").is_problem(404, "effect_not_found");

@@ -144,7 +144,7 @@ fn check_reasons(state: &RunState, resting: bool, reasons: Reasons) {
             (Wait::Signal(_), _) => Reason::Signal,
             (Wait::Run(_), _) => Reason::Child,
             (Wait::Outside, _) => Reason::Outside,
-            (Wait::Hook(_), _) => Reason::Runnable,
+            (Wait::Hook(_) | Wait::Echo(_), _) => Reason::Runnable,
             (Wait::Sleep { .. }, _) => Reason::Timer,
         };
         assert!(has(wanted), "{effect:#?}");

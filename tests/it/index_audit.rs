@@ -215,6 +215,7 @@ fn service() -> (MemoryDisk, Runs) {
         allow_fs: None,
         limits: host_limits(),
         turn_wall_max_ms: 1,
+        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
         by: "operator:test".into(),
         telemetry: dormouse::services::telemetry::Telemetry::default(),
     };

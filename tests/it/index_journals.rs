@@ -113,6 +113,8 @@ fn created(run: &RunId, chance: &mut Chance) -> Event {
         tags,
         cwd: None,
         non_interactive: chance.one_in(6),
+        system: None,
+        schedule: None,
         traceparent: None,
         by: "operator:test".into(),
     }

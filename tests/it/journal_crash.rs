@@ -227,3 +227,16 @@ fn segments_are_closed_at_their_size() {
     assert_eq!((scan.verdict(), scan.segments.len()), (Verdict::Ok, 2));
     assert!(scan.segments.iter().all(|s| s.bytes <= 8 * 1024 * 1024));
 }
+
+#[test]
+fn a_long_journal_is_staged_in_segments_too() {
+    let root = open_root(&MemoryDisk::new(5)).unwrap();
+    let mut staged = root.stage(&run_id()).unwrap();
+    let long = dormouse::codecs::event::OperatorNote { text: "x".repeat(200_000), by: "t".into() };
+    let mut events = vec![(at(1), created(&run_id()))];
+    events.extend((2..60).map(|n| (at(n), long.clone().into())));
+    staged.journal(&events).unwrap();
+    let scan = reader::read(&staged.publish().unwrap(), None);
+    assert_eq!((scan.verdict(), scan.segments.len()), (Verdict::Ok, 2));
+    assert_eq!(scan.records.len(), 59);
+}

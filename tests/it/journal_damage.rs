@@ -1,5 +1,6 @@
 //! Journals that were cut, flipped, edited and shuffled: what opening says, and what is kept.
 
+use crate::fuzz::targets::mended;
 use crate::support::*;
 use dormouse::codecs::event::{Event, Record};
 use dormouse::codecs::format::line;
@@ -362,25 +363,16 @@ proptest! {
     }
 }
 
-/// Does what the plan says to the files in memory: the result must be clean.
+/// Does what the plans say to the files in memory: the results must be clean.
 fn repaired(files: &[File], scan: &Scan, truth: &[Record], what: &str) {
-    let Some(plan) = plan::plan(scan) else { return };
-    let mut files = files.to_vec();
-    for edit in &plan.edits {
-        match edit {
-            plan::Edit::Remove { file } => files.retain(|f| f.name != *file),
-            plan::Edit::Complete { file } => {
-                files.iter_mut().find(|f| f.name == *file).unwrap().bytes.push(b'\n');
-            }
-            plan::Edit::Cut { file, offset, bytes } => {
-                let it = files.iter_mut().find(|f| f.name == *file).unwrap();
-                assert_eq!(it.bytes.len() as u64, offset + bytes, "{what}");
-                it.bytes.truncate(usize::try_from(*offset).unwrap());
-            }
-        }
+    if scan.verdict() <= Verdict::Damaged {
+        let plan = plan::restore(scan, truth, None);
+        let after = judge(&mended(files, &plan), 0);
+        assert!(after.verdict() <= Verdict::Note, "{what}: {:?} after {plan:?}", after.main);
+        assert_eq!(after.records, truth, "{what}: everything is put back");
     }
-    files.retain(|f| !f.bytes.is_empty());
-    let after = judge(&files, 0);
+    let Some(plan) = plan::plan(scan) else { return };
+    let after = judge(&mended(files, &plan), 0);
     assert!(after.verdict() <= Verdict::Note, "{what}: {:?} after {plan:?}", after.main);
     assert_eq!(after.records, scan.records, "{what}");
     check(&after, truth, what);

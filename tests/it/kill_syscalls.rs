@@ -267,3 +267,34 @@ fn g1_second_post_killed_at_any_call() {
 fn g1_last_iterate_killed_at_any_call() {
     kill_at_every_call(5);
 }
+
+#[test]
+fn a_fork_killed_at_any_call_leaves_no_half_run() {
+    const FORK: &str = "run fork r --at 3 --id f";
+    // The source is only read: one life is enough for all kills.
+    let cli = lived(4);
+    let mut kills = 0;
+    for name in ["mkdirat", "pwrite64", "fdatasync", "fsync", "renameat2", "flock"] {
+        for n in 1.. {
+            let ran = inject(&cli, FORK, name, KILL, n);
+            let what = format!("{name} {n}: {ran:?}");
+            let is_there = cli.root().join("f").exists();
+            if is_there {
+                assert_eq!(cli.run("run check f").code, 0, "{what}");
+                std::fs::remove_dir_all(cli.root().join("f")).unwrap();
+            }
+            if ran.code != KILLED {
+                assert!(ran.code == 0 && is_there, "{what}");
+                break;
+            }
+            kills += 1;
+        }
+    }
+    assert!(kills >= 20, "only {kills} kills");
+    assert_eq!(history(&cli), WHOLE[..4]);
+    cli.run(FORK).ok();
+    cli.run("run iterate f").ok();
+    cli.run("task post f e0002 --status ok --value-inline 30").ok();
+    let end = cli.run("run iterate f --json").ok().json();
+    assert_eq!(end["output"].to_string(), r#"{"a":10,"b":30}"#);
+}

@@ -93,10 +93,28 @@ fn service(clock: &Arc<ManualClock>) -> (MemoryDisk, Runs) {
         allow_fs: None,
         limits: host_limits(),
         turn_wall_max_ms: 30_000,
+        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
         by: "operator:test".into(),
         telemetry: Telemetry::default(),
     };
     (disk, runs)
+}
+
+/// Makes a source text the entry that the next pin reads.
+pub(crate) fn put_source(disk: &MemoryDisk, source: &str) {
+    disk.create_dirs(Path::new("/src")).unwrap();
+    disk.tamper(Path::new("/src/main.js"), |bytes| *bytes = source.as_bytes().to_vec());
+}
+
+/// That entry.
+pub(crate) fn main_js() -> Source {
+    Source {
+        entry: EntrySpec { path: "/src/main.js".into(), export_name: None },
+        root: Some("/src".into()),
+        library_root: None,
+        extra: Vec::new(),
+        process_id: None,
+    }
 }
 
 impl Play {
@@ -146,16 +164,8 @@ impl Play {
 
     /// Makes a source text the entry that the next pin reads.
     pub(crate) fn code(&self, source: &str) -> Source {
-        let disk: Arc<dyn Disk> = as_disk(&self.disk);
-        disk.create_dirs(Path::new("/src")).unwrap();
-        self.disk.tamper(Path::new("/src/main.js"), |bytes| *bytes = source.as_bytes().to_vec());
-        Source {
-            entry: EntrySpec { path: "/src/main.js".into(), export_name: None },
-            root: Some("/src".into()),
-            library_root: None,
-            extra: Vec::new(),
-            process_id: None,
-        }
+        put_source(&self.disk, source);
+        main_js()
     }
 
     /// The run directory that only the first `count` records of `trace` would have left behind.

@@ -143,11 +143,13 @@ impl Run {
                 inputs: None,
                 inputs_blob: None,
                 parent: None,
+                schedule: None,
                 idempotency: None,
                 generation: 1,
                 tags: Vec::new(),
                 cwd: None,
                 non_interactive: false,
+                system: None,
                 traceparent: None,
                 by: "test".into(),
             }
@@ -220,6 +222,8 @@ impl Run {
             generation: plan.generation,
             clock_micros: plan.clock.micros(),
             next_ordinal: plan.next_ordinal,
+            is_shown: false,
+            system: plan.system,
             known: plan.known,
             known_marks: plan.known_marks,
             ..start(Profile::Dormouse, &self.source)

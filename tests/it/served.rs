@@ -63,7 +63,8 @@ fn open(cli: &Cli, clock: &Arc<dyn Clock>, change: impl FnOnce(&mut Options)) ->
     let name = if tokens_file(&runs).exists() { name } else { "all".into() };
     let new = NewToken { name, scopes: Scope::ALL.to_vec(), expires_at: None };
     let token = tokens::create(&*runs.disk, &tokens_file(&runs), new, runs.clock.now()).unwrap();
-    let mut options = Options::new(daemon.handle(), daemon.exposition(), socket);
+    let mut options =
+        Options::new(daemon.handle(), daemon.schedules(), daemon.exposition(), socket);
     options.tcp = Some(tcp);
     options.tokens = Some(keyring(&runs));
     change(&mut options);
@@ -215,6 +216,7 @@ pub(crate) fn runs(root: PathBuf) -> Runs {
         allow_fs: None,
         limits: host_limits(),
         turn_wall_max_ms: 60_000,
+        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
         by: "operator:test".into(),
         telemetry: Telemetry::default(),
     }

@@ -38,11 +38,13 @@ pub(crate) fn created_with(id: &RunId, process: Option<ProcessRef>) -> Event {
         inputs: None,
         inputs_blob: None,
         parent: None,
+        schedule: None,
         idempotency: None,
         generation: 1,
         tags: Vec::new(),
         cwd: None,
         non_interactive: false,
+        system: None,
         traceparent: None,
         by: "operator:test".into(),
     }

@@ -5,8 +5,9 @@
 
 use crate::cli::Cli;
 use dormouse::codecs::outline::Notation;
+use dormouse::machines::workflow::cron::findings;
 use dormouse::machines::workflow::finding::Finding;
-use dormouse::machines::workflow::read::read;
+use dormouse::machines::workflow::signatures::Signatures;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,9 +38,9 @@ fn all_that_is_wrong_is_told_at_once() {
     for path in documents("refused") {
         let text = fs::read_to_string(&path).unwrap();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let reading = read(&text, Notation::of(name).unwrap());
-        assert!(!reading.is_valid(), "{name}");
-        let told: Vec<String> = reading.findings.iter().map(|f| f.print(name, &text)).collect();
+        let findings = findings(&text, Notation::of(name).unwrap(), &Signatures::new(), false);
+        assert!(findings.iter().any(Finding::is_error), "{name}");
+        let told: Vec<String> = findings.iter().map(|f| f.print(name, &text)).collect();
         golden(&path.with_extension("findings.txt"), &(told.join("\n\n") + "\n"));
     }
 }
@@ -88,7 +89,9 @@ fn the_refused_documents_show_most_errors() {
         .iter()
         .flat_map(|path| {
             let name = path.display().to_string();
-            read(&fs::read_to_string(path).unwrap(), Notation::of(&name).unwrap()).findings
+            let (text, notation) =
+                (fs::read_to_string(path).unwrap(), Notation::of(&name).unwrap());
+            findings(&text, notation, &Signatures::new(), false)
         })
         .map(|finding: Finding| finding.code)
         .collect();
@@ -115,6 +118,18 @@ fn validate_says_it_with_its_exit_code() {
     assert_eq!(first["code"], "E-UNKNOWN-FIELD");
     assert_eq!(first["pointer"], "/spec/templates/0/task/executer");
     assert_eq!((first["line"].as_u64(), first["severity"].as_str()), (Some(2), Some("error")));
+    let more = GOOD.replace("\"executor\"", "\"more\":1,\"executor\"");
+    let more = cli.file("more.json", more).display().to_string();
+    cli.args(&["workflow", "validate", &more]).exits(6);
+    let lenient = format!("{more}#lenient");
+    let ran = cli.args(&["workflow", "validate", &lenient]).exits(0);
+    assert!(ran.out.contains("warning[E-UNKNOWN-FIELD]"), "{}", ran.out);
+    cli.args(&["run", "create", "--entry", &more]).exits(6);
+    cli.args(&["run", "create", "--entry", &lenient, "--run-id", "l"]).exits(0);
+    cli.run("run drive l").exits(0);
+    let shown = cli.run("--json run show l --snapshot").exits(0).json();
+    assert_eq!(shown["x-dormouse"]["strictness"], "lenient");
+    cli.args(&["run", "create", "--entry", &format!("{more}#other")]).exits(6);
     let odd = cli.file("odd.txt", GOOD).display().to_string();
     cli.args(&["workflow", "validate", &odd]).exits(2);
     cli.args(&["workflow", "validate", "/nowhere/x.json"]).exits(3);

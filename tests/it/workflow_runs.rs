@@ -100,6 +100,39 @@ fn what_cannot_run_is_not_created() {
     cli.run("run show x").exits(3);
 }
 
+const SIGNATURES: &str = r#"{"builder": {"inputs": {"version": "int", "target": "string"},
+    "outputs": {"size": "int"}}}"#;
+
+fn refused(cli: &Cli, verb: &[&str]) {
+    let flow = cli.file("flow.yaml", FLOW).display().to_string();
+    let ran = cli.args(&[verb, &[flow.as_str()]].concat()).exits(6);
+    let told = format!("{}{}", ran.out, ran.err);
+    assert!(told.contains("E-EXECUTOR-SCHEMA") && told.contains("\"target\""), "{told}");
+}
+
+/// Whoever executes a kind may say what it takes: documents are held against it before they run.
+#[test]
+fn work_is_checked_against_what_executors_say_of_it() {
+    let cli = Cli::new();
+    let said = cli.file("said.json", SIGNATURES).display().to_string();
+    let config = cli.file("config.toml", format!("[executors]\nsignatures = {said:?}\n"));
+    let config = config.display().to_string();
+    refused(&cli, &["--config", &config, "workflow", "validate"]);
+    refused(&cli, &["--config", &config, "run", "create", "--entry"]);
+    let flow = cli.file("flow.yaml", FLOW).display().to_string();
+    cli.args(&["workflow", "validate", &flow]).exits(0);
+    let daemon = Daemon::start(&cli, &[]);
+    cli.args(&["workflow", "validate", &flow]).exits(0);
+    let claim = ["task", "claim", "--kind", "builder", "--worker", "w", "--signatures", &said];
+    cli.args(&claim);
+    refused(&cli, &["workflow", "validate"]);
+    refused(&cli, &["run", "create", "--entry"]);
+    daemon.stop();
+    let wrong = cli.file("said.json", "{\"a\": 1}");
+    let ran = cli.args(&["--config", &config, "workflow", "validate", &flow]).exits(2);
+    assert!(ran.err.contains(&wrong.display().to_string()), "{}", ran.err);
+}
+
 #[test]
 fn a_cancelled_document_ends_as_cancelled() {
     let cli = Cli::new();

@@ -79,6 +79,7 @@ impl Yard {
             allow_fs: None,
             limits: host_limits(),
             turn_wall_max_ms: 30_000,
+            kinds: dormouse::services::runs::kinds::KnownKinds::default(),
             by: "operator:test".into(),
             telemetry: Telemetry::default(),
         };

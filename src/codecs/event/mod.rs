@@ -228,6 +228,9 @@ events! {
     RunCancelled(RunCancelled) = "RUN_CANCELLED",
     /// Repair set something aside; any state → same.
     JournalRepaired(JournalRepaired) = "JOURNAL_REPAIRED",
+    /// Up to here the records are another run's; the first own record of a fork, appended while it
+    /// is made. Open → same, its hold aside.
+    RunForkedFrom(RunForkedFrom) = "RUN_FORKED_FROM",
     /// A remark for whoever reads the journal; any state → same.
     OperatorNote(OperatorNote) = "OPERATOR_NOTE",
     /// The process asked for something outside; an output. – → requested.

@@ -6,6 +6,7 @@
 use super::{BlobRef, present};
 use crate::codecs::json::Json;
 use crate::codecs::trace::TraceContext;
+use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
 use crate::ground::id::{EffectId, Epoch, RunId, Seq};
 use serde::{Deserialize, Serialize};
@@ -61,6 +62,18 @@ pub struct IdempotencyRef {
     pub digest: Digest,
 }
 
+/// The schedule that a run belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ScheduleRef {
+    /// Where its name belongs.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The time that the run is for.
+    pub scheduled_at: Timestamp,
+}
+
 /// `RUN_CREATED`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -79,6 +92,9 @@ pub struct RunCreated {
     /// Set in a child run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentRef>,
+    /// Set when a schedule made the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleRef>,
     /// Set when the client sent a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idempotency: Option<IdempotencyRef>,
@@ -93,6 +109,9 @@ pub struct RunCreated {
     /// Breakpoints are answered at once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub non_interactive: bool,
+    /// The system and the processor that a workflow document sees: `linux/amd64`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
     /// Where in a trace whoever asked stood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<TraceContext>,
@@ -217,7 +236,7 @@ pub struct SignalReceived {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RunPaused {
-    /// `operator`, or `attempts_exhausted`.
+    /// `operator`, `attempts_exhausted`, or `imported`.
     pub reason: String,
     /// The effect whose attempts ran out.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -472,12 +491,55 @@ pub struct JournalRepaired {
     /// Records that are gone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<Lost>,
+    /// Where what was put back had been found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// No epoch below this may be given again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch_floor: Option<Epoch>,
     /// Effects up to this ordinal may have been started before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspect_upto: Option<u32>,
+}
+
+/// Where a fork left the run that it is made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ForkedFrom {
+    /// The other run.
+    pub run_id: RunId,
+    /// The last record that both share.
+    pub seq: Seq,
+    /// Its sum in the other run's journal.
+    pub sum: Sum,
+}
+
+/// Another value for what an effect resolved to before a fork; the recorded outcome stays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Edit {
+    /// The effect.
+    pub effect_id: EffectId,
+    /// Its value from here on.
+    pub value: Json,
+}
+
+/// `RUN_FORKED_FROM`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunForkedFrom {
+    /// The run's id from here on: also the root of the whole chain.
+    pub run_id: RunId,
+    /// What it shares with whom.
+    pub forked_from: ForkedFrom,
+    /// Open effects that are executed whatever the other run did with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rerun: Vec<EffectId>,
+    /// Outcomes that the process sees otherwise than they are recorded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub edits: Vec<Edit>,
+    /// Who.
+    pub by: String,
 }
 
 /// `OPERATOR_NOTE`.

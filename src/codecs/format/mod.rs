@@ -4,8 +4,10 @@
 //! [`compact::check`], and print back as they were.
 
 pub mod compact;
+pub mod export;
 pub mod frame;
 pub mod line;
 pub mod log_entry;
 pub mod log_header;
 pub mod sealed;
+pub mod signature;

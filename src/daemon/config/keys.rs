@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use crate::ground::limits;
 use crate::machines::limits::{Bucket, Limit, Scope};
+use crate::machines::replay::state::End;
 use crate::services::executor::guard;
 use crate::services::executor::mcp::Section;
 use crate::services::executor::secrets::Source;
@@ -42,6 +43,8 @@ pub enum Kind {
     Path,
     /// A list of texts.
     Words,
+    /// A list of some of these words.
+    Some(&'static [&'static str]),
     /// A list of paths.
     Paths,
     /// An address of this machine itself; none if empty.
@@ -88,6 +91,8 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
+/// A hundred years: longer is never.
+const RETENTION_MAX: u64 = 100 * 365 * 24 * HOUR;
 
 const UNITS: &[(&str, u64)] = &[("GiB", GIB), ("MiB", MIB), ("KiB", KIB), ("B", 1)];
 
@@ -125,12 +130,18 @@ pub const KEYS: &[Key] = &[
     key("runs.loaded_max", Kind::Count(1, 1_000_000)),
     key("runs.loaded_bytes_max", Kind::Bytes(16 * MIB, 1024 * GIB)),
     key("ledger.key_ttl", Kind::Millis(HOUR, 10 * limits::LEDGER_KEY_KEEP_MS)),
+    key("retention.older_than", Kind::Millis(0, RETENTION_MAX)),
+    key("retention.status", Kind::Some(End::NAMES)),
+    key("retention.keep", Kind::Count(0, 1_000_000)),
+    key("retention.archive", Kind::Switch),
+    key("retention.left_over", Kind::Millis(HOUR, RETENTION_MAX)),
     key("audit.rate", Kind::Count(1, 100_000)),
     key("telemetry.log_format", Kind::Word(&["text", "json"])),
     key("telemetry.log_filter", Kind::Text),
     key("telemetry.otlp_endpoint", Kind::Text),
     key("inbox.enabled", Kind::Switch),
     key("inbox.scan_every", Kind::Millis(100, HOUR)),
+    key("executors.signatures", Kind::Path),
     key("executors.echo.kinds", Kind::Words),
     key("executors.shell.enabled", Kind::Switch),
     key("executors.shell.allow", Kind::Programs),
@@ -211,8 +222,9 @@ impl Kind {
                 let local = text.parse::<SocketAddr>().is_ok_and(|a| a.ip().is_loopback());
                 (text.is_empty() || local).then(|| Value::Text(text.to_owned()))
             }
-            Self::Words => Some(Value::Words(words(text).map(str::to_owned).collect())),
-            Self::Paths | Self::Origins => self.of_words(words(text).map(str::to_owned).collect()),
+            Self::Words | Self::Some(_) | Self::Paths | Self::Origins => {
+                self.of_words(words(text).map(str::to_owned).collect())
+            }
             // They have parts.
             Self::Secrets => None,
             Self::Programs if text == "any" => Some(Value::Programs(Allow::Any)),
@@ -236,6 +248,7 @@ impl Kind {
     pub fn of_words(&self, words: Vec<String>) -> Option<Value> {
         let fits = match self {
             Self::Words => true,
+            Self::Some(known) => words.iter().all(|word| known.contains(&word.as_str())),
             Self::Paths => words.iter().all(|path| path.starts_with('/')),
             Self::Origins => words.iter().all(|origin| guard::read(origin).is_ok()),
             _ => false,
@@ -280,6 +293,7 @@ impl Kind {
             Self::Text => "a text".to_owned(),
             Self::Path => "a path that begins with / or ~/".to_owned(),
             Self::Words => "a list of texts".to_owned(),
+            Self::Some(words) => format!("a list of some of {}", words.join(", ")),
             Self::Paths => "a list of paths that begin with /".to_owned(),
             Self::Origins => "a list of origins such as \"http://127.0.0.1:9000\"".to_owned(),
             Self::Secrets => {

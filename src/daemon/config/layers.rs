@@ -11,9 +11,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, Kind, Value, bytes};
+use crate::ground::id::is_secret_name;
 use crate::machines::limits::Limit;
 use crate::ports::disk::{self, Disk};
-use crate::services::executor::secrets::{self, Source, is_name};
+use crate::services::executor::secrets::{self, Source};
 use crate::services::executor::shell::allow::{Allow, Rule};
 
 /// Largest configuration file.
@@ -235,7 +236,9 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
             kind.read(n.as_str())
         }
         (Kind::Switch, DeValue::Boolean(on)) => Some(Value::Switch(*on)),
-        (Kind::Words | Kind::Paths | Kind::Origins, value) => kind.of_words(texts(value)?),
+        (Kind::Words | Kind::Some(_) | Kind::Paths | Kind::Origins, value) => {
+            kind.of_words(texts(value)?)
+        }
         (Kind::Programs, DeValue::String(text)) if text == "any" => kind.read(text),
         (Kind::Programs, DeValue::Array(items)) => {
             let rules = items.iter().map(|item| rule(item.get_ref())).collect::<Option<_>>()?;
@@ -251,7 +254,7 @@ fn of_toml(kind: &Kind, value: &DeValue<'_>) -> Option<Value> {
         }
         (Kind::Secrets, DeValue::Table(table)) => {
             let one = |(name, value): (&Spanned<Cow<'_, str>>, &Spanned<DeValue<'_>>)| {
-                let name = Some(name.get_ref().to_string()).filter(|name| is_name(name))?;
+                let name = Some(name.get_ref().to_string()).filter(|name| is_secret_name(name))?;
                 let source = source(&name, value.get_ref().as_table()?)?;
                 Some((name, source))
             };

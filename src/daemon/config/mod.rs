@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::machines::limits::{Bucket, Limit, Scope};
+use crate::machines::replay::state::End;
 use crate::ports::disk::Disk;
 use crate::services::executor::mcp::Section;
 use crate::services::executor::secrets::Source;
@@ -47,6 +48,8 @@ pub struct Config {
     pub runs: Loaded,
     /// How long an explicit idempotency key is known after the end of its effect.
     pub ledger_key_ttl_ms: u64,
+    /// What a collection lets go.
+    pub retention: Retention,
     /// Runs a second that are audited.
     pub audit_rate: u64,
     /// Logs and traces.
@@ -151,6 +154,21 @@ pub struct Loaded {
     pub loaded_bytes_max: u64,
 }
 
+/// `[retention]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// How long nothing may have been written to a run.
+    pub older_than_ms: u64,
+    /// How it may have ended.
+    pub ends: Vec<End>,
+    /// Ended runs of each process that stay.
+    pub keep: usize,
+    /// Runs are archived, not deleted.
+    pub archive: bool,
+    /// Age at which an upload goes that nothing names.
+    pub left_over_ms: u64,
+}
+
 /// `[telemetry]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Telemetry {
@@ -174,6 +192,8 @@ pub struct Inbox {
 /// `[executors]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Executors {
+    /// The file that says what kinds of work take and bring, if there is one.
+    pub signatures: Option<PathBuf>,
     /// Kinds that are answered with their arguments.
     pub echo_kinds: Vec<String>,
     /// Commands, if they are executed at all.
@@ -281,6 +301,13 @@ impl Config {
                 loaded_bytes_max: bytes("runs.loaded_bytes_max"),
             },
             ledger_key_ttl_ms: bytes("ledger.key_ttl"),
+            retention: Retention {
+                older_than_ms: bytes("retention.older_than"),
+                ends: words("retention.status").iter().filter_map(|w| End::named(w)).collect(),
+                keep: count("retention.keep"),
+                archive: switch("retention.archive"),
+                left_over_ms: bytes("retention.left_over"),
+            },
             audit_rate: bytes("audit.rate"),
             telemetry: telemetry(settings),
             inbox: Inbox {
@@ -288,6 +315,7 @@ impl Config {
                 scan_every_ms: bytes("inbox.scan_every"),
             },
             executors: Executors {
+                signatures: path("executors.signatures"),
                 echo_kinds: words("executors.echo.kinds"),
                 shell: shell(settings),
                 http: switch("executors.http.enabled").then(|| Requests {

@@ -13,6 +13,7 @@ use crate::ports::disk::std::StdDisk;
 use crate::services::runs::Runs;
 use crate::services::runs::create::host_limits;
 use crate::services::runs::hosts::ChildHosts;
+use crate::services::runs::kinds::KnownKinds;
 use crate::services::telemetry::Telemetry;
 
 use super::failure::Failure;
@@ -113,6 +114,9 @@ impl Context {
         limits.heap_bytes_max = config.hosts.heap_bytes_max;
         // A turn that computes without waiting takes as long as its CPU time; give it room.
         let wall = limits.load_cpu_max_ms.saturating_mul(4).max(TURN_WALL_MAX_MS);
+        let named = config.executors.signatures.as_ref();
+        let kinds = named.map(|path| KnownKinds::of_file(&StdDisk, path)).transpose()?;
+        let kinds = kinds.unwrap_or_default();
         Ok(Self {
             runs: Runs {
                 disk: Arc::new(StdDisk),
@@ -124,6 +128,7 @@ impl Context {
                 allow_fs: global.allow_fs.clone(),
                 limits,
                 turn_wall_max_ms: wall,
+                kinds,
                 by: format!("operator:{}", name.filter(|n| !n.is_empty()).unwrap_or("cli".into())),
                 telemetry: Telemetry::default(),
             },

@@ -2,20 +2,31 @@
 //!
 //! May not print. Invariant: the answer and the failure of a deed are the same on both ways.
 
+use std::path::Path;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::failure::Failure;
-use super::requests::{Accepting, Assigning, Creating, Patching, Posting, Recovering, Signalling};
+use super::output;
+use super::requests::{
+    Accepting, Assigning, Creating, Patching, Posting, Recovering, Repairing, Signalling,
+};
+use crate::codecs::format::signature::{PublicKey, SecretKey};
 use crate::codecs::json::Json;
 use crate::doors::answers::{
-    AcceptDone, AssignDone, Created, Did, GivenUp, HaltDone, PostDone, Rebuilt,
+    AcceptDone, AssignDone, Created, Did, GivenUp, HaltDone, PostDone, Rebuilt, RepairDone,
+    UndoDone,
 };
+use crate::doors::retention::{ArchiveDone, DeleteDone, GcDone, ImportDone};
 use crate::ground::id::EffectId;
 use crate::services::manager::Made;
+use crate::services::repair::Order;
+use crate::services::retention::Policy;
 use crate::services::runs::accept::{OnChange, OnRemoved, Plan};
 use crate::services::runs::create::{NewRun, Source};
+use crate::services::runs::delete::Deletion;
 use crate::services::runs::steer::{Done, FinalStatus, Signal};
 use crate::services::runs::{self, post};
 
@@ -211,6 +222,73 @@ impl Context {
     pub(super) fn rebuild_state(&self, run: &str) -> Result<Value, Failure> {
         let direct = || Ok(value(&Rebuilt::of(self.runs.rebuild_state(run)?.look())));
         self.deed(run, direct, |client, run| client.post(&path(run, "rebuild-state"), &json!({})))
+    }
+
+    /// Mends a run.
+    pub(super) fn repair(&self, run: &str, order: &Order) -> Result<Value, Failure> {
+        let direct = || Ok(value(&RepairDone::from(self.runs.repair(run, order)?)));
+        let body = Repairing::of(order);
+        self.deed(run, direct, |client, run| client.post(&path(run, "repair"), &body))
+    }
+
+    /// Takes the latest repair of a run back.
+    pub(super) fn undo_repair(&self, run: &str) -> Result<Value, Failure> {
+        let direct = || Ok(value(&UndoDone::from(self.runs.undo_repair(run)?)));
+        self.deed(run, direct, |client, run| client.post(&path(run, "repair/undo"), &json!({})))
+    }
+
+    /// Deletes a run.
+    pub(super) fn delete(&self, run: &str, force: bool, dry_run: bool) -> Result<Value, Failure> {
+        let keys_kept_ms = self.config.ledger_key_ttl_ms;
+        let direct = || {
+            let done =
+                self.runs.delete(&self.runs, run, Deletion { force, keys_kept_ms, dry_run })?;
+            Ok(value(&DeleteDone::of(&done, !dry_run)))
+        };
+        let body = json!({ "force": force, "dryRun": dry_run });
+        self.deed(run, direct, |client, run| client.post(&path(run, "delete"), &body))
+    }
+
+    /// Archives a run. The key that signs stays with the command.
+    pub(super) fn archive(&self, run: &str, key: Option<&SecretKey>) -> Result<Value, Failure> {
+        if key.is_some() {
+            self.needs_no_daemon(run)?;
+        }
+        let direct = || {
+            let kept_ms = self.config.ledger_key_ttl_ms;
+            Ok(value(&ArchiveDone::from(self.runs.archive(&self.runs, run, kept_ms, key)?)))
+        };
+        self.deed(run, direct, |client, run| client.post(&path(run, "archive"), &json!({})))
+    }
+
+    /// Brings an archived run back.
+    pub(super) fn unarchive(&self, run: &str) -> Result<Value, Failure> {
+        let direct = || Ok(value(&ImportDone::of(self.runs.unarchive(&self.runs, run)?, None)));
+        let path = format!("/v1/archives/{}/unarchive", encoded(run));
+        self.root_deed(direct, |client| client.post(&path, &json!({})))
+    }
+
+    /// Makes a run of an export.
+    pub(super) fn import(&self, file: &Path, key: Option<PublicKey>) -> Result<Value, Failure> {
+        let direct = || {
+            let (done, signer) = self.runs.import_file(&self.runs, file, key)?;
+            Ok(value(&ImportDone::of(done, signer)))
+        };
+        let body = json!({ "file": file, "key": key.map(|key| key.to_string()) });
+        self.root_deed(direct, |client| client.post("/v1/import", &body))
+    }
+
+    /// Lets ended runs go.
+    pub(super) fn gc(&self, policy: &Policy, dry_run: bool) -> Result<Value, Failure> {
+        let direct =
+            || Ok(value(&GcDone(self.runs.gc(&self.runs, policy, dry_run, &output::progress)?)));
+        let status: Vec<&str> = policy.ends.iter().map(|end| end.name()).collect();
+        let body = json!({
+            "olderThanMs": policy.older_than_ms, "status": status, "keep": policy.keep,
+            "archive": policy.archive, "leftOverMs": policy.left_over_ms,
+            "setAsideMs": policy.set_aside_ms, "dryRun": dry_run,
+        });
+        self.root_deed(direct, |client| client.post("/v1/gc", &body))
     }
 
     /// A deed that appends one record.

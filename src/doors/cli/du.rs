@@ -2,6 +2,8 @@
 //!
 //! May not remove anything. Invariant: the lines add up to the sum, however many are shown.
 
+use serde_json::Value;
+
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
@@ -44,20 +46,33 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         rows.push(vec![size(left), more, String::new()]);
     }
     output::table(&["SIZE", "WHAT", "OF IT"], &rows);
+    if usage.archived > 0 {
+        let bytes = usage.root.get("archives").copied().unwrap_or_default();
+        output::line(&format!("{} in {} archived runs", size(bytes), usage.archived));
+    }
     output::line(&format!("{} in {all} runs: {}", size(usage.bytes), parts(&usage.kinds)));
     Ok(Exit::Done)
 }
 
-/// Parts, largest first.
 fn parts(kinds: &Kinds) -> String {
-    let mut parts: Vec<(&str, u64)> = kinds.iter().map(|(kind, bytes)| (*kind, *bytes)).collect();
+    listed(kinds.iter().map(|(kind, bytes)| (*kind, *bytes)).collect())
+}
+
+/// The same of kinds that a daemon told.
+pub(super) fn parts_of(kinds: &Value) -> String {
+    let kinds = kinds.as_object().into_iter().flatten();
+    listed(kinds.map(|(kind, n)| (kind.as_str(), n.as_u64().unwrap_or_default())).collect())
+}
+
+/// Parts, largest first.
+fn listed(mut parts: Vec<(&str, u64)>) -> String {
     parts.sort_by_key(|(_, bytes)| std::cmp::Reverse(*bytes));
     let parts = parts.into_iter().filter(|(_, bytes)| *bytes > 0);
     parts.map(|(kind, bytes)| format!("{kind} {}", size(bytes))).collect::<Vec<_>>().join(", ")
 }
 
 /// A size in the unit that leaves one to four digits.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut rest = bytes;

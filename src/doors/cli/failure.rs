@@ -63,6 +63,7 @@ impl From<Error> for Failure {
             Error::Conflict(_) => Exit::Conflict,
             Error::Damaged(_) => Exit::Damaged,
             Error::Refused(t) if t.code == "run_is_bare" => Exit::No,
+            Error::Refused(t) if t.code == "fork_diverges" => Exit::Diverged,
             Error::Refused(_) => Exit::Refused,
             Error::Storage { trouble, .. } if trouble.code == "overloaded" => Exit::Refused,
             Error::Storage { .. } => Exit::Storage,

@@ -4,7 +4,6 @@
 //! something is damaged.
 
 use std::path::Path;
-use std::sync::Mutex;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
@@ -30,16 +29,13 @@ pub(crate) struct Args {
     quiet: bool,
 }
 
-/// Runs between two looks of whoever watches.
-const STEP: usize = 64;
-
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut report = match args.what.as_slice() {
-        [] => context.runs.fsck(context.daemon_now()?.is_some(), &watch())?,
+        [] => context.runs.fsck(context.daemon_now()?.is_some(), &output::watch())?,
         [dir] if is_root(context, Path::new(dir)) => {
             let root = super::input::absolute(Path::new(dir))?;
             let is_served = context.is_held(&root.join(META));
-            Runs { root, ..context.runs.clone() }.fsck(is_served, &watch())?
+            Runs { root, ..context.runs.clone() }.fsck(is_served, &output::watch())?
         }
         runs => context.runs.fsck_runs(runs, context.daemon_now()?.is_some())?,
     };
@@ -61,18 +57,6 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
 /// Whether a directory holds runs.
 fn is_root(context: &Context, path: &Path) -> bool {
     RootView::open(&context.runs.disk, path).is_ok_and(|view| view.meta().is_some())
-}
-
-/// A bar for who watches.
-fn watch() -> impl Fn(usize, usize) + Sync {
-    let shown = Mutex::new(());
-    move |done, all| {
-        if (done % STEP == 0 || done == all)
-            && let Ok(_one_at_a_time) = shown.lock()
-        {
-            output::progress(done, all);
-        }
-    }
 }
 
 fn print(report: &Report) {
@@ -102,6 +86,6 @@ fn print(report: &Report) {
     let (runs, records, bytes) = (report.runs, report.records, report.bytes);
     output::line(&format!("{verdict}: {runs} runs, {records} records, {bytes} bytes read"));
     if report.worst > Some(Severity::Note) {
-        output::remark("next: dormouse explain LABEL says what a label means");
+        output::remark("`dormouse explain LABEL` says what a label means");
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Claiming<'a> {
     pub(super) agents: &'a [String],
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub(super) offers: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) signatures: Option<&'a Json>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub(super) runs: &'a [String],
     pub(super) max: usize,

@@ -11,14 +11,17 @@ mod config;
 mod context;
 mod deeds;
 mod demo;
+mod deploy;
 mod doctor;
 mod du;
 mod explain;
 mod failure;
 mod fsck;
+mod gc;
 mod index;
 mod input;
 mod journal;
+mod key;
 mod labour;
 mod ledger;
 mod limits;
@@ -29,6 +32,7 @@ mod requests;
 mod root;
 mod run;
 mod runner;
+mod schedule;
 mod serve;
 mod status;
 mod task;
@@ -80,6 +84,11 @@ enum Noun {
     Run(run::Verb),
     #[command(about = "Say why a run does not go on, and what to do about it")]
     Why(run::why::Args),
+    #[command(about = "Play what is recorded of a run again, offline, and compare")]
+    Replay(run::replay::ByJob),
+    #[command(about = "Check new code over all open runs of a process")]
+    #[command(subcommand)]
+    Deploy(deploy::Verb),
     #[command(about = "Look at the effects of a run and post their outcomes")]
     #[command(subcommand)]
     Task(task::Verb),
@@ -101,6 +110,9 @@ enum Noun {
     #[command(about = "Check, plan and draw workflow documents")]
     #[command(subcommand)]
     Workflow(workflow::Verb),
+    #[command(about = "Let runs begin by themselves, in time")]
+    #[command(subcommand)]
+    Schedule(schedule::Verb),
     #[command(about = "See whom effects may name")]
     #[command(subcommand)]
     Agent(agent::Verb),
@@ -114,6 +126,8 @@ enum Noun {
     Audit(audit::Args),
     #[command(about = "Show what a root takes on disk, by run and by what it is for")]
     Du(du::Args),
+    #[command(about = "Let ended runs go that are old, and what nothing names")]
+    Gc(gc::Args),
     #[command(about = "Look whether machine, disk and root can keep the promises")]
     Doctor(doctor::Args),
     #[command(about = "Check every byte of a runs root or of single runs")]
@@ -127,6 +141,9 @@ enum Noun {
     #[command(about = "Look after a whole runs root")]
     #[command(subcommand)]
     Root(root::Verb),
+    #[command(about = "Make keys that sign exports")]
+    #[command(subcommand)]
+    Key(key::Verb),
     #[command(about = "Make, list and revoke tokens for requests over TCP")]
     #[command(subcommand)]
     Token(token::Verb),
@@ -182,6 +199,8 @@ pub fn main() -> ExitCode {
 /// What the verb gets. Whoever only reads about dormouse needs no configuration for it.
 fn context(cli: &Cli) -> Result<Context, Failure> {
     match &cli.noun {
+        // The configuration says what kinds of work take.
+        Noun::Workflow(workflow::Verb::Validate(_)) => Context::new(&cli.global, Vec::new()),
         Noun::Explain(_) | Noun::Completions(_) | Noun::Version(_) | Noun::Workflow(_) => {
             Context::unconfigured(&cli.global)
         }
@@ -220,11 +239,14 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
     match noun {
         Noun::Run(verb) => run::dispatch(verb, context),
         Noun::Why(args) => run::why::run(&args, context),
+        Noun::Replay(args) => run::replay::by_job(&args, context),
+        Noun::Deploy(verb) => deploy::dispatch(&verb, context),
         Noun::Task(verb) => task::dispatch(verb, context),
         Noun::Journal(verb) => journal::dispatch(verb, context),
         Noun::Breakpoint(verb) => breakpoint::dispatch(verb, context),
         Noun::Ledger(verb) => ledger::dispatch(&verb, context),
         Noun::Limits(verb) => limits::dispatch(&verb, context),
+        Noun::Schedule(verb) => schedule::dispatch(&verb, context),
         Noun::Worker(verb) => worker::dispatch(&verb, context),
         Noun::Workflow(verb) => workflow::dispatch(&verb, context),
         Noun::Agent(verb) => agent::dispatch(&verb, context),
@@ -233,11 +255,13 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Top(args) => top::run(&args, context),
         Noun::Audit(args) => audit::run(&args, context),
         Noun::Du(args) => du::run(&args, context),
+        Noun::Gc(args) => gc::run(&args, context),
         Noun::Doctor(args) => doctor::run(&args, context),
         Noun::Fsck(args) => fsck::run(&args, context),
         Noun::Repair(verb) => repair::dispatch(&verb, context),
         Noun::Index(verb) => index::dispatch(&verb, context),
         Noun::Root(verb) => root::dispatch(&verb, context),
+        Noun::Key(verb) => key::dispatch(verb, context),
         Noun::Token(verb) => token::dispatch(verb, context),
         Noun::Config(verb) => config::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),

@@ -10,6 +10,8 @@ use serde_json::Value;
 
 /// Width of a bar that shows how far something is.
 const BAR_COLUMNS: usize = 40;
+/// Runs between two looks of whoever watches.
+const WATCH_STEP: usize = 64;
 
 /// Prints a value as one line of JSON.
 pub(super) fn json(value: &Value) {
@@ -29,6 +31,11 @@ pub(super) fn line(text: &str) {
     if let (Err(e), Ok(mut refused)) = (done, REFUSED.lock()) {
         *refused = Some((e.kind(), e.to_string()));
     }
+}
+
+/// Standard output for a verb that prints bytes instead of lines.
+pub(super) fn bytes() -> impl io::Write {
+    io::stdout().lock()
 }
 
 /// Whether nobody can read what is printed: followers need not go on. Asks the pipe itself, for a
@@ -80,6 +87,18 @@ pub(super) fn progress(done: usize, all: usize) {
     let mut stderr = io::stderr().lock();
     // Nobody may be watching any more.
     let _ = write!(stderr, "\r{full}{rest} {done} of {all} runs{end}");
+}
+
+/// Shows how far a work on many runs is, now and then.
+pub(super) fn watch() -> impl Fn(usize, usize) + Sync {
+    let shown = Mutex::new(());
+    move |done, all| {
+        if (done % WATCH_STEP == 0 || done == all)
+            && let Ok(_one_at_a_time) = shown.lock()
+        {
+            progress(done, all);
+        }
+    }
 }
 
 /// Prints a table with a header.

@@ -1,6 +1,6 @@
 //! `repair …`: repairs that were done, and taking one back.
 //!
-//! May not mend beside a daemon. Invariant: nothing that was appended after a repair is lost by
+//! May not mend. Invariant: nothing that was appended after a repair is lost by
 //! taking it back.
 
 use clap::Subcommand;
@@ -76,13 +76,12 @@ fn list(run: &str, context: &Context) -> Result<Exit, Failure> {
 }
 
 fn undo(run: &str, context: &Context) -> Result<Exit, Failure> {
-    context.needs_no_daemon(run)?;
-    let undone = context.runs.undo_repair(run)?;
+    let undone = context.undo_repair(run)?;
     if context.json {
-        output::json(&serde_json::to_value(&undone).unwrap_or_default());
+        output::json(&undone);
     } else {
-        let case = &undone.before.case;
-        output::line(&format!("the repair of {case} is taken back; the journal is what it was"));
+        let case = undone["case"].as_str().unwrap_or_default();
+        output::line(&format!("the repair of {case} is taken back; the run is what it was"));
         output::remark(&format!("next: dormouse journal verify {run}"));
     }
     Ok(Exit::Done)

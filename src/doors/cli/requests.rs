@@ -11,6 +11,7 @@ use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
 use crate::ground::id::EffectId;
 use crate::machines::effect::post::PostStatus;
+use crate::services::repair::{Loss, Order};
 use crate::services::runs::accept::{OnChange, OnRemoved};
 use crate::services::runs::create::{NewRun, Source};
 use crate::services::runs::post::{self, Output};
@@ -248,6 +249,31 @@ fn printed<'a>(name: &str, output: Option<&'a Output>) -> Result<Printed<'a>, Fa
                 Failure::usage(&what, &next)
             })?;
             Ok((Some(text), None))
+        }
+    }
+}
+
+/// `POST /v1/runs/{run}/repair`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Repairing<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accept_loss: Option<u64>,
+    accept_any_loss: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl<'a> Repairing<'a> {
+    pub(super) fn of(order: &'a Order) -> Self {
+        let accept_loss = if let Loss::Records(count) = order.loss { Some(count) } else { None };
+        Self {
+            accept_loss,
+            accept_any_loss: order.loss == Loss::Unknown,
+            from: order.from.as_deref(),
+            reason: order.why.as_deref(),
         }
     }
 }

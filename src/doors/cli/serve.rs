@@ -206,7 +206,7 @@ fn door(
         allowed_hosts: asked.allowed_hosts.clone(),
         allowed_origins: asked.allowed_origins.clone(),
         bounds: bounds(&context.config, &shares),
-        ..http::Options::new(daemon.handle(), daemon.exposition(), socket)
+        ..http::Options::new(daemon.handle(), daemon.schedules(), daemon.exposition(), socket)
     })
 }
 

@@ -67,6 +67,10 @@ pub(super) fn head(status: &Value) -> Vec<String> {
         format!("runs     {counts}"),
         format!("pending  {}", status["pending"]),
     ];
+    if let Some(count) = status["schedules"].as_u64().filter(|count| *count > 0) {
+        let next = status["nextScheduled"].as_str().unwrap_or("-");
+        lines.push(format!("next     {next}, schedules: {count}"));
+    }
     if let Some(writer) = status["writer"].as_str() {
         let number = |name: &str| status[name].as_u64().unwrap_or(0);
         lines.push(format!(

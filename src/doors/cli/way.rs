@@ -111,6 +111,12 @@ impl Context {
         }
     }
 
+    /// Whether a daemon owns the root that a run stands in.
+    pub(super) fn is_served(&self, reference: &str) -> Result<bool, Failure> {
+        let Some(meta) = self.target(reference)?.meta else { return Ok(false) };
+        Ok(Client::find(&meta.join(SOCKET), self.operator())?.is_some())
+    }
+
     /// Refuses what only the owner of the root may do, while a daemon is that.
     pub(super) fn needs_no_daemon(&self, reference: &str) -> Result<(), Failure> {
         let Some(meta) = self.target(reference)?.meta else { return Ok(()) };

@@ -208,6 +208,9 @@ pub(super) struct EffectPath {
     effect: String,
 }
 
+/// The words of a path that are no ids.
+pub(super) struct Named<T>(pub(super) T);
+
 /// The run that a path names: an id, or the beginning of one id only. Never a path of files.
 pub(super) struct Run(pub(super) RunId);
 
@@ -234,6 +237,14 @@ pub(super) async fn run_named(door: &Door, text: &str) -> Result<RunId, Problem>
     let reference: RunId = text.parse().map_err(invalid)?;
     let found = door.handle.find(reference.as_str()).await;
     found.map_err(|e| Problem::from(e).of_run(text))
+}
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Door> for Named<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Door) -> Result<Self, Problem> {
+        names(parts).await.map(Self)
+    }
 }
 
 impl FromRequestParts<Door> for Run {

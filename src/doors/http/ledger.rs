@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -14,7 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Door;
-use super::body::Query;
+use super::body::{Named, Query};
 use super::index;
 use super::problem::{Answer, Problem};
 use super::runs::{bad_token, page_size, read_id, read_time};
@@ -98,7 +98,7 @@ async fn list(State(door): State<Door>, Query(asked): Query<Rows>) -> Answer<Jso
     params(("key" = String, Path, description = "The key; `/` in it as `%2F`")),
     responses((status = 200, description = "The effects", body = Ledger)),
 )]
-async fn show(State(door): State<Door>, Path(key): Path<String>) -> Answer<Json<Ledger>> {
+async fn show(State(door): State<Door>, Named(key): Named<String>) -> Answer<Json<Ledger>> {
     let rows = under(&door, &key, &Wanted::default()).await?;
     if rows.is_empty() {
         let what = format!("no effect has the key {key}");

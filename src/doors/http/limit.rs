@@ -3,13 +3,13 @@
 //! May not judge a limit. Invariant: what was set counts when the answer is given, and is durable.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Door;
-use super::body::Strict;
+use super::body::{Named, Strict};
 use super::problem::{Answer, Problem};
 use crate::doors::limits::{LimitShown, LimitWanted, LimitsShown};
 use crate::machines::limits::{Bucket, Scope};
@@ -42,7 +42,7 @@ async fn list(State(door): State<Door>) -> Answer<Json<LimitsShown>> {
 )]
 async fn show(
     State(door): State<Door>,
-    Path((scope, name)): Path<(String, String)>,
+    Named((scope, name)): Named<(String, String)>,
 ) -> Answer<Json<LimitShown>> {
     let place = place(&scope, &name)?;
     Ok(Json(door.handle.limit(&place).await?.into()))
@@ -64,7 +64,7 @@ async fn show(
 )]
 async fn set(
     State(door): State<Door>,
-    Path((scope, name)): Path<(String, String)>,
+    Named((scope, name)): Named<(String, String)>,
     Strict(wanted): Strict<LimitWanted>,
 ) -> Answer<Json<LimitShown>> {
     let place = place(&scope, &name)?;

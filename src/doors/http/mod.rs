@@ -27,7 +27,10 @@ mod metrics;
 mod openapi;
 mod problem;
 mod rebuild;
+mod repair;
+mod retention;
 mod runs;
+mod schedules;
 mod signals;
 mod snapshot;
 mod status;
@@ -51,6 +54,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::daemon::metrics::Exposition;
 use crate::ground::limits;
 use crate::services::manager::Handle;
+use crate::services::schedules::Schedules;
 
 pub use auth::Scope;
 pub use keyring::Keyring;
@@ -60,6 +64,8 @@ pub use wire::listen;
 pub struct Options {
     /// The runs.
     pub handle: Handle,
+    /// What makes runs begin by themselves.
+    pub schedules: Schedules,
     /// The numbers.
     pub exposition: Arc<Exposition>,
     /// The Unix socket.
@@ -119,6 +125,7 @@ impl Options {
     #[must_use]
     pub fn new(
         handle: Handle,
+        schedules: Schedules,
         exposition: Arc<Exposition>,
         socket: std::os::unix::net::UnixListener,
     ) -> Self {
@@ -126,6 +133,7 @@ impl Options {
         Self {
             compat,
             handle,
+            schedules,
             exposition,
             socket,
             tcp: None,
@@ -144,6 +152,7 @@ struct Door(Arc<Inside>);
 /// The state of the door.
 struct Inside {
     handle: Handle,
+    schedules: Schedules,
     exposition: Arc<Exposition>,
     compat: compat::Inside,
     tokens: Option<Keyring>,
@@ -174,6 +183,8 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(why::routes())
         .merge(signals::routes())
         .merge(rebuild::routes())
+        .merge(repair::routes())
+        .merge(retention::routes())
         .merge(status::routes())
         .merge(events::routes())
         .merge(feed::routes())
@@ -185,6 +196,7 @@ fn routes() -> OpenApiRouter<Door> {
         .merge(decide::routes())
         .merge(ledger::routes())
         .merge(limit::routes())
+        .merge(schedules::routes())
         .merge(breakpoints::routes())
         .merge(health::routes())
         .merge(index::routes())
@@ -213,7 +225,8 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
     let (router, api) = routes().split_for_parts();
     let contract = openapi::finish(api);
     let door = Door(Arc::new(Inside {
-        handle: options.handle,
+        handle: options.handle.clone(),
+        schedules: options.schedules,
         exposition: options.exposition,
         compat,
         tokens: options.tokens,
@@ -233,6 +246,8 @@ pub async fn serve(options: Options, stop: impl Future<Output = ()>) -> io::Resu
         })
         .collect();
     stop.await;
+    // Before requests under way are waited for: a claim may wait for longer.
+    options.handle.refuse_claims();
     // Whoever listens to this is counted above.
     let _ = stopping.send(true);
     for serving in serving {

@@ -57,17 +57,19 @@ pub(super) struct CodeSource {
     pins: Vec<String>,
 }
 
+/// A path that means the same wherever the daemon stands.
+pub(super) fn absolute(path: PathBuf) -> Answer<PathBuf> {
+    if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Ok(path);
+    }
+    let what = format!("{} is not an absolute path", path.display());
+    Err(Problem::new("path_not_absolute", StatusCode::BAD_REQUEST, what))
+}
+
 impl CodeSource {
     /// The source that is meant.
     pub(super) fn read(self) -> Answer<Source> {
         let spec = EntrySpec::parse(&self.entry).map_err(Error::from)?;
-        let absolute = |path: PathBuf| {
-            if path.is_absolute() && !path.as_os_str().as_encoded_bytes().contains(&0) {
-                return Ok(path);
-            }
-            let what = format!("{} is not an absolute path", path.display());
-            Err(Problem::new("path_not_absolute", StatusCode::BAD_REQUEST, what))
-        };
         if self.process_id.as_ref().is_some_and(String::is_empty) {
             return Err(Problem::bad_request("processId is empty"));
         }
@@ -140,6 +142,7 @@ async fn create(
         cwd: asked.cwd,
         non_interactive: asked.non_interactive,
         traceparent: traceparent(&headers),
+        schedule: None,
     };
     if new.tags.iter().any(String::is_empty) {
         return Err(Problem::bad_request("a tag is empty"));
@@ -244,8 +247,7 @@ pub(super) fn page_size(asked: Option<usize>, token: Option<&str>) -> Answer<usi
 
 /// A time that a request gives.
 pub(super) fn read_time(text: &str) -> Answer<Timestamp> {
-    let read = text.parse::<jiff::Timestamp>();
-    read.map(|time| Timestamp::from_micros(time.as_microsecond())).map_err(|_| {
+    Timestamp::read(text).ok_or_else(|| {
         Problem::bad_request(format!("{text:?} is not a time such as 2026-11-20T12:00:00Z"))
     })
 }

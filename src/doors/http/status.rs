@@ -58,6 +58,11 @@ struct Status {
     queued: usize,
     /// Runs that time will wake
     timers: usize,
+    /// Schedules that make runs begin by themselves
+    schedules: usize,
+    /// When the next of them does
+    #[schema(required, value_type = Option<String>)]
+    next_scheduled: Option<Timestamp>,
     /// The last durable batch of the commit log
     frame: u64,
     /// Batches that the index does not have yet
@@ -93,7 +98,7 @@ async fn status(State(door): State<Door>) -> Answer<Json<Status>> {
     let (counts, applied) =
         index::ask(&door.handle, |index| Ok((index.counts().clone(), index.applied()))).await?;
     let runs = door.handle.runs();
-    let now = runs.clock.now();
+    let (now, schedules) = (runs.clock.now(), door.schedules.glance());
     Ok(Json(Status {
         running: true,
         pid: std::process::id(),
@@ -109,6 +114,8 @@ async fn status(State(door): State<Door>) -> Answer<Json<Status>> {
         warm: figures.warm,
         queued: figures.queued,
         timers: figures.timers,
+        schedules: schedules.count,
+        next_scheduled: schedules.next,
         frame: figures.frame,
         index_lag: figures.frame.saturating_sub(applied),
         records: figures.records,

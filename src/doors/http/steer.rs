@@ -47,7 +47,7 @@ struct Why {
 /// Nothing to say
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
 /// Does something to a run that appends one record.
 async fn did(

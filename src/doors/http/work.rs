@@ -26,7 +26,9 @@ use crate::ground::limits::{
     PROGRESS_LABEL_BYTES_MAX,
 };
 use crate::machines::effect::attempt::Report;
+use crate::machines::effect::claim::is_the_daemons_name;
 use crate::machines::lease::Progress;
+use crate::machines::workflow::signatures;
 use crate::services::manager::{Flow, Sign, Wanted};
 use crate::services::runs::Error;
 
@@ -58,6 +60,10 @@ struct ClaimMany {
     #[serde(default)]
     #[schema(max_items = 64)]
     offers: Vec<String>,
+    /// What kinds of work take and bring, for workflow documents: `{"KIND": {"inputs": {"NAME":
+    /// "TYPE"}, "outputs": {…}}}`
+    #[schema(value_type = Object, nullable = false)]
+    signatures: Option<serde_json::Value>,
     /// Effects of these runs only
     #[serde(default)]
     #[schema(max_items = 64)]
@@ -107,7 +113,7 @@ fn name(what: &str, text: String) -> Answer<String> {
 }
 
 fn worker(text: String) -> Answer<String> {
-    if text.starts_with('@') {
+    if is_the_daemons_name(&text) {
         return Err(Problem::bad_request("a name that begins with @ is the daemon's own"));
     }
     name("worker", text)
@@ -197,6 +203,10 @@ async fn claim(
     caller: Caller,
     Strict(asked): Strict<ClaimMany>,
 ) -> Answer<Json<ClaimDone>> {
+    if let Some(said) = &asked.signatures {
+        let said = signatures::read(said).map_err(Problem::bad_request)?;
+        door.handle.runs().kinds.publish(said).map_err(Problem::bad_request)?;
+    }
     let (wanted, wait) = asked.read(caller.by)?;
     let key = door.handle.task_key().await?;
     let (given, spent) = door.handle.claim(wanted, wait).await?;
@@ -427,5 +437,6 @@ async fn release(
 )]
 async fn workers(State(door): State<Door>) -> Answer<Json<Workers>> {
     let seen = door.handle.workers().await?;
-    Ok(Json(Workers { workers: seen.into_iter().map(Into::into).collect() }))
+    let signatures = signatures::print(&door.handle.runs().kinds.all());
+    Ok(Json(Workers { workers: seen.into_iter().map(Into::into).collect(), signatures }))
 }

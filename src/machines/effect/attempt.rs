@@ -5,6 +5,7 @@
 
 use serde_json::json;
 
+use super::claim::is_the_daemons_name;
 use super::life::{Effect, EffectStatus};
 use super::refusal::{Hold, Refusal};
 use super::standing::Standing;
@@ -117,11 +118,11 @@ pub fn may_bring(effect: &Effect, epoch: Option<Epoch>) -> Result<(), Refusal> {
     }
 }
 
-/// Whether the daemon itself has the present start of `effect`: a worker's name never begins with
-/// `@`. Whatever the number that somebody else names, only the daemon's own executors know.
+/// Whether the daemon itself has the present start of `effect`. Whatever the number that somebody
+/// else names, only the daemon's own executors know.
 #[must_use]
 pub fn is_the_daemons(effect: &Effect) -> bool {
-    effect.worker.as_ref().is_some_and(|worker| worker.starts_with('@'))
+    effect.worker.as_deref().is_some_and(is_the_daemons_name)
 }
 
 /// Refuses a report by `by` about a start that the daemon itself has and is at.

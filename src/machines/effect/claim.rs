@@ -16,7 +16,7 @@ use crate::ground::sabotage::{self, Guard};
 /// What somebody who wants to execute an effect says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
-    /// Who; names that begin with `@` are the runtime's own.
+    /// Who; see [`is_the_daemons_name`].
     pub worker: String,
     /// How long its silence is to be taken for life.
     pub ttl_ms: u64,
@@ -26,6 +26,12 @@ pub struct Claim {
     pub target: Option<String>,
     /// Names of the limits under which it takes a place.
     pub slots: Vec<String>,
+}
+
+/// Whether a worker's name is one of the daemon's own, which nobody outside may bear.
+#[must_use]
+pub fn is_the_daemons_name(worker: &str) -> bool {
+    worker.starts_with('@')
 }
 
 /// What becomes of a claim.
@@ -56,7 +62,7 @@ pub fn claim(
     }
     let is_executed = match &effect.wait {
         Wait::Outside => true,
-        Wait::Run(_) => claim.worker.starts_with('@'),
+        Wait::Run(_) => is_the_daemons_name(&claim.worker),
         _ => false,
     };
     if !is_executed {

@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod breakpoint;
 pub mod claim;
 pub mod decide;
+pub mod echo;
 pub mod failures;
 pub mod hook;
 pub mod key;
@@ -18,6 +19,7 @@ pub mod post;
 pub mod probe;
 pub mod refusal;
 pub mod run;
+mod sense;
 pub mod signal;
 pub mod sleep;
 pub mod standing;
@@ -54,6 +56,8 @@ pub enum Wait {
     Hook(hook::Facts),
     /// A child run.
     Run(run::Facts),
+    /// Nobody: the answer is there.
+    Echo(echo::Facts),
 }
 
 impl Wait {
@@ -71,6 +75,7 @@ impl Wait {
             },
             "hook" => Self::Hook(hook::Facts::of(&def)),
             "run" => run::Facts::of(&def).map_or(Self::Outside, Self::Run),
+            "echo" => echo::Facts::of(&def).map_or(Self::Outside, Self::Echo),
             _ => Self::Outside,
         }
     }
@@ -88,6 +93,7 @@ impl Wait {
             "signal" => ("signal", &["name", "correlationKey", "default"]),
             "hook" => ("hook", &["hookType", "type"]),
             "agent" => ("agent", &["name"]),
+            "echo" => ("echo", &["answer"]),
             "run" => {
                 let names: &[_] = &[
                     "process",
@@ -110,7 +116,7 @@ impl Wait {
     pub fn is_immediate(&self, non_interactive: bool) -> bool {
         match self {
             Self::Breakpoint(facts) => facts.checkpoint || non_interactive,
-            Self::Hook(_) => true,
+            Self::Hook(_) | Self::Echo(_) => true,
             _ => false,
         }
     }

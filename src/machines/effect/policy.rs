@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::probe;
+use super::{probe, sense};
 use crate::codecs::event::{OnUncertain, Policy, Retry};
 use crate::codecs::json::Json;
 
@@ -83,6 +83,19 @@ impl Nature {
 /// # Errors
 /// A sentence that names the option, its value and what is allowed.
 pub fn resolve(kind: &str, def: Option<&Json>, options: Option<&Json>) -> Result<Policy, String> {
+    let policy = read(kind, def, options)?;
+    if let Some(options) = options {
+        sense::check(kind, &options.to_value())?;
+    }
+    Ok(policy)
+}
+
+/// The same for a call that a journal may hold already: what is refused here must not grow, or a
+/// replay would throw where the call was made. Whatever else makes no sense is refused at record.
+///
+/// # Errors
+/// As above.
+pub fn read(kind: &str, def: Option<&Json>, options: Option<&Json>) -> Result<Policy, String> {
     let nature = Nature::of(kind, def);
     let options = options.map_or(Value::Null, Json::to_value);
     let option = |name: &str| options.get(name).filter(|v| !v.is_null());
@@ -137,10 +150,14 @@ impl Policy {
     }
 }
 
+/// Whether an effect of this kind is nothing but a wait for somebody.
+pub(super) fn waits(kind: &str) -> bool {
+    matches!(kind, "signal" | "breakpoint")
+}
+
 /// `deadline`; for signals and breakpoints the author's `timeout` is the limit of the whole wait.
 fn total_timeout(kind: &str, options: &Value) -> Result<Option<u64>, String> {
-    let waits = matches!(kind, "signal" | "breakpoint");
-    let name = if waits { "timeout" } else { "deadline" };
+    let name = if waits(kind) { "timeout" } else { "deadline" };
     options.get(name).filter(|v| !v.is_null()).map(|v| millis(name, v)).transpose()
 }
 

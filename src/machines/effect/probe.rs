@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::backoff;
+use super::claim::is_the_daemons_name;
 use super::life::{Effect, EffectStatus};
 use super::policy::millis;
 use super::standing::Standing;
@@ -190,7 +191,7 @@ pub fn asks_at(effect: &Effect) -> Option<Timestamp> {
 /// How long whoever was silent is given, before the outside is asked.
 #[must_use]
 pub fn patience_ms(probe: &Probe, effect: &Effect) -> u64 {
-    let is_outside = effect.worker.as_ref().is_some_and(|worker| !worker.starts_with('@'));
+    let is_outside = effect.worker.as_deref().is_some_and(|worker| !is_the_daemons_name(worker));
     let by_kind = match effect.kind.as_str() {
         _ if is_outside => effect.ttl_ms,
         // Nothing of a command is left when its outcome is given up.

@@ -121,7 +121,7 @@ impl Row {
         };
         let counts = was_started || is_decided || matches!(state, State::Ok { .. });
         counts.then(|| Self {
-            holder: EffectName::of(&run, effect.id),
+            holder: EffectName::of(run, effect.id),
             digest: effect.def_digest,
             state,
             ended_at: ended.map(|e| e.at),

@@ -19,6 +19,7 @@ pub fn automatic(state: &RunState, now: Timestamp) -> Option<Event> {
         let effect = state.effect(*state.immediate.first()?)?;
         Some(match &effect.wait {
             Wait::Hook(facts) => facts.no_hooks(effect),
+            Wait::Echo(facts) => facts.resolved(effect),
             _ => effect::breakpoint::approve_at_once(effect),
         })
     };

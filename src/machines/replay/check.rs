@@ -106,6 +106,18 @@ pub struct Side {
     pub site: Option<String>,
 }
 
+impl Side {
+    /// The process's side.
+    #[must_use]
+    pub fn of_output(output: &Output) -> Self {
+        let (label, site) = match output {
+            Output::Request(r) => (r.label.clone().or_else(|| r.title.clone()), r.site.clone()),
+            _ => (None, None),
+        };
+        Self { effect_id: None, mark: Mark::of_output(output), label, site }
+    }
+}
+
 /// One difference between recorded and observed arguments.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ArgsDiff {
@@ -170,11 +182,33 @@ pub fn compare(
         position,
         class: classify(&expected_marks, &observed_marks, position),
         expected: expected.get(position).map(|r| journal_side(r)),
-        observed: observed.get(position).map(|o| process_side(o)),
+        observed: observed.get(position).map(|o| Side::of_output(o)),
         args_diff: args_diff(expected.get(position).copied(), observed.get(position).copied()),
         last_matched: Vec::new(),
         suggestions: suggestions(),
     }))
+}
+
+/// The divergence of two ends whose marks are the same and whose records are not.
+#[must_use]
+pub fn other_outcome(
+    generation: u32,
+    cause: Seq,
+    position: usize,
+    expected: &Record,
+    observed: &[&Output],
+) -> Divergence {
+    Divergence {
+        generation,
+        cause,
+        position,
+        class: "outcome-changed",
+        expected: Some(journal_side(expected)),
+        observed: observed.first().map(|o| Side::of_output(o)),
+        args_diff: None,
+        last_matched: Vec::new(),
+        suggestions: suggestions(),
+    }
 }
 
 fn suggestions() -> Vec<String> {
@@ -227,14 +261,6 @@ fn journal_side(record: &Record) -> Side {
         _ => (None, None),
     };
     Side { effect_id, mark: Mark::of_event(&record.event), label, site: None }
-}
-
-fn process_side(output: &Output) -> Side {
-    let (label, site) = match output {
-        Output::Request(r) => (r.label.clone().or_else(|| r.title.clone()), r.site.clone()),
-        _ => (None, None),
-    };
-    Side { effect_id: None, mark: Mark::of_output(output), label, site }
 }
 
 fn args_diff(expected: Option<&Record>, observed: Option<&Output>) -> Option<Vec<ArgsDiff>> {

@@ -110,8 +110,9 @@ pub fn requested(request: &Request, cause: Seq) -> Vec<Draft> {
         policy: policy(request).unwrap_or_default(),
         cleanup: request.cleanup,
     };
+    let refusal = refusal(request, &event.policy);
     let mut batch = vec![Draft { event: event.into(), blobs }];
-    batch.extend(refusal(request));
+    batch.extend(refusal);
     batch
 }
 
@@ -119,10 +120,12 @@ fn policy(request: &Request) -> Result<Policy, String> {
     policy::resolve(&request.kind, Some(&request.def), request.options.as_ref())
 }
 
-/// The answer to a request that can never run, if it is one.
+/// The answer to a request that can never run, if it is one. Options that were accepted into the
+/// record stay accepted: those that are refused leave no policy there.
 #[must_use]
-pub fn refusal(request: &Request) -> Option<Draft> {
-    let why = policy(request).err().or_else(|| excerpt(request).err())?;
+pub fn refusal(request: &Request, recorded: &Policy) -> Option<Draft> {
+    let refused_options = policy(request).err().filter(|_| *recorded == Policy::default());
+    let why = refused_options.or_else(|| excerpt(request).err())?;
     Some(plain(refused(EffectId::new(request.ordinal), why)))
 }
 

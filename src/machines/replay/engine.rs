@@ -23,7 +23,7 @@ use crate::codecs::json::Json;
 use crate::codecs::turn::{KnownEffect, Output, Request, TurnDone};
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::{Digest, Sum};
-use crate::ground::id::{EffectId, Seq};
+use crate::ground::id::{EffectId, RunId, Seq};
 use crate::ground::limits;
 use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::effect::{self, Wait};
@@ -97,6 +97,8 @@ pub enum Rest {
 /// How an instance is to be started.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StartPlan {
+    /// The run, as its process knows it.
+    pub run_id: RunId,
     /// The pinned code.
     pub process: ProcessRef,
     /// Generation, from 1.
@@ -105,6 +107,10 @@ pub struct StartPlan {
     pub inputs: Option<Payload>,
     /// `ctx.carried`.
     pub carried: Option<Json>,
+    /// The system and the processor that a workflow document sees.
+    pub system: Option<String>,
+    /// The time that a schedule made the run for.
+    pub scheduled_at: Option<Timestamp>,
     /// Run clock while top-level code runs.
     pub clock: Timestamp,
     /// Number of the first effect.
@@ -219,6 +225,7 @@ pub struct Engine {
     divergence: Option<Box<Divergence>>,
     warnings: Vec<String>,
     turns: u64,
+    compared: u64,
     dry: bool,
     hold_reason: Option<String>,
     bound: BTreeMap<EffectId, Mark>,
@@ -254,6 +261,7 @@ impl Engine {
             divergence: None,
             warnings: Vec::new(),
             turns: 0,
+            compared: 0,
             dry: false,
             hold_reason: None,
             bound: BTreeMap::new(),
@@ -289,6 +297,12 @@ impl Engine {
     #[must_use]
     pub const fn turns(&self) -> u64 {
         self.turns
+    }
+
+    /// Recorded requests that the process has made again, the same.
+    #[must_use]
+    pub const fn compared(&self) -> u64 {
+        self.compared
     }
 
     /// Why a dry run could not go on: what a run would be held for.
@@ -525,10 +539,13 @@ impl Engine {
         let marks = state.accept.as_ref().map(|a| a.marks.iter().cloned().collect());
         let clock = self.script.began;
         let plan = StartPlan {
+            run_id: state.process_run_id().clone(),
             process,
             generation: state.generation,
             inputs: self.inputs.clone(),
             carried: self.carried.clone(),
+            system: state.system.clone(),
+            scheduled_at: state.schedule.as_ref().map(|schedule| schedule.scheduled_at),
             clock,
             next_ordinal,
             known,
@@ -677,9 +694,10 @@ impl Engine {
                 let signal = resolved.signal_seq.and_then(|s| self.script.signals.get(&s).cloned());
                 let posted =
                     Payload::join(resolved.value.as_ref(), resolved.value_blob.as_ref()).or(signal);
+                let fails = resolved.status == Status::Error && patch.is_none();
                 let value = patch.map(Payload::Inline).or(posted);
                 let attempts = state.and_then(|s| s.effect(id)).map_or(0, |e| e.attempts);
-                let error = resolved.error.clone().filter(|_| resolved.status == Status::Error);
+                let error = resolved.error.clone().filter(|_| fails);
                 FeedPlan::Resolved { ordinal: id.ordinal(), value, error, attempts }
             }
             Event::EffectCancelled(gone) => {
@@ -754,6 +772,8 @@ impl Engine {
         }
         let new = fresh.split_off(expected.len().min(fresh.len()));
         let (recorded, fresh) = (fresh, new);
+        let requests = recorded.iter().filter(|o| matches!(o, Output::Request(_)));
+        self.compared += requests.count() as u64;
         if self.dry {
             let end_is_journaled =
                 expected.last().is_some_and(|r| Mark::of_event(&r.event).key.is_empty());
@@ -771,12 +791,16 @@ impl Engine {
     /// died in between.
     fn refusals(&self, recorded: &[Output]) -> Vec<Draft> {
         let Some(state) = &self.state else { return Vec::new() };
-        let open = |r: &Request| state.open.contains(&EffectId::new(r.ordinal));
-        let requests = recorded.iter().filter_map(|output| match output {
-            Output::Request(request) if open(request) => Some(request),
+        let refusal = |r: &Request| {
+            let id = EffectId::new(r.ordinal);
+            let effect = state.effect(id).filter(|_| state.open.contains(&id))?;
+            drafts::refusal(r, &effect.policy)
+        };
+        let refusals = recorded.iter().filter_map(|output| match output {
+            Output::Request(request) => refusal(request),
             _ => None,
         });
-        requests.filter_map(|request| drafts::refusal(request)).collect()
+        refusals.collect()
     }
 
     /// A dry run stops at the first thing that would be new.

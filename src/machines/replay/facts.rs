@@ -231,7 +231,7 @@ fn waker(effect: &Effect) -> Reason {
         (Wait::Sleep { .. }, _) => Reason::Timer,
         (Wait::Signal(_), _) => Reason::Signal,
         (Wait::Run(_), _) => Reason::Child,
-        (Wait::Hook(_), _) => Reason::Runnable,
+        (Wait::Hook(_) | Wait::Echo(_), _) => Reason::Runnable,
         (Wait::Outside, _) => Reason::Outside,
     }
 }
@@ -521,7 +521,9 @@ impl KeyFacts {
     }
 
     fn all<'a>(state: &RunState, effects: impl Iterator<Item = &'a Effect>) -> Vec<Self> {
-        effects.filter_map(|effect| Self::of(&state.run_id, effect)).collect()
+        // Outcomes of the run that a fork was made of are that run's to give.
+        let own = effects.filter(|e| e.status.is_open() || !state.is_inherited(e));
+        own.filter_map(|effect| Self::of(&state.run_id, effect)).collect()
     }
 }
 

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 
 use crate::codecs::event::{
-    Accepted, DecisionAction, EffectRequested, Event, Head, IdempotencyRef, Lost, ParentRef,
-    ProcessRef, Record, RunHeld, RunPaused,
+    Accepted, DecisionAction, EffectRequested, Event, ForkedFrom, Head, IdempotencyRef, Lost,
+    ParentRef, ProcessRef, Record, RunHeld, RunPaused, ScheduleRef,
 };
 use crate::codecs::json::Json;
 use crate::codecs::trace::{RunTrace, TraceContext};
@@ -49,6 +49,18 @@ pub enum End {
 }
 
 impl End {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Completed, Self::Failed, Self::Halted, Self::Cancelled];
+
+    /// Their names.
+    pub const NAMES: &[&str] = &["completed", "failed", "halted", "cancelled"];
+
+    /// The state of a name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|end| end.name() == name)
+    }
+
     /// The state's name.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -105,11 +117,23 @@ pub struct AcceptPoint {
     pub marks: BTreeSet<String>,
 }
 
+/// What a fork has from other runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The run that it was made of.
+    pub from: ForkedFrom,
+    /// The first of its ancestors: the run that its process takes it for.
+    pub ancestor: RunId,
+}
+
 /// A run, folded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunState {
     /// Its id.
     pub run_id: RunId,
+    /// Set in a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// When it was created.
     pub created_at: Timestamp,
     /// Its program; none in a bare run.
@@ -120,6 +144,8 @@ pub struct RunState {
     pub generation_start: Seq,
     /// Set in a child run.
     pub parent: Option<ParentRef>,
+    /// Set in a run that a schedule made.
+    pub schedule: Option<ScheduleRef>,
     /// Key it was created under.
     pub idempotency: Option<IdempotencyRef>,
     /// Words for finding it.
@@ -128,6 +154,9 @@ pub struct RunState {
     pub cwd: Option<String>,
     /// Breakpoints are answered at once.
     pub non_interactive: bool,
+    /// The system and the processor that a workflow document sees.
+    #[serde(default)]
+    pub system: Option<String>,
     /// Where in a trace whoever asked for it stood.
     pub traceparent: Option<TraceContext>,
     /// Stopped by the engine.
@@ -193,15 +222,18 @@ impl RunState {
         }
         Ok(Self {
             run_id: created.run_id.clone(),
+            origin: None,
             created_at: record.at,
             process: created.process.clone(),
             generation: 1,
             generation_start: record.seq,
             parent: created.parent.clone(),
+            schedule: created.schedule.clone(),
             idempotency: created.idempotency.clone(),
             tags: created.tags.clone(),
             cwd: created.cwd.clone(),
             non_interactive: created.non_interactive,
+            system: created.system.clone(),
             traceparent: created.traceparent,
             held: None,
             paused: None,
@@ -250,6 +282,27 @@ impl RunState {
         self.last_at = self.last_at.max(record.at);
         self.generation_events += 1;
         Ok(())
+    }
+
+    /// The id that the process knows, and that seeds its randomness: in a fork that of the first
+    /// ancestor, or what is recorded could not be replayed.
+    #[must_use]
+    pub fn process_run_id(&self) -> &RunId {
+        self.origin.as_ref().map_or(&self.run_id, |origin| &origin.ancestor)
+    }
+
+    /// Whether the process would see another value for what this effect resolved to.
+    #[must_use]
+    pub fn may_edit(&self, effect: &Effect) -> bool {
+        matches!(effect.status, EffectStatus::Ok | EffectStatus::Error)
+            && effect.requested_seq > self.generation_start
+            && !effect.superseded
+    }
+
+    /// Whether the last record about an effect is of the run that this one was made of.
+    #[must_use]
+    pub fn is_inherited(&self, effect: &Effect) -> bool {
+        self.origin.as_ref().is_some_and(|origin| effect.seq <= origin.from.seq)
     }
 
     /// Whether the run has not ended.
@@ -322,6 +375,7 @@ impl RunState {
             Event::RunCreated(_) => Err(illegal(record, "a run is created once")),
             Event::OperatorNote(_) => Ok(()),
             Event::JournalRepaired(_) => self.repaired(record),
+            Event::RunForkedFrom(_) => self.forked(record),
             Event::ProcessAssigned(_) => self.assigned(record),
             Event::ValueObserved(observed) => {
                 self.marks.extend(observed.value.read::<String>());
@@ -357,6 +411,30 @@ impl RunState {
             let open = self.open.iter().filter_map(|id| self.effects.get(id));
             self.suspects = open.filter(|e| e.may_be_lost()).map(|e| e.id).collect();
         }
+        Ok(())
+    }
+
+    fn forked(&mut self, record: &Record) -> Result<(), IllegalEvent> {
+        let Event::RunForkedFrom(forked) = &record.event else {
+            return Err(illegal(record, "not a fork"));
+        };
+        let from = &forked.forked_from;
+        if from.seq != self.head.seq {
+            return Err(illegal(record, "it shares other records than those before it"));
+        }
+        let is_open = |id: &EffectId| self.open.contains(id);
+        let may_edit = |id| self.effect(id).is_some_and(|effect| self.may_edit(effect));
+        if !forked.rerun.iter().all(is_open)
+            || !forked.edits.iter().all(|edit| may_edit(edit.effect_id))
+        {
+            return Err(illegal(record, "an effect that it names is not as it has to be"));
+        }
+        let ancestor = self.process_run_id().clone();
+        self.origin = Some(Origin { from: from.clone(), ancestor });
+        (self.run_id, self.created_at) = (forked.run_id.clone(), record.at);
+        // Those belong to one run each; and whether a hold is still due is found out anew.
+        (self.parent, self.idempotency, self.held) = (None, None, None);
+        self.patches.extend(forked.edits.iter().map(|edit| (edit.effect_id, edit.value.clone())));
         Ok(())
     }
 

@@ -24,6 +24,10 @@ use crate::ground::limits::{
 const TREE_DEPTH_MAX: usize = 100;
 /// Most words and marks of an expression.
 const TOKENS_MAX: usize = 1_000;
+/// How deep brackets may be nested for the parser to work on the caller's stack.
+const DEPTH_SHALLOW: usize = 4;
+/// Stack of the parser for all others: a level takes up to 110 KiB where nothing is optimised.
+const PARSER_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// How deep passes over lists may stand in each other.
 const PASSES_MAX: usize = 2;
 /// What the range of a pass is wrapped into.
@@ -88,9 +92,8 @@ impl Program {
     pub(super) fn compile(source: &str) -> Result<Self, String> {
         let mut scan = Scan { rest: source, out: String::new(), references: Vec::new(), last: ' ' };
         scan.run()?;
-        bounded(&scan.out)?;
-        let parsed = Parser::default().parse(&scan.out);
-        let mut tree = parsed.map_err(|errors| first_error(&errors.to_string()))?;
+        let depth = bounded(&scan.out)?;
+        let mut tree = parse(&scan.out, depth)?;
         let mut check = Check { bound: Vec::new(), roots: BTreeSet::new() };
         check.walk(&mut tree, 0, 0)?;
         let tasks: BTreeSet<String> =
@@ -133,6 +136,22 @@ pub(super) fn is_number(word: &str) -> bool {
     word.starts_with(|c: char| c.is_ascii_digit() || c == '-') && word.parse::<f64>().is_ok()
 }
 
+/// Parses a text whose brackets are nested so deep, on a stack that is large enough for that.
+fn parse(text: &str, depth: usize) -> Result<IdedExpr, String> {
+    let parse = || {
+        let parsed = Parser::default().parse(text);
+        parsed.map_err(|errors| first_error(&errors.to_string()))
+    };
+    if depth <= DEPTH_SHALLOW {
+        return parse();
+    }
+    std::thread::scope(|scope| {
+        let deep = std::thread::Builder::new().stack_size(PARSER_STACK_BYTES);
+        let parsed = deep.spawn_scoped(scope, parse).ok().and_then(|parsed| parsed.join().ok());
+        parsed.unwrap_or_else(|| Err("it cannot be read here".to_owned()))
+    })
+}
+
 /// What the parser said first, on one line.
 fn first_error(text: &str) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("it cannot be read");
@@ -140,8 +159,8 @@ fn first_error(text: &str) -> String {
     line.trim().to_owned()
 }
 
-/// Refuses what the parser's recursion could not bear.
-fn bounded(source: &str) -> Result<(), String> {
+/// Refuses what the parser's recursion could not bear; gives how deep the rest is nested.
+fn bounded(source: &str) -> Result<usize, String> {
     let (mut depth, mut deepest, mut tokens, mut choices) = (0_usize, 0, 0_usize, 0_usize);
     let mut in_word = false;
     let mut quote = None;
@@ -168,13 +187,14 @@ fn bounded(source: &str) -> Result<(), String> {
         }
         deepest = deepest.max(depth);
     }
-    if deepest.max(choices) > WORKFLOW_EXPRESSION_DEPTH_MAX {
+    let deepest = deepest.max(choices);
+    if deepest > WORKFLOW_EXPRESSION_DEPTH_MAX {
         return Err(format!("it is nested deeper than {WORKFLOW_EXPRESSION_DEPTH_MAX}"));
     }
     if tokens > TOKENS_MAX {
         return Err(format!("it has more than {TOKENS_MAX} words and marks"));
     }
-    Ok(())
+    Ok(deepest)
 }
 
 /// Rewrites paths so that names may hold hyphens, and placeholders to what they stand for.

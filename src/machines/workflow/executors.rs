@@ -58,6 +58,23 @@ fn inputs_of(kind: &str) -> Option<&'static [Input]> {
     }
 }
 
+/// Whether a kind of work is done by the runtime itself.
+pub(super) fn is_ours(kind: &str) -> bool {
+    matches!(kind, "breakpoint" | "approval" | "await" | "echo") || inputs_of(kind).is_some()
+}
+
+/// `exitCode` → `exit-code`: the inputs and outputs of built-in kinds are written like that.
+pub(super) fn kebab(name: &str) -> String {
+    let mut out = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            out.push('-');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out.trim_start_matches('-').to_owned()
+}
+
 /// Inputs under the names that the executor of a kind knows. What else is there, such as the item
 /// of a round, is not for it.
 pub(super) fn renamed(kind: &str, inputs: &Map<String, Value>) -> Map<String, Value> {
@@ -68,6 +85,18 @@ pub(super) fn renamed(kind: &str, inputs: &Map<String, Value>) -> Map<String, Va
 
 /// Checks what built-in kinds are given.
 pub(super) fn check(flow: &Workflow, places: &HashMap<String, Place>, findings: &mut Findings) {
+    for template in &flow.templates {
+        let Some(task) = template.task() else { continue };
+        let at = places.get(&template.pointer).copied().unwrap_or_default();
+        if matches!(task.kind.as_str(), "run" | "hook") {
+            let what = format!("work of kind {:?} is not for documents", task.kind);
+            findings.add("E-UNSUPPORTED", &template.pointer, at, what);
+        }
+        if is_ours(&task.kind) && !task.resources.is_empty() {
+            let what = format!("work of kind {:?} is not held back for resources", task.kind);
+            findings.add("W-RESOURCES", &template.pointer, at, what);
+        }
+    }
     let mut told = |template: &Template, pointer: &str, name: &str| {
         let kind = template.task().map_or("", |task| task.kind.as_str());
         let Some(known) = inputs_of(kind) else { return };

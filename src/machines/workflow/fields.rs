@@ -26,6 +26,9 @@ pub enum Kind {
     Expression,
     /// A path to a value: `inputs.parameters.x`.
     Reference,
+    /// A number, or a text with a whole number and one of these units. With `m` among them it may
+    /// have a fraction.
+    Amount(&'static [&'static str]),
     /// One of these words.
     Word(&'static [&'static str]),
     /// Any JSON.
@@ -86,11 +89,8 @@ const fn plain(name: &'static str, fields: &'static [Field]) -> Shape {
 
 const E_ARTIFACTS: &str = "E-ARTIFACTS";
 const E_NO_EFFECT: &str = "E-NO-EFFECT";
-const E_UNSUPPORTED: &str = "E-UNSUPPORTED";
 
 const NO_FILES: &str = "nothing moves artifacts: pass values as parameters";
-const NO_CAPACITY: &str = "capacity is not managed yet: leave resources out";
-const NO_SECRETS: &str = "secrets cannot be named here yet: an executor reads its own";
 const NOT_HERE: &str = "only a node of a dag has this: it would change nothing here";
 const ONLY_EMPTY: &str = "an executor's result has no source: list names, types and defaults";
 
@@ -104,6 +104,49 @@ pub static DOCUMENT: Shape = plain(
         must("spec", Kind::Object(&SPEC), "What it does."),
     ],
 );
+
+/// A whole document that makes runs begin in time.
+pub static CRON_DOCUMENT: Shape = plain(
+    "CronWorkflow",
+    &[
+        must("apiVersion", Kind::Word(&["aether/v1"]), "The version of this format."),
+        must("kind", Kind::Word(&["CronWorkflow"]), "What the document describes."),
+        must("metadata", Kind::Object(&METADATA), "What it is called."),
+        must("spec", Kind::Object(&CRON_SPEC), "When it does what."),
+    ],
+);
+
+static CRON_SPEC: Shape = Shape {
+    name: "CronSpec",
+    fields: &[
+        must("schedule", Kind::Text, "When: five fields of a crontab, or `@daily`."),
+        may("timezone", Kind::Text, "On whose clocks: `Europe/Berlin`; `UTC`."),
+        may("startAt", Kind::Text, "No time before this one counts."),
+        may("endAt", Kind::Text, "No time after this one counts."),
+        may(
+            "concurrencyPolicy",
+            Kind::Word(&["Allow", "Forbid", "Replace"]),
+            "What happens while an earlier run has not ended; `Allow`.",
+        ),
+        may(
+            "startingDeadlineSeconds",
+            Kind::Whole(1, 1_000_000_000),
+            "How late a run may begin; however late, if nothing is said.",
+        ),
+        may(
+            "successfulJobsHistoryLimit",
+            Kind::Whole(0, 1_000),
+            "How many runs that ended well are kept; 3.",
+        ),
+        may("failedJobsHistoryLimit", Kind::Whole(0, 1_000), "How many others are kept; 1."),
+        may("suspend", Kind::Flag, "It begins suspended."),
+        must("workflowSpec", Kind::Object(&SPEC), "What each run does."),
+    ],
+    extension: &[
+        may("catchUp", Kind::Word(&["latest", "all", "none"]), "Which missed times; `latest`."),
+        may("maxCatchUp", Kind::Whole(1, 1_000), "How many missed times at most; 100."),
+    ],
+};
 
 static METADATA: Shape = plain(
     "Metadata",
@@ -210,8 +253,8 @@ static HOOKS: Shape = plain(
         may("onSuccess", Kind::Object(&HOOK), "After Succeeded."),
         may("onFailure", Kind::Object(&HOOK), "After Failed."),
         may("onError", Kind::Object(&HOOK), "After Error or Timeout."),
-        barred("onSuspend", E_UNSUPPORTED, "executors cannot suspend yet: use onStart or onExit"),
-        barred("onResume", E_UNSUPPORTED, "executors cannot suspend yet: use onStart or onExit"),
+        may("onSuspend", Kind::Object(&HOOK), "When it waits for a person or a signal."),
+        may("onResume", Kind::Object(&HOOK), "When it was answered."),
         may("onCancel", Kind::Object(&HOOK), "After Cancelled."),
         may("onExit", Kind::Object(&HOOK), "After every end, last."),
     ],
@@ -229,7 +272,24 @@ static SOURCE: Shape = plain(
         may("parameter", Kind::Reference, "A path to a value: `tasks.a.outputs.parameters.x`."),
         may("path", Kind::Reference, "The old word for `parameter`."),
         may("expression", Kind::Expression, "A computed value."),
-        barred("secretKeyRef", E_UNSUPPORTED, NO_SECRETS),
+        may("secretKeyRef", Kind::Object(&SECRET), "A secret of the executor, by name."),
+    ],
+);
+
+static SECRET: Shape = plain(
+    "SecretKeyRef",
+    &[
+        must("name", Kind::Text, "Its name: `[secrets.NAME]` of the configuration."),
+        may("key", Kind::Text, "A part of it: `[secrets.\"NAME.KEY\"]`."),
+    ],
+);
+
+static RESOURCES: Shape = plain(
+    "Resources",
+    &[
+        may("cpu", Kind::Amount(&["", "m"]), "Processors: `2`, `0.5`, `500m`."),
+        may("memory", Kind::Amount(&["", "Ki", "Mi", "Gi", "Ti"]), "Memory: `512Mi`."),
+        may("gpu", Kind::Amount(&[""]), "Graphics processors."),
     ],
 );
 
@@ -310,7 +370,7 @@ static LEAF: Shape = plain(
         may("retry", Kind::Object(&RETRY), "When it is tried again."),
         may("phaseConditions", Kind::Object(&CONDITIONS), "What its result means."),
         may("hooks", Kind::Object(&HOOKS), "Tasks that run when it begins or ends."),
-        barred("resources", E_UNSUPPORTED, NO_CAPACITY),
+        may("resources", Kind::Object(&RESOURCES), "What a worker needs for it."),
         barred("template", "E-TASK-TEMPLATE-REF", "a task template has an executor of its own"),
         barred("dependencies", E_NO_EFFECT, NOT_HERE),
         barred("when", E_NO_EFFECT, NOT_HERE),
@@ -335,7 +395,7 @@ static NODE: Shape = plain(
         may("continueOn", Kind::Object(&TOLERANCE), "Which of its ends let the others go on."),
         may("phaseConditions", Kind::Object(&CONDITIONS), "What its result means."),
         may("hooks", Kind::Object(&HOOKS), "Tasks that run when it begins or ends."),
-        barred("resources", E_UNSUPPORTED, NO_CAPACITY),
+        may("resources", Kind::Object(&RESOURCES), "What a worker needs for it."),
     ],
 );
 

@@ -48,9 +48,33 @@ pub struct Finding {
 #[derive(Debug, Default)]
 pub struct Findings {
     all: Vec<Finding>,
+    is_lenient: bool,
 }
 
+/// What other engines put up with.
+const LENIENT: &[&str] = &[
+    "E-UNKNOWN-FIELD",
+    "E-NO-EFFECT",
+    "E-RETRY-CONTAINER",
+    "E-READONLY",
+    "E-ITEMS-LIMIT",
+    "E-VALUE-AND-FROM",
+    "E-REF",
+];
+
 impl Findings {
+    /// None so far. What other engines put up with will be a warning if they are lenient.
+    #[must_use]
+    pub const fn of(is_lenient: bool) -> Self {
+        Self { all: Vec::new(), is_lenient }
+    }
+
+    /// Whether what other engines put up with is a warning.
+    #[must_use]
+    pub const fn is_lenient(&self) -> bool {
+        self.is_lenient
+    }
+
     /// Adds one. Its code says how severe it is.
     pub fn add(
         &mut self,
@@ -59,7 +83,8 @@ impl Findings {
         at: Place,
         message: impl Into<String>,
     ) -> &mut Finding {
-        let severity = if code.starts_with('W') { Severity::Warning } else { Severity::Error };
+        let is_warning = code.starts_with('W') || self.is_lenient && LENIENT.contains(&code);
+        let severity = if is_warning { Severity::Warning } else { Severity::Error };
         let (pointer, Place { line, column }) = (pointer.to_owned(), at);
         if self.all.len() > FINDINGS_MAX {
             self.all.pop();
@@ -68,6 +93,21 @@ impl Findings {
         self.all.push(Finding { code, pointer, line, column, message, hint: None, severity });
         let last = self.all.len() - 1;
         &mut self.all[last]
+    }
+
+    /// Whether there are more than will be told: looking for hints to others is in vain.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.all.len() > FINDINGS_MAX
+    }
+
+    /// Adds what was found in a part of the document, whose pointers begin at `before`: here they
+    /// begin at `now`.
+    pub fn adopt(&mut self, found: Vec<Finding>, before: &str, now: &str) {
+        self.all.extend(found.into_iter().map(|finding| {
+            let pointer = finding.pointer.strip_prefix(before).map(|rest| format!("{now}{rest}"));
+            Finding { pointer: pointer.unwrap_or(finding.pointer.clone()), ..finding }
+        }));
     }
 
     /// All of them, in the order of their places, none twice.

@@ -4,6 +4,7 @@
 //! document, the run's inputs and the outcomes in their order.
 
 mod cel;
+pub mod cron;
 mod executors;
 pub mod expression;
 pub mod fields;
@@ -18,6 +19,7 @@ pub mod rehearse;
 mod rounds;
 pub mod schema;
 pub mod shape;
+pub mod signatures;
 pub mod snapshot;
 pub mod span;
 pub mod values;

@@ -3,6 +3,8 @@
 //! May not know where things stood in the text, but for messages. Invariant: every index in a
 //! [`Workflow`] without errors leads to what it names.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 use super::expression::Expression;
@@ -14,6 +16,8 @@ use super::values::Type;
 pub struct Workflow {
     /// Its name.
     pub name: String,
+    /// What other engines put up with is put up with.
+    pub is_lenient: bool,
     /// Where the name belongs.
     pub namespace: String,
     /// What the run is given.
@@ -55,7 +59,7 @@ pub struct Template {
 #[derive(Debug, Clone)]
 pub enum Body {
     /// One piece of work.
-    Task(Task),
+    Task(Box<Task>),
     /// Tasks with dependencies.
     Dag(Dag),
     /// A template, again and again.
@@ -81,6 +85,8 @@ pub struct Task {
     pub kind: String,
     /// Inputs that are fixed in the document.
     pub config: Map<String, Value>,
+    /// What a worker needs for it.
+    pub resources: Map<String, Value>,
     /// It may be done again.
     pub idempotent: Option<bool>,
     /// What happens when its outcome is unknown.
@@ -150,6 +156,8 @@ pub struct Tolerance {
 pub struct Dag {
     /// The tasks, in the author's order.
     pub nodes: Vec<Node>,
+    /// Their numbers by name.
+    pub names: HashMap<String, usize>,
     /// Who waits for each.
     pub dependents: Vec<Vec<usize>>,
     /// For tasks that say nothing themselves.
@@ -270,6 +278,8 @@ pub enum Source {
     Path(Reference),
     /// An expression.
     Expression(Box<Expression>),
+    /// The mark of a secret: the executor that is given it puts the secret there.
+    Secret(String),
 }
 
 /// Tasks that run at moments in the life of something.
@@ -299,6 +309,10 @@ pub enum Moment {
     Failure,
     /// Error or Timeout.
     Error,
+    /// It waits for a person or a signal.
+    Suspend,
+    /// It was answered.
+    Resume,
     /// Cancelled.
     Cancel,
     /// After every end.
@@ -307,11 +321,13 @@ pub enum Moment {
 
 impl Moment {
     /// All, with the author's words.
-    pub const ALL: [(&'static str, Self); 6] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("onStart", Self::Start),
         ("onSuccess", Self::Success),
         ("onFailure", Self::Failure),
         ("onError", Self::Error),
+        ("onSuspend", Self::Suspend),
+        ("onResume", Self::Resume),
         ("onCancel", Self::Cancel),
         ("onExit", Self::Exit),
     ];
@@ -355,7 +371,7 @@ impl Template {
 
     /// The work in it, if it is a task.
     #[must_use]
-    pub const fn task(&self) -> Option<&Task> {
+    pub fn task(&self) -> Option<&Task> {
         match &self.body {
             Body::Task(task) => Some(task),
             _ => None,

@@ -3,8 +3,8 @@
 //! May not run anything. Invariant: a wrong part is told once and read as if it were not there, so
 //! that the rest is still checked.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value;
 
@@ -17,15 +17,19 @@ use super::model::{
 };
 use super::reference::{Piece, Reference, pieces};
 use super::shape::{self, EXTENSION, is_name};
+use super::signatures::{self, Signatures};
 use super::values::{Type, misfit};
 use super::views::{Mention, Sight};
 use super::{executors, graphs, rounds, span, views};
 use crate::codecs::outline::{self, Notation, Outline, Place};
+use crate::ground::id::is_secret_name;
 use crate::ground::limits::{
     WORKFLOW_DOCUMENT_BYTES_MAX, WORKFLOW_DOCUMENT_DEPTH_MAX, WORKFLOW_NODES_MAX,
     WORKFLOW_PARAMETERS_MAX, WORKFLOW_TEMPLATES_MAX,
 };
 
+/// The kind of documents that make runs begin in time.
+pub const CRON_WORKFLOW: &str = "CronWorkflow";
 /// How long a run may take when nothing is said.
 const TIMEOUT_MS_DEFAULT: u64 = 3_600_000;
 /// How deep templates may stand in each other when nothing is said.
@@ -50,37 +54,64 @@ impl Reading {
     }
 }
 
-/// Reads a document.
+/// Reads a document whose kinds of work nobody has described.
 #[must_use]
 pub fn read(text: &str, notation: Notation) -> Reading {
-    let mut findings = Findings::default();
-    let start = Place { line: 1, column: 1 };
-    if text.len() > WORKFLOW_DOCUMENT_BYTES_MAX {
-        let what = format!("a document has at most {WORKFLOW_DOCUMENT_BYTES_MAX} bytes");
-        findings.add("E-LIMIT", "", start, what);
+    read_for(text, notation, &Signatures::new(), false)
+}
+
+/// The part of an entry after `#` that says that its document is read leniently.
+pub const LENIENT: &str = "lenient";
+
+/// Reads a document, and checks its work against what is known of its kinds. What other engines put
+/// up with is a warning if it is read leniently.
+#[must_use]
+pub fn read_for(
+    text: &str,
+    notation: Notation,
+    signatures: &Signatures,
+    is_lenient: bool,
+) -> Reading {
+    let mut findings = Findings::of(is_lenient);
+    let Some(tree) = tree(text, notation, &mut findings) else {
+        return Reading { workflow: Workflow::default(), findings: findings.sorted() };
+    };
+    if let Some(kind) = tree.member("kind").filter(|kind| kind.text() == Some(CRON_WORKFLOW)) {
+        let finding = findings.add("E-KIND", "/kind", kind.at, "a schedule is not run by itself");
+        finding.hint("`dormouse schedule apply FILE` makes its runs begin in time");
         return Reading { workflow: Workflow::default(), findings: findings.sorted() };
     }
-    let tree = match outline::read(text, notation, WORKFLOW_DOCUMENT_DEPTH_MAX) {
-        Ok(tree) => tree,
+    shape::object(&tree, &DOCUMENT, "", &mut findings);
+    understand(&tree, signatures, findings)
+}
+
+/// The tree of a text, if it is one.
+pub(super) fn tree(text: &str, notation: Notation, findings: &mut Findings) -> Option<Outline> {
+    if text.len() > WORKFLOW_DOCUMENT_BYTES_MAX {
+        let what = format!("a document has at most {WORKFLOW_DOCUMENT_BYTES_MAX} bytes");
+        findings.add("E-LIMIT", "", Place { line: 1, column: 1 }, what);
+        return None;
+    }
+    match outline::read(text, notation, WORKFLOW_DOCUMENT_DEPTH_MAX) {
+        Ok(tree) => Some(tree),
         Err(e) => {
             let is_twice =
                 e.why.starts_with("duplicate key") || e.why.ends_with("stands there twice");
             let code = if is_twice { "E-DUP-KEY" } else { "E-SYNTAX" };
             findings.add(code, "", e.at, e.why);
-            return Reading { workflow: Workflow::default(), findings: findings.sorted() };
+            None
         }
-    };
-    if let Some(kind) = tree.member("kind").filter(|kind| kind.text() == Some("CronWorkflow")) {
-        let finding = findings.add("E-KIND", "/kind", kind.at, "schedules are not run yet");
-        finding.hint("write a Workflow and create its runs from a timer of your system");
-        return Reading { workflow: Workflow::default(), findings: findings.sorted() };
     }
-    shape::object(&tree, &DOCUMENT, "", &mut findings);
+}
+
+/// What a tree means whose shape was checked.
+pub(super) fn understand(tree: &Outline, signatures: &Signatures, findings: Findings) -> Reading {
     let mut reader = Reader { findings, ..Reader::default() };
-    let workflow = reader.workflow(&tree);
+    let workflow = reader.workflow(tree);
     let Reader { mut findings, mentions, places, .. } = reader;
     graphs::check(&workflow, &places, &mut findings);
     executors::check(&workflow, &places, &mut findings);
+    signatures::check(&workflow, &places, signatures, &mut findings);
     views::check(&workflow, &mentions, &mut findings);
     Reading { workflow, findings: findings.sorted() }
 }
@@ -119,7 +150,7 @@ fn span_of(part: Option<&Outline>) -> Option<u64> {
     span::parse(part?.text()?, true)
 }
 
-fn extension<'a>(part: &'a Outline, name: &str) -> Option<&'a Outline> {
+pub(super) fn extension<'a>(part: &'a Outline, name: &str) -> Option<&'a Outline> {
     part.member(EXTENSION)?.member(name)
 }
 
@@ -145,6 +176,7 @@ impl Reader {
         let whole = |name| whole(spec.member(name));
         Workflow {
             name: text(metadata.member("name")).unwrap_or_default(),
+            is_lenient: self.findings.is_lenient(),
             namespace: text(metadata.member("namespace")).unwrap_or_else(|| "default".to_owned()),
             arguments,
             timeout_ms: Some(span_of(timeout).unwrap_or(TIMEOUT_MS_DEFAULT)).filter(|ms| *ms > 0),
@@ -171,7 +203,7 @@ impl Reader {
     /// The template of a name that stands somewhere.
     pub(super) fn template_named(&mut self, name: &str, pointer: &str, at: Place) -> Option<usize> {
         let found = self.names.get(name).copied();
-        if found.is_none() {
+        if found.is_none() && !self.findings.is_full() {
             let mut known: Vec<&str> = self.names.keys().map(String::as_str).collect();
             known.sort_unstable();
             let hint = did_you_mean(name, known.into_iter());
@@ -227,7 +259,7 @@ impl Reader {
             outputs: Vec::new(),
             timeout_ms: None,
             conditions: Conditions::default(),
-            body: Body::Task(Task::default()),
+            body: Body::Task(Box::default()),
         });
         self.templates.len() - 1
     }
@@ -270,7 +302,7 @@ impl Reader {
             &inside.with_own(),
         );
         let body = match word {
-            "task" => Body::Task(self.task(own, body, &pointer)),
+            "task" => Body::Task(Box::new(self.task(own, body, &pointer))),
             "dag" => Body::Dag(self.dag(own, body, &pointer)),
             _ => Body::Loop(self.rounds(own, body, &pointer)),
         };
@@ -294,9 +326,15 @@ impl Reader {
             let sight = Sight::call_site(own);
             self.placeholders(&config.value(), &member(&path, "config"), config.at, &sight);
         }
+        let members = |part: &Outline| as_object(part.value()).unwrap_or_default();
+        let mut config = config.map(members).unwrap_or_default();
+        if executors::is_ours(&kind) {
+            config = config.into_iter().map(|(k, v)| (executors::kebab(&k), v)).collect();
+        }
         Task {
             kind,
-            config: config.map(Outline::value).and_then(as_object).unwrap_or_default(),
+            config,
+            resources: part.member("resources").map(members).unwrap_or_default(),
             idempotent: flag(extension(executor, "idempotent")).or(self.idempotent),
             on_uncertain: text(extension(executor, "onUncertain"))
                 .or_else(|| self.on_uncertain.clone()),
@@ -388,7 +426,7 @@ impl Reader {
                 dependents[*needed].push(i);
             }
         }
-        let mut dag = Dag { nodes, dependents, tolerance };
+        let mut dag = Dag { nodes, names, dependents, tolerance };
         self.entrypoints(&mut dag, part.member("entrypoints"), &member(pointer, "entrypoints"));
         dag
     }
@@ -406,14 +444,15 @@ impl Reader {
         let template = self.target(dag, i, part, pointer);
         let path = member(pointer, "arguments");
         let arguments = self.parameters(part.member("arguments"), &path, &sight, Role::Argument);
-        let mut dependencies = Vec::new();
+        let (mut dependencies, mut known_needs) = (Vec::new(), HashSet::new());
         let given = part.member("dependencies").map(Outline::items).unwrap_or_default();
         for (k, needed) in given.iter().enumerate() {
             let Some(name) = needed.text() else { continue };
             let at = format!("{pointer}/dependencies/{k}");
             match names.get(name) {
-                Some(found) if !dependencies.contains(found) => dependencies.push(*found),
+                Some(found) if known_needs.insert(*found) => dependencies.push(*found),
                 Some(_) => {}
+                None if self.findings.is_full() => {}
                 None => {
                     let mut known: Vec<&str> = names.keys().map(String::as_str).collect();
                     known.sort_unstable();
@@ -466,7 +505,7 @@ impl Reader {
             let inputs = self.parameters(part.member("inputs"), &path, &sight, Role::TaskInput);
             let path = format!("{pointer}/outputs");
             let outputs = self.parameters(part.member("outputs"), &path, &sight, Role::Output);
-            let body = Body::Task(self.task(own, part, pointer));
+            let body = Body::Task(Box::new(self.task(own, part, pointer)));
             self.templates[own] = Template { inputs, outputs, body, ..self.templates[own].clone() };
             return own;
         };
@@ -474,7 +513,7 @@ impl Reader {
             let what = "a task has an executor or a template, not both";
             self.findings.add("E-BOTH", &member(pointer, "executor"), executor.at, what);
         }
-        for name in ["inputs", "outputs"] {
+        for name in ["inputs", "outputs", "resources"] {
             if let Some(given) = given(name).filter(|given| !is_hollow(given)) {
                 let what = "the template says this: it would change nothing here";
                 self.findings.add("E-NO-EFFECT", &member(pointer, name), given.at, what);
@@ -708,10 +747,12 @@ impl Reader {
         if role == Role::Output && sight.is_task() {
             return Source::None;
         }
-        let from = given("valueFrom").filter(|from| !from.is_empty());
+        let mut from = given("valueFrom").filter(|from| !from.is_empty());
         if let (Some(value), Some(_)) = (given("value"), from) {
             let what = "a value comes from the document or from elsewhere, not both";
             self.findings.add("E-VALUE-AND-FROM", &member(pointer, "value"), value.at, what);
+            // Whoever reads leniently takes the value.
+            from = from.filter(|_| !self.findings.is_lenient());
         }
         let Some(from) = from else {
             return given("value").map_or(Source::None, |value| Source::Value(value.value()));
@@ -745,8 +786,22 @@ impl Reader {
                     None => Source::None,
                 }
             }
+            "secretKeyRef" => self.secret(found, &path),
             _ => Source::None,
         }
+    }
+
+    /// The mark that executors put a secret in the place of.
+    fn secret(&mut self, part: &Outline, pointer: &str) -> Source {
+        let name = text(part.member("name")).unwrap_or_default();
+        let key = text(part.member("key")).map(|key| format!(".{key}")).unwrap_or_default();
+        let name = format!("{name}{key}");
+        if !is_secret_name(&name) {
+            let what = format!("{name:?} is not the name of a secret");
+            let hint = "1 to 64 letters, digits, dots, underscores and hyphens, with the key";
+            self.findings.add("E-SECRET", pointer, part.at, what).hint(hint);
+        }
+        Source::Secret(format!("secret:{name}"))
     }
 
     /// A path that stands alone.

@@ -40,9 +40,12 @@ impl Outcomes {
         Ok(Self(members.clone()))
     }
 
-    /// What comes of an effect; nothing if it stays open.
-    fn of(&self, request: &Request) -> Option<&Value> {
-        let found = self.0.get(&request.key).or_else(|| self.0.get(ANY))?;
+    /// What comes of an effect; nothing if it stays open. Work that answers by itself does so
+    /// unless somebody made up an outcome for its very key.
+    fn of(&self, request: &Request) -> Option<Value> {
+        let echo = || request.def.to_value().get("echo")?.get("answer").cloned();
+        let named = self.0.get(&request.key).cloned();
+        let found = named.or_else(echo).or_else(|| self.0.get(ANY).cloned())?;
         (found.get(HOLD) != Some(&Value::Bool(true))).then_some(found)
     }
 
@@ -95,16 +98,7 @@ impl Rehearsal {
     /// # Errors
     /// All that is wrong with the inputs.
     pub fn begin(flow: Arc<Workflow>, inputs: Option<Value>) -> Result<Self, Vec<String>> {
-        let planner = Planner::new(Begin {
-            flow,
-            run_id: "rehearsal".to_owned(),
-            run_dir: "/rehearsal".to_owned(),
-            created_micros: 0,
-            inputs,
-            next_ordinal: 1,
-            known: std::collections::HashMap::new(),
-            keeps: true,
-        })?;
+        let planner = Planner::new(Begin::rehearsal(flow, inputs))?;
         let (open, acts) = (BTreeMap::new(), Vec::new());
         let mut rehearsal = Self { planner, open, clock_micros: 0, seq: 1, acts, has_ended: false };
         rehearsal.turn("the run begins".to_owned(), Feed::RunStarted);
@@ -126,7 +120,7 @@ impl Rehearsal {
             let (value, error) = match made_up {
                 Some(outcome) => match outcome.get(ERROR) {
                     Some(error) => (None, Some(error_of(error))),
-                    None => (Some(Json::of(outcome)), None),
+                    None => (Some(Json::of(&outcome)), None),
                 },
                 None => (Some(Json::null()), None),
             };
@@ -173,16 +167,7 @@ impl Rehearsal {
 
     fn turn(&mut self, input: String, feed: Feed) {
         self.seq += 1;
-        let done = self.planner.turn(&TurnInput {
-            seq: self.seq,
-            clock_micros: self.clock_micros,
-            feed,
-            journaled_outputs: 0,
-            journaled_marks: Vec::new(),
-            live_after: true,
-            by_key: false,
-            quiet: true,
-        });
+        let done = self.planner.turn(&TurnInput::live(self.seq, self.clock_micros, feed));
         let mut act = Act { input, requests: Vec::new(), cancels: Vec::new(), end: None };
         for (ordinal, _) in done.cancels {
             act.cancels.extend(self.open.remove(&ordinal).map(|request| request.key));

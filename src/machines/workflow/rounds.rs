@@ -74,7 +74,8 @@ fn items(reader: &mut Reader, part: &Outline, found: &Outline, path: &str) -> Ro
         let what = format!("{} items are more than {most} rounds", items.len());
         reader.findings.add("E-ITEMS-LIMIT", path, found.at, what);
     }
-    Rounds::Items(items)
+    // Only a document that is read leniently comes further with more.
+    Rounds::Items(items.into_iter().take(most).collect())
 }
 
 /// A path, a placeholder or an expression.

@@ -75,6 +75,12 @@ fn value(kind: &Kind, definitions: &mut Map<String, Value>) -> Value {
         Kind::Number(least, most) => json!({ "type": "number", "minimum": least, "maximum": most }),
         Kind::Span(false) => text(r"^(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s)?$"),
         Kind::Span(true) => text(r"^(?=.)(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$"),
+        Kind::Amount(units) => {
+            let pattern = format!("^\\d+({})$", units.join("|"));
+            let number = if units.contains(&"m") { "number" } else { "integer" };
+            let written = json!({ "type": "string", "pattern": pattern });
+            json!({ "anyOf": [{ "type": number, "minimum": 0 }, written] })
+        }
         Kind::Word(words) if *words == TYPES => json!({ "enum": words }),
         Kind::Word(words) => json!({ "type": "string", "enum": words }),
         Kind::Any => json!({}),

@@ -17,8 +17,8 @@ pub const EXTENSION: &str = "x-dormouse";
 const NAME_BYTES_MAX: usize = 63;
 /// Longest name of a parameter.
 const PARAMETER_NAME_CHARS_MAX: usize = 256;
-/// A name that the runtime keeps for itself.
-const RESERVED: &str = "__resumed";
+/// The input that says to work that it was answered: nobody else may use the name.
+pub const RESUMED: &str = "__resumed";
 
 /// Checks one object.
 pub fn object(part: &Outline, shape: &Shape, pointer: &str, findings: &mut Findings) {
@@ -114,6 +114,7 @@ fn value(part: &Outline, kind: &Kind, pointer: &str, findings: &mut Findings) {
         }
         Kind::Whole(least, most) => whole(part, *least, *most, pointer, findings),
         Kind::Number(least, most) => number(part, *least, *most, pointer, findings),
+        Kind::Amount(units) => amount(part, units, pointer, findings),
         Kind::Free if matches!(part.part, Part::Map(_)) => {}
         Kind::Free => wrong(part, pointer, "an object", findings),
         Kind::Texts => texts(part, pointer, findings),
@@ -184,6 +185,26 @@ fn number(part: &Outline, least: f64, most: f64, pointer: &str, findings: &mut F
     }
 }
 
+fn amount(part: &Outline, units: &[&str], pointer: &str, findings: &mut Findings) {
+    let fits = match &part.part {
+        Part::Number(given) if units.contains(&"m") => given.as_f64().is_some_and(|n| n > 0.0),
+        Part::Number(given) => given.as_u64().is_some(),
+        Part::Text(text) => {
+            let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+            text.is_empty() || unit.len() < text.len() && units.contains(&unit)
+        }
+        _ => false,
+    };
+    if !fits {
+        let known: Vec<&str> = units.iter().copied().filter(|unit| !unit.is_empty()).collect();
+        let wanted = match &known[..] {
+            [] => "a whole number".to_owned(),
+            known => format!("a number, or a text like \"2{}\"", known.join("\", \"2")),
+        };
+        wrong(part, pointer, &wanted, findings);
+    }
+}
+
 /// Checks a text for what it must look like.
 fn word(part: &Outline, text: &str, kind: &Kind, pointer: &str, findings: &mut Findings) {
     let at = part.at;
@@ -193,7 +214,7 @@ fn word(part: &Outline, text: &str, kind: &Kind, pointer: &str, findings: &mut F
             let hint = "1 to 63 of a-z, 0-9 and hyphens, a letter or digit at both ends";
             findings.add("E-NAME", pointer, at, what).hint(hint);
         }
-        Kind::ParameterName if text == RESERVED => {
+        Kind::ParameterName if text == RESUMED => {
             let what = format!("{text:?} is the runtime's own");
             findings.add("E-RESERVED", pointer, at, what);
         }

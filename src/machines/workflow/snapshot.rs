@@ -9,24 +9,14 @@ use super::model::{Body, Parameter};
 use super::plan::Planner;
 use super::plan::unit::{Phase, Scope, Unit};
 use super::span;
+use crate::codecs::turn::Standing;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::EffectId;
 
-/// What the journal knows of an effect, and the planner does not.
-#[derive(Debug, Clone, Default)]
-pub struct Known {
-    /// Somebody works on it.
-    pub is_started: bool,
-    /// Nobody knows what became of it.
-    pub is_uncertain: bool,
-    /// Starts so far.
-    pub attempts: u32,
-}
-
 /// The snapshot of a run. `known` looks effects up.
 #[must_use]
-pub fn snapshot(planner: &Planner, known: &dyn Fn(u32) -> Known) -> Value {
+pub fn snapshot(planner: &Planner, known: &dyn Fn(u32) -> Standing) -> Value {
     let (over, all) = planner.progress();
     let phases = phases(planner, known);
     let running = phases.contains(&Phase::Running) || phases.contains(&Phase::Suspended);
@@ -59,6 +49,7 @@ pub fn snapshot(planner: &Planner, known: &dyn Fn(u32) -> Known) -> Value {
         .map(|(unit, _)| unit.path.as_str())
         .collect();
     let flow = &planner.flow;
+    let declared = flow.templates.get(flow.entry).map_or(&[][..], |entry| &entry.outputs);
     json!({
         "runID": planner.run_id,
         "workflow": { "name": flow.name, "namespace": flow.namespace },
@@ -66,14 +57,17 @@ pub fn snapshot(planner: &Planner, known: &dyn Fn(u32) -> Known) -> Value {
         "message": message,
         "progress": if all == 0 { String::new() } else { format!("{over}/{all}") },
         "createdAt": time(planner.created_micros),
-        "outputs": { "phase": status, "parameters": parameters(&planner.run_outputs(), &[]) },
+        "outputs": { "phase": status, "parameters": parameters(&planner.run_outputs(), declared) },
         "tasks": tasks,
-        "x-dormouse": { "parked": parked, "hooks": hooks, "notReached": not_reached(planner) },
+        "x-dormouse": {
+            "strictness": if flow.is_lenient { "lenient" } else { "strict" },
+            "parked": parked, "hooks": hooks, "notReached": not_reached(planner),
+        },
     })
 }
 
 /// The phases of all task runs, with what only the journal knows.
-fn phases(planner: &Planner, known: &dyn Fn(u32) -> Known) -> Vec<Phase> {
+fn phases(planner: &Planner, known: &dyn Fn(u32) -> Standing) -> Vec<Phase> {
     let shown = |unit: &Unit| match unit.phase {
         Phase::Ready if unit.effect.is_some_and(|n| known(n).is_started) => Phase::Running,
         phase => phase,
@@ -81,7 +75,7 @@ fn phases(planner: &Planner, known: &dyn Fn(u32) -> Known) -> Vec<Phase> {
     planner.units.iter().map(shown).collect()
 }
 
-fn task(planner: &Planner, unit: &Unit, phase: Phase, known: &dyn Fn(u32) -> Known) -> Value {
+fn task(planner: &Planner, unit: &Unit, phase: Phase, known: &dyn Fn(u32) -> Standing) -> Value {
     let template = &planner.flow.templates[unit.template];
     let parent = unit.parent.map(|parent| &planner.units[parent]);
     let scope = match (parent, &unit.round) {
@@ -89,9 +83,11 @@ fn task(planner: &Planner, unit: &Unit, phase: Phase, known: &dyn Fn(u32) -> Kno
         (Some(parent), None) => format!("{}/", parent.name),
         (None, _) => String::new(),
     };
-    let effect = unit.effect.map(|n| EffectId::new(n).to_string());
-    let attempts =
-        unit.effect.map_or(0, |n| known(n).attempts).max(u32::from(unit.started_micros.is_some()));
+    let effect = unit.last_effect.map(|n| EffectId::new(n).to_string());
+    let attempts = unit
+        .last_effect
+        .map_or(0, |n| known(n).attempts)
+        .max(u32::from(unit.started_micros.is_some()));
     let outputs = phase.is_terminal().then(|| {
         let parameters = parameters(&unit.outputs, &template.outputs);
         json!({ "phase": phase.word(), "code": unit.code, "parameters": parameters })

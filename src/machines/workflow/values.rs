@@ -52,6 +52,16 @@ impl Type {
         }
     }
 
+    /// Whether a value of another type may fit this one.
+    #[must_use]
+    pub fn meets(self, other: Self) -> bool {
+        let numbers = [Self::Whole, Self::Number];
+        self == other
+            || self == Self::Any
+            || other == Self::Any
+            || numbers.contains(&self) && numbers.contains(&other)
+    }
+
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {

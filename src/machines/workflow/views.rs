@@ -3,11 +3,14 @@
 //! May not know values. Invariant: a path without findings leads to something that the document
 //! declares, or to something that only running can tell.
 
+use std::collections::HashSet;
+
 use super::finding::{Findings, did_you_mean};
-use super::model::{Body, Parameter, Template, Workflow};
+use super::model::{Body, Dag, Parameter, Template, Workflow};
 use super::reference::{Reference, Root, longest};
 use super::values::Type;
 use crate::codecs::outline::Place;
+use crate::ground::limits::WORKFLOW_SIGHTS_MAX;
 
 /// A path in a document.
 #[derive(Debug, Clone)]
@@ -93,13 +96,28 @@ impl Sight {
 /// Checks all paths.
 pub(super) fn check(flow: &Workflow, mentions: &[Mention], findings: &mut Findings) {
     let sites = call_sites(flow);
+    let mut needs = Needs::default();
+    let mut left = WORKFLOW_SIGHTS_MAX;
     for mention in mentions {
+        let places = match mention.sight.place {
+            Whence::CallSite(template) => sites.get(template).map_or(0, Vec::len),
+            _ => 1,
+        };
+        let Some(rest) = left.checked_sub(places) else {
+            let what = format!("paths are looked at from more than {WORKFLOW_SIGHTS_MAX} places");
+            findings.add("E-LIMIT", &mention.pointer, mention.at, what);
+            return;
+        };
+        left = rest;
+        if findings.is_full() {
+            return;
+        }
         let Whence::CallSite(template) = mention.sight.place else {
-            look(flow, mention, mention.sight.place, findings);
+            look(flow, mention, mention.sight.place, &mut needs, findings);
             continue;
         };
         for site in sites.get(template).map_or(&[][..], Vec::as_slice) {
-            look(flow, mention, *site, findings);
+            look(flow, mention, *site, &mut needs, findings);
         }
     }
 }
@@ -127,7 +145,40 @@ fn call_sites(flow: &Workflow) -> Vec<Vec<Whence>> {
 /// Why a path leads nowhere, and what was probably meant.
 type Lost = (String, Option<String>);
 
-fn look(flow: &Workflow, mention: &Mention, from: Whence, findings: &mut Findings) {
+/// What must be over before a task begins, of the last task that was asked about: paths come in
+/// the order of tasks.
+#[derive(Default)]
+struct Needs {
+    of: Option<(usize, usize)>,
+    seen: HashSet<usize>,
+}
+
+impl Needs {
+    fn has(&mut self, template: usize, dag: &Dag, own: usize, other: usize) -> bool {
+        // Most paths lead to what stands among the dependencies.
+        if dag.nodes[own].dependencies.contains(&other) {
+            return true;
+        }
+        if self.of.replace((template, own)) != Some((template, own)) {
+            self.seen.clear();
+            let mut open = dag.nodes[own].dependencies.clone();
+            while let Some(i) = open.pop() {
+                if self.seen.insert(i) {
+                    open.extend(&dag.nodes[i].dependencies);
+                }
+            }
+        }
+        self.seen.contains(&other)
+    }
+}
+
+fn look(
+    flow: &Workflow,
+    mention: &Mention,
+    from: Whence,
+    needs: &mut Needs,
+    findings: &mut Findings,
+) {
     let Mention { reference, pointer, at, .. } = mention;
     let printed = reference.print();
     if mention.is_text {
@@ -146,7 +197,7 @@ fn look(flow: &Workflow, mention: &Mention, from: Whence, findings: &mut Finding
                 finding.hint(hint);
             }
         }
-        Ok(()) => race(flow, mention, from, findings),
+        Ok(()) => race(flow, mention, from, needs, findings),
     }
 }
 
@@ -155,7 +206,10 @@ fn lead(flow: &Workflow, mention: &Mention, from: Whence) -> Result<(), Lost> {
     let plain = |why: &str| Err((why.to_owned(), None));
     match reference.root {
         Root::Workflow => workflow(flow, reference),
-        Root::System | Root::Cron => plain("this is not available yet"),
+        Root::System if matches!(reference.name(0), Some("os" | "arch")) => Ok(()),
+        Root::System => plain("there are system.os and system.arch"),
+        Root::Cron if reference.name(0) == Some("scheduledAt") => Ok(()),
+        Root::Cron => plain("there is cron.scheduledAt"),
         Root::Hook => plain("only the inputs of a hook's template see this"),
         Root::Retry if !mention.sight.retry => plain("only retry.expression sees this"),
         Root::Retry => match reference.name(0) {
@@ -240,7 +294,7 @@ fn tasks<'a>(
     let template = match from {
         Whence::Node(t, _) | Whence::Dag(t) => {
             let Body::Dag(dag) = &flow.templates[t].body else { return Ok(None) };
-            let found = dag.nodes.iter().find(|node| node.name == name);
+            let found = dag.names.get(name).map(|i| &dag.nodes[*i]);
             let Some(found) = found else {
                 let hint = did_you_mean(name, dag.nodes.iter().map(|node| node.name.as_str()));
                 return Err((format!("there is no task {name:?} in this dag"), Some(hint)));
@@ -281,22 +335,21 @@ fn tasks<'a>(
 }
 
 /// A value of a task that need not be over yet depends on who is faster.
-fn race(flow: &Workflow, mention: &Mention, from: Whence, findings: &mut Findings) {
+fn race(
+    flow: &Workflow,
+    mention: &Mention,
+    from: Whence,
+    needs: &mut Needs,
+    findings: &mut Findings,
+) {
     let Whence::Node(t, own) = from else { return };
     let Body::Dag(dag) = &flow.templates[t].body else { return };
     let Some(name) = mention.reference.task() else { return };
-    let Some(other) = dag.nodes.iter().position(|node| node.name == name) else { return };
+    let Some(other) = dag.names.get(name).copied() else { return };
     if other == own && (mention.sight.own || mention.sight.retry) {
         return;
     }
-    let mut seen = vec![false; dag.nodes.len()];
-    let mut open = dag.nodes[own].dependencies.clone();
-    while let Some(i) = open.pop() {
-        if !std::mem::replace(&mut seen[i], true) {
-            open.extend(&dag.nodes[i].dependencies);
-        }
-    }
-    if !seen[other] {
+    if !needs.has(t, dag, own, other) {
         let own = &dag.nodes[own].name;
         let what = format!("{name:?} need not be over when {own:?} looks at it");
         let finding = findings.add("W-RACE", &mention.pointer, mention.at, what);

@@ -15,16 +15,6 @@ use crate::ports::disk::{Disk, Open};
 use crate::ports::telemetry::Metrics;
 use crate::shells::command;
 
-/// Longest name of a secret.
-const NAME_BYTES_MAX: usize = 64;
-
-/// Whether this may be the name of a secret.
-#[must_use]
-pub fn is_name(name: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
-    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
-}
-
 /// A `[secrets.NAME]` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {

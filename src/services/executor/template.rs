@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::secrets::{Secret, is_name};
+use super::secrets::Secret;
 use crate::ground::id::EffectId;
+use crate::ground::id::is_secret_name;
 
 /// What placeholders stand for.
 #[derive(Debug)]
@@ -185,7 +186,7 @@ fn member<'a>(args: Option<&'a Value>, path: &str) -> Result<&'a Value, Error> {
 }
 
 fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Error> {
-    if let Some(name) = text.strip_prefix("secret:").filter(|name| is_name(name)) {
+    if let Some(name) = text.strip_prefix("secret:").filter(|name| is_secret_name(name)) {
         return Ok(vec![Piece::Hole(Hole::Secret(name))]);
     }
     let (mut found, mut rest) = (Vec::new(), text);
@@ -238,13 +239,14 @@ pub fn secrets_named(text: &str) -> impl Iterator<Item = &str> {
 
 /// Texts, and names of secrets.
 fn secret_pieces(text: &str) -> Vec<Result<&str, &str>> {
-    if let Some(name) = text.strip_prefix("secret:").filter(|name| is_name(name)) {
+    if let Some(name) = text.strip_prefix("secret:").filter(|name| is_secret_name(name)) {
         return vec![Err(name)];
     }
     let (mut found, mut rest) = (Vec::new(), text);
     while let Some(at) = rest.find("${secret:") {
         let inner = &rest[at + "${secret:".len()..];
-        let name = inner.split('}').next().filter(|name| name.len() < inner.len() && is_name(name));
+        let name =
+            inner.split('}').next().filter(|name| name.len() < inner.len() && is_secret_name(name));
         let Some(name) = name else {
             let next = rest.len() - inner.len();
             found.push(Ok(&rest[..next]));
@@ -267,7 +269,7 @@ fn hole(inner: &str) -> Result<Hole<'_>, Error> {
         _ => {}
     }
     let path = inner.strip_prefix("args.").filter(|path| path.split('.').all(|p| !p.is_empty()));
-    let secret = inner.strip_prefix("secret:").filter(|name| is_name(name));
+    let secret = inner.strip_prefix("secret:").filter(|name| is_secret_name(name));
     match (path, secret) {
         (Some(path), _) => Ok(Hole::Args(path)),
         (_, Some(name)) => Ok(Hole::Secret(name)),

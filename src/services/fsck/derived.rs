@@ -13,7 +13,7 @@ use crate::machines::replay::state::RunState;
 use crate::ports::disk;
 use crate::services::runs::derived::{inputs, run_json, task_files};
 use crate::services::runs::open::value_of;
-use crate::shells::run_dir::dir::RunDir;
+use crate::shells::run_dir::dir::{RunDir, pretty};
 
 use super::defect::{Defect, Flaw, Severity};
 
@@ -54,6 +54,11 @@ fn of_run_json(dir: &RunDir, state: &RunState, defects: &mut Vec<Defect>) {
                 .collect();
             let other: Vec<&str> = other.into_iter().collect();
             let why = format!("other: {}", other.join(", "));
+            defects.push(Defect::of(Flaw::D02, "run.json", why));
+        }
+        // A member under another name is passed over by whoever reads it.
+        Some(found) if differs(dir, "run.json", &pretty(&found)).is_some() => {
+            let why = "it says the same, but dormouse did not write it so";
             defects.push(Defect::of(Flaw::D02, "run.json", why));
         }
         Some(_) => {}

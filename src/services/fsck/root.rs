@@ -8,14 +8,18 @@ use std::sync::Arc;
 
 use crate::ground::id::RunId;
 use crate::ports::disk::{self, Dir, FileKind, Open};
+use crate::services::export::archive::Archive;
 use crate::shells::commit_log::label::Label;
 use crate::shells::commit_log::scan::{self, Error, Scanned};
 use crate::shells::commit_log::{LOG_DIR, segment_file};
 use crate::shells::run_dir::code;
+use crate::shells::run_dir::former::{self, ARCHIVE, Former, REMOVED};
 use crate::shells::run_dir::root::{self, META, Options, ROOT_LOCK, RootView};
 use crate::shells::run_dir::root_file::{self, ROOT_JSON, RootJson, RootState};
 
 use super::defect::{Defect, Flaw};
+use crate::services::runs::trouble::Trouble;
+use crate::services::schedules::book::{Book, FOLDER, folder};
 
 /// Files of a root that nobody but its owner may read.
 const SECRETS: &[&str] = &["tokens.json", "task-key"];
@@ -54,6 +58,8 @@ pub(super) fn check(
         log(&**meta, json, is_served, defects);
     }
     own_files(meta, view, is_served, defects);
+    archives(view, ids, defects);
+    marks(view, ids, defects);
     Known { json, is_at_rest: !is_served && !is_open }
 }
 
@@ -186,6 +192,7 @@ fn own_files(meta: &Arc<dyn Dir>, view: &RootView, is_served: bool, defects: &mu
         let defect = Defect::of(Flaw::D24, format!("{META}/{name}"), why);
         defects.push(defect.next("put the file back from a copy, or remove it"));
     }
+    schedules(&**meta, defects);
     if is_served {
         return;
     }
@@ -195,12 +202,29 @@ fn own_files(meta: &Arc<dyn Dir>, view: &RootView, is_served: bool, defects: &mu
     }
     let staging = disk::optional(meta.open_dir("staging")).ok().flatten();
     for name in staging.map_or_else(Vec::new, |dir| dir.list().unwrap_or_default()) {
-        if name != "blobs" {
+        let file = format!("{META}/staging/{name}");
+        if former::is_gone(&name) {
+            let why = "a run left the root, and something of it is still there";
+            defects.push(Defect::of(Flaw::D21, file, why).next("dormouse gc"));
+        } else if name != "blobs" {
             let why = "it is removed after the next start of the machine";
-            defects.push(Defect::of(Flaw::D21, format!("{META}/staging/{name}"), why));
+            defects.push(Defect::of(Flaw::D21, file, why));
         }
     }
     stored_code(meta, view, defects);
+}
+
+/// D24 of schedules.
+fn schedules(meta: &dyn Dir, defects: &mut Vec<Defect>) {
+    let Ok(Some(book)) = Book::look(meta) else { return };
+    for name in book.names().unwrap_or_default() {
+        if let Err(e) = book.load(&name) {
+            let Trouble { what, next, .. } = e.trouble();
+            let place = format!("{META}/{FOLDER}/{}", folder(&name));
+            let defect = Defect::of(Flaw::D24, place, what.clone());
+            defects.push(next.iter().fold(defect, |defect, step| defect.next(step.clone())));
+        }
+    }
 }
 
 /// D19.
@@ -208,7 +232,45 @@ fn stored_code(meta: &Arc<dyn Dir>, view: &RootView, defects: &mut Vec<Defect>) 
     let store = code::CodeStore::new(Arc::clone(view.disk()), Arc::clone(meta));
     for (name, why) in store.unsound() {
         let path = meta.path().join("code").join(&name);
-        let fix = format!("rm -r {}; runs have copies of their own", path.display());
+        let why = format!("{why}; runs have copies of their own");
+        let fix = format!("rm -r {}", path.display());
         defects.push(Defect::of(Flaw::D19, format!("{META}/code/{name}"), why).next(fix));
+    }
+}
+
+/// D25, D26: every byte of every archive.
+fn archives(view: &RootView, ids: &[RunId], defects: &mut Vec<Defect>) {
+    for run in view.archived().unwrap_or_default() {
+        let Ok(Some(Former::Archived(path))) = view.former(&run) else { continue };
+        let file = format!("{META}/{ARCHIVE}/{run}.dormouse");
+        if ids.binary_search(&run).is_ok() {
+            let why = "its directory counts, and the archive is a copy";
+            defects.push(Defect::of(Flaw::D26, file, why).in_run(&run).next("dormouse gc"));
+            continue;
+        }
+        let read = Archive::open(&**view.disk(), &path, None);
+        let why = match read.and_then(|archive| archive.verify().map(|_| archive)) {
+            Err(e) => e.to_string(),
+            Ok(archive) if archive.manifest.run_id != run => {
+                format!("it holds run {}", archive.manifest.run_id)
+            }
+            Ok(_) => continue,
+        };
+        let defect = Defect::of(Flaw::D25, file, why).in_run(&run);
+        defects.push(defect.next("put the archive back from a copy"));
+    }
+}
+
+/// D26, D27.
+fn marks(view: &RootView, ids: &[RunId], defects: &mut Vec<Defect>) {
+    for run in view.removed().unwrap_or_default() {
+        let file = format!("{META}/{REMOVED}/{run}");
+        if ids.binary_search(&run).is_ok() {
+            let why = "its directory counts; its deletion was begun, or it was imported again";
+            defects.push(Defect::of(Flaw::D26, file, why).in_run(&run).next("dormouse gc"));
+        } else if let Ok(Some(Former::Deleted(None))) = view.former(&run) {
+            let why = "that the run was deleted is all that is known";
+            defects.push(Defect::of(Flaw::D27, file, why).in_run(&run));
+        }
     }
 }

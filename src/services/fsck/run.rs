@@ -3,28 +3,26 @@
 //! May not lock or write. Invariant: a run is judged by its journal alone; whatever else stands
 //! there is compared with it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::codecs::event::{BlobRef, Event, Record};
+use crate::codecs::event::{Event, Record};
 use crate::ground::digest::Digest;
 use crate::ground::id::RunId;
 use crate::ground::limits::QUARANTINE_BYTES_WARN;
-use crate::machines::replay::state::{IllegalEvent, RunState, fold};
+use crate::machines::replay::state::RunState;
 use crate::ports::disk::{self, Dir, FileKind};
+use crate::services::repair::judge::{Judged, Reading, judge};
+use crate::services::repair::remedy;
 use crate::services::runs::Error;
-use crate::services::runs::create::load_process;
 use crate::services::runs::trouble::case_next;
 use crate::shells::commit_log::overlay::Overlay;
-use crate::shells::journal::plan::plan;
-use crate::shells::journal::reader;
-use crate::shells::journal::scan::{Case, Finding, Scan, Verdict};
-use crate::shells::run_dir::blob;
+use crate::shells::journal::scan::{Case, Finding, Verdict};
 use crate::shells::run_dir::code;
 use crate::shells::run_dir::dir::{RUN_LOCK, RunDir};
 use crate::shells::run_dir::lock::{self, State};
 
-use super::defect::{Defect, Flaw};
+use super::defect::{Defect, Flaw, Severity};
 use super::derived;
 
 /// What dormouse makes in the directory of a run.
@@ -65,13 +63,17 @@ pub(super) struct Around<'a> {
 
 /// Checks one run.
 pub(super) fn check(dir: &RunDir, around: Around) -> Checked {
-    let (scan, state) = judge(dir, around.log);
-    let mut run = Run { dir, records: scan.records.iter().cloned().map(Arc::new).collect(), state };
-    let mut checked = Checked { records: scan.head.seq.0, ..Checked::default() };
-    checked.bytes = scan.segments.iter().map(|segment| segment.bytes).sum();
-    run.of_scan(&scan, &mut checked.defects);
+    let mut judged = judge(dir, &Reading::Over(around.log));
+    let help = remedy(dir, &judged, dir.id().as_str());
+    let records = judged.scan.records.iter().cloned().map(Arc::new).collect();
+    let names = dir.dir().list().unwrap_or_default();
+    let mut run = Run { dir, names, records, state: judged.state.take() };
+    let mut checked = Checked { records: judged.scan.head.seq.0, ..Checked::default() };
+    checked.bytes = judged.scan.segments.iter().map(|segment| segment.bytes).sum();
     let defects = &mut checked.defects;
-    if scan.verdict() < Verdict::Damaged {
+    of_verdict(&judged, help.as_deref(), defects);
+    let is_damaged = judged.scan.verdict() >= Verdict::Damaged;
+    if !is_damaged {
         checked.bytes += run.blobs(defects);
         run.code(defects);
         if let Some(state) = run.state.as_ref().filter(|_| around.is_at_rest) {
@@ -85,63 +87,48 @@ pub(super) fn check(dir: &RunDir, around: Around) -> Checked {
     for defect in defects {
         defect.run_id = Some(dir.id().clone());
     }
-    checked.state = run.state.take().filter(|_| scan.verdict() < Verdict::Damaged);
+    checked.state = run.state.take().filter(|_| !is_damaged);
     checked
 }
 
-/// Reads and folds; a record that the fold refuses is damage as well (J24).
-fn judge(dir: &RunDir, log: &Overlay) -> (Scan, Option<RunState>) {
-    let scan = reader::read_over(dir, None, log);
-    match fold(&scan.records) {
-        Ok(state) => (scan, state),
-        Err(IllegalEvent { seq, event_type, why }) => {
-            let why = format!("record {seq}, {event_type}: {why}");
-            (scan.refused_by_fold(seq, why), None)
-        }
+/// What the verdict says of the journal and of what stands beside it.
+fn of_verdict(judged: &Judged, help: Option<&str>, defects: &mut Vec<Defect>) {
+    let found = |finding: &Finding| {
+        let Finding { case, offset, why, .. } = finding.clone();
+        let in_journal = case < Case::J50 && !finding.file.is_empty();
+        let above = if in_journal { "journal/" } else { "" };
+        Defect::of_case(case, format!("{above}{}", finding.file), offset, why)
+    };
+    let main = Some(&judged.scan.main).filter(|main| main.case != Case::J00);
+    for wrong in main.into_iter().chain(&judged.beside) {
+        let defect = found(wrong);
+        defects.push(match help.filter(|_| defect.severity > Severity::Note) {
+            Some(help) => defect.next(help),
+            None => defect,
+        });
     }
+    let is_main = |note: &&Finding| **note == judged.scan.main;
+    defects.extend(judged.scan.notes.iter().filter(|note| !is_main(note)).map(found));
 }
 
 struct Run<'a> {
     dir: &'a RunDir,
+    /// What stands in it.
+    names: Vec<String>,
     records: Vec<Arc<Record>>,
     state: Option<RunState>,
 }
 
 impl Run<'_> {
-    fn of_scan(&self, scan: &Scan, defects: &mut Vec<Defect>) {
-        let mended = format!("dormouse run repair-journal {}", self.dir.id());
-        let has_plan = plan(scan).is_some();
-        let found = |finding: &Finding| {
-            let in_journal = !matches!(finding.case, Case::J60 | Case::J61 | Case::J62);
-            let file = match finding.file.as_str() {
-                "" => String::new(),
-                file if in_journal => format!("journal/{file}"),
-                file => file.to_owned(),
-            };
-            Defect::of_case(finding.case, file, finding.offset, finding.why.clone())
-        };
-        if scan.main.case != Case::J00 {
-            let next = if has_plan { mended.clone() } else { case_next(scan.main.case).to_owned() };
-            defects.push(found(&scan.main).next(next));
-        }
-        defects.extend(scan.notes.iter().map(found));
-    }
-
-    /// J50, J51, D10, D11: gives the bytes that were read.
+    /// D10, D11: gives the bytes of the blobs that records name.
     fn blobs(&self, defects: &mut Vec<Defect>) -> u64 {
-        let mut named: BTreeSet<Digest> = BTreeSet::new();
-        let mut bytes = 0;
-        for blob in self.records.iter().flat_map(|record| record.event.blobs()) {
-            if named.insert(blob.digest) {
-                bytes += blob.bytes;
-                defects.extend(self.blob(blob));
-            }
-        }
+        let blobs = self.records.iter().flat_map(|record| record.event.blobs());
+        let named: BTreeMap<Digest, u64> = blobs.map(|blob| (blob.digest, blob.bytes)).collect();
         for name in self.dir.list_relative("blobs").unwrap_or_default() {
             let file = format!("blobs/{name}");
             match format!("b3:{name}").parse::<Digest>() {
                 _ if disk::is_temporary(&name) => defects.push(left_over(file)),
-                Ok(digest) if named.contains(&digest) => {}
+                Ok(digest) if named.contains_key(&digest) => {}
                 Ok(_) => {
                     let why = "it was stored, and what should have named it was never written";
                     defects.push(Defect::of(Flaw::D10, file, why));
@@ -151,25 +138,11 @@ impl Run<'_> {
                 }
             }
         }
-        bytes
+        named.values().sum()
     }
 
-    fn blob(&self, blob: &BlobRef) -> Option<Defect> {
-        let error = self.dir.get_blob(blob).err()?;
-        let case = if let blob::Error::Differs(_) = error { Case::J51 } else { Case::J50 };
-        let file = format!("blobs/{}", blob.digest.hex());
-        Some(Defect::of_case(case, file, 0, error.to_string()).next(case_next(case)))
-    }
-
-    /// J52, D18.
+    /// D18.
     fn code(&self, defects: &mut Vec<Defect>) {
-        let Some(process) = self.state.as_ref().and_then(|state| state.process.as_ref()) else {
-            return;
-        };
-        if let Err(error) = load_process(self.dir, process) {
-            let defect = Defect::of_case(Case::J52, "process".into(), 0, error.to_string());
-            defects.push(defect.next(case_next(Case::J52)));
-        }
         let assigned = self.records.iter().filter_map(|record| match &record.event {
             Event::RunCreated(created) => created.process.as_ref(),
             Event::ProcessAssigned(assigned) => Some(&assigned.process),
@@ -177,8 +150,8 @@ impl Run<'_> {
         });
         let named: BTreeSet<String> =
             assigned.flat_map(|process| code::places(&process.digest)).collect();
-        for name in self.dir.dir().list().unwrap_or_default() {
-            if is_code(&name) && !named.contains(&name) {
+        for name in &self.names {
+            if is_code(name) && !named.contains(name) {
                 let why = "left by a change of code that was not carried out";
                 defects.push(Defect::of(Flaw::D18, name, why));
             }
@@ -187,10 +160,10 @@ impl Run<'_> {
 
     /// D12, D14, D16, D17: what stands in the directory.
     fn surroundings(&self, defects: &mut Vec<Defect>) {
-        for name in self.dir.dir().list().unwrap_or_default() {
-            if disk::is_temporary(&name) {
-                defects.push(left_over(name));
-            } else if !OURS.contains(&name.as_str()) && !is_code(&name) {
+        for name in &self.names {
+            if disk::is_temporary(name) {
+                defects.push(left_over(name.clone()));
+            } else if !OURS.contains(&name.as_str()) && !is_code(name) {
                 defects.push(Defect::of(Flaw::D12, name, "dormouse did not put it there"));
             }
         }

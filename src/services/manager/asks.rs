@@ -118,11 +118,10 @@ fn start(
         return act(Err(refusal))(Ok(()));
     }
     let run = here.run.dir.id().clone();
-    let requested = |here: &Here| match here.run.state().effect(effect) {
-        Some(its) if its.status == EffectStatus::Requested => Some(its.clone()),
-        _ => None,
+    let admission = match here.run.state().effect(effect) {
+        Some(its) if its.status == EffectStatus::Requested => gate.admit(&run, its, now),
+        _ => Admission::Free,
     };
-    let admission = requested(here).map_or(Admission::Free, |its| gate.admit(&run, &its, now));
     if let Some(refusal) = keys::refused(&run, effect, &admission) {
         act(Err(refusal))(Ok(()));
     } else {

@@ -67,6 +67,8 @@ impl Drop for Receipt {
 /// Everything about claims.
 #[derive(Default)]
 pub(super) struct Claims {
+    /// Nobody is given anything any more.
+    is_closed: bool,
     pub(super) book: Book,
     /// The index is being asked.
     is_asking: bool,
@@ -120,10 +122,16 @@ impl Handle {
         received(answered)
     }
 
+    /// Refuses claims that wait, and all that come: whoever stops waits for no worker.
+    pub fn refuse_claims(&self) {
+        // A manager that has ended has refused them already.
+        let _ = self.tell(Manager::refuse_claims);
+    }
+
     /// Gives a worker one certain effect, or says why not.
     pub async fn claim_one(&self, run: &RunId, effect: EffectId, wanted: Wanted) -> Result<Given> {
         let (id, reply, answer) = self.waiter();
-        let name = EffectName::of(&run, effect);
+        let name = EffectName::of(run, effect);
         self.tell(move |manager| manager.claim_one(id, name, wanted, reply))?;
         let (given, _) = received(answer.await)?;
         given.into_iter().next().ok_or_else(handle::gone)
@@ -139,7 +147,7 @@ impl Handle {
                 Ok(state.effect(effect).map(|effect| EffectFacts::of(state, effect)))
             })
             .await?;
-        let name = EffectName::of(&run, effect);
+        let name = EffectName::of(run, effect);
         self.tell(move |manager| {
             if let Some(facts) = hurried.filter(|facts| facts.ready.is_some()) {
                 manager.claims.book.hurry(name, facts);
@@ -219,7 +227,7 @@ impl Manager {
     }
 
     fn may_claim(&mut self, wanted: &Wanted) -> Result<()> {
-        if self.stopping || self.failed {
+        if self.claims.is_closed || self.failed {
             return Err(handle::gone());
         }
         if self.claims.book.len() >= WAITERS_MAX {
@@ -354,6 +362,7 @@ impl Manager {
 
     /// Nothing more is given.
     pub(super) fn refuse_claims(&mut self) {
+        self.claims.is_closed = true;
         for waiting in self.claims.book.leave_idle() {
             for reply in waiting.replies {
                 let _ = reply.send(Err(handle::gone()));

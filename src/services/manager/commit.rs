@@ -3,7 +3,6 @@
 //! May not write anything. Invariant: lines of one run go out in their order, and an answer goes
 //! out after the last record that it rests on came back.
 
-use crate::codecs::format::log_entry::Append;
 use crate::ground::clock::monotonic_micros;
 use crate::ground::id::{RunId, Seq};
 use crate::ports::disk::Kind;
@@ -18,6 +17,7 @@ use super::Manager;
 use super::asks::no_room;
 use super::handle::Flow;
 use super::leases::LeaseNews;
+use super::mend::Mended;
 use super::seat::{Answer, Coming, Seat};
 
 /// What became durable, before anybody was told.
@@ -26,8 +26,10 @@ struct News {
     changes: Vec<Change>,
     /// Runs that were here.
     moved: Vec<RunId>,
-    /// Answers to whoever created a run.
+    /// Answers to whoever created a run, or mended one.
     answers: Vec<Answer>,
+    /// Runs that were mended.
+    mended: Vec<RunId>,
 }
 
 impl Manager {
@@ -132,6 +134,7 @@ impl Manager {
     }
 
     fn durable(&mut self, id: RunId, seq: Seq, news: &mut News) {
+        self.was_logged(&id, || Ok(()));
         self.publish(&id, seq);
         match self.seats.get_mut(&id) {
             Some(Seat::Here(here)) => {
@@ -156,7 +159,14 @@ impl Manager {
                     news.answers.append(&mut fresh.answers);
                 }
             }
-            _ => {}
+            Some(Seat::Leaving(leaving)) => {
+                if let Some((answer, change)) = leaving.mended.take().map(Mended::done) {
+                    news.changes.push(change);
+                    news.answers.push(answer);
+                    news.mended.push(id);
+                }
+            }
+            None => {}
         }
     }
 
@@ -171,6 +181,9 @@ impl Manager {
         }
         for run in news.moved {
             self.answer(&run);
+        }
+        for run in news.mended {
+            self.left(&run);
         }
     }
 
@@ -217,6 +230,7 @@ impl Manager {
             Why::Unreadable(Kind::TooManyOpen) => too_many_open("the journal of the run"),
             _ => not_written(),
         };
+        self.was_logged(id, || Err(refusal()));
         self.drop_instance(id);
         self.outbox.retain(|unit| unit.entry.run() != id);
         match self.seats.remove(id) {
@@ -230,6 +244,13 @@ impl Manager {
             Some(Seat::Coming(coming @ Coming { fresh: Some(_), .. })) => {
                 coming.disappoint(refusal, refusal);
             }
+            Some(Seat::Leaving(mut leaving)) if leaving.mended.is_some() => {
+                if let Some(mended) = leaving.mended.take() {
+                    mended.refuse(refusal());
+                }
+                self.seats.insert(id.clone(), Seat::Leaving(leaving));
+                self.left(id);
+            }
             Some(seat) => {
                 self.seats.insert(id.clone(), seat);
             }
@@ -242,11 +263,19 @@ impl Manager {
     fn fail(&mut self) {
         self.failed = true;
         (self.outside, self.leaving) = (0, 0);
+        // Their owners learn that nobody knows.
+        self.logging.clear();
         for (_, seat) in self.seats.drain() {
             match seat {
                 Seat::Here(here) => here.disappoint(unknown, not_written),
                 Seat::Coming(coming) => coming.disappoint(unknown, not_written),
                 Seat::Leaving(leaving) => {
+                    if let Some(mend) = leaving.mend {
+                        mend.refuse(not_written());
+                    }
+                    if let Some(mended) = leaving.mended {
+                        mended.refuse(unknown());
+                    }
                     for ask in leaving.asks {
                         ask.refuse(not_written());
                     }
@@ -258,20 +287,10 @@ impl Manager {
 
 /// Lines as the log takes them.
 pub(super) fn unit(run: &RunId, lines: Lines, flow: Flow) -> Unit {
-    let append = Append {
-        run: run.clone(),
-        file: lines.file,
-        off: lines.offset,
-        seq: lines.seq,
-        n: lines.count,
-        prev: lines.prev,
-        last: lines.last,
-        lines: lines.bytes,
-    };
-    Unit::append(append, flow == Flow::Inflow)
+    Unit::append(lines.into_append(run), flow == Flow::Inflow)
 }
 
-fn unknown() -> Error {
+pub(super) fn unknown() -> Error {
     let what = "storage failed while this was written: it may stand or not";
     let trouble = Trouble::new("unknown_outcome", what);
     Error::Storage { trouble: trouble.next("ask again when the daemon runs"), unknown: true }

@@ -90,6 +90,8 @@ impl Manager {
         }
         let refusal = if self.stopping || self.failed {
             Some(handle::gone())
+        } else if let Err(e) = self.view.must_be_new(&id) {
+            Some(e.into())
         } else if self.outside >= RUNS_WAITING_MAX {
             Some(crowded())
         } else if self.parts.committer.state() == WriterState::Full {

@@ -110,26 +110,28 @@ impl Manager {
         if self.gate.look(id, its, self.runs.clock.now()) != Admission::Free {
             return false;
         }
-        match self.asked_rules(id, effect) {
-            Ok(Err(Bar::Held { why, allow })) => {
+        self.start_if_agreed(id, effect).unwrap_or_else(|e| {
+            self.broke(id, &e);
+            false
+        })
+    }
+
+    /// Starts an effect as far as its executor agrees today. True when that gave it an outcome.
+    fn start_if_agreed(&mut self, id: &RunId, effect: EffectId) -> Result<bool> {
+        let Some(Seat::Here(here)) = self.seats.get(id) else { return Ok(false) };
+        let task = here.run.task(effect)?;
+        let Some(executor) = self.desk.registry.get(&task.kind).cloned() else { return Ok(false) };
+        let definition = definition(&here.run, &task)?;
+        match executor.may_run(&definition, here.run.state().cwd.as_deref()) {
+            Ok(()) => self.start(id, effect, executor, definition)?,
+            Err(Bar::Elsewhere) => {}
+            Err(Bar::Held { why, allow }) => {
                 tracing::warn!(run = %id, %effect, code = "held_policy", "{why}; set {allow}");
-                let name = EffectName::of(id, effect);
-                self.leave_to_others(name, why, allow);
-                false
+                self.leave_to_others(EffectName::of(id, effect), why, allow);
             }
-            Ok(Err(Bar::Elsewhere)) => false,
-            Ok(Err(Bar::Never(error))) => self.refuse(id, effect, error),
-            Ok(Ok(())) => {
-                if let Err(e) = self.start(id, effect) {
-                    self.broke(id, &e);
-                }
-                false
-            }
-            Err(e) => {
-                self.broke(id, &e);
-                false
-            }
+            Err(Bar::Never(error)) => return Ok(self.refuse(id, effect, error)),
         }
+        Ok(false)
     }
 
     /// Configuration keeps an effect from being started here: whoever works outside may claim it.
@@ -141,22 +143,16 @@ impl Manager {
         self.desk.hold(name, kind, why, allow);
     }
 
-    /// What the executor says about starting an effect today.
-    fn asked_rules(&self, id: &RunId, effect: EffectId) -> Result<std::result::Result<(), Bar>> {
-        let Some(Seat::Here(here)) = self.seats.get(id) else { return Ok(Ok(())) };
-        let task = here.run.task(effect)?;
-        let Some(executor) = self.desk.registry.get(&task.kind) else { return Ok(Ok(())) };
-        let definition = definition(&here.run, &task)?;
-        Ok(executor.may_run(&definition, here.run.state().cwd.as_deref()))
-    }
-
     /// Records a start; its executor begins when that is durable.
-    fn start(&mut self, id: &RunId, effect: EffectId) -> Result<()> {
+    fn start(
+        &mut self,
+        id: &RunId,
+        effect: EffectId,
+        executor: Arc<dyn Executor>,
+        definition: Value,
+    ) -> Result<()> {
         let now = self.runs.clock.now();
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return Ok(()) };
-        let task = here.run.task(effect)?;
-        let Some(executor) = self.desk.registry.get(&task.kind).cloned() else { return Ok(()) };
-        let definition = definition(&here.run, &task)?;
         let Some(its) = here.run.state().effect(effect) else { return Ok(()) };
         let heir = executor.heir(&definition);
         let ours = || Heir { worker: self.desk.worker.clone(), ttl_ms: LEASE_TTL_MS_DEFAULT };
@@ -211,16 +207,14 @@ impl Manager {
     fn refuse(&mut self, id: &RunId, effect: EffectId, error: ErrorInfo) -> bool {
         let Some(Seat::Here(here)) = self.seats.get_mut(id) else { return false };
         let kind = here.run.state().effect(effect).map_or("", |e| e.kind.as_str()).to_owned();
-        here.run.act_as(&format!("executor:{kind}"));
         let posting = Posting {
             status: PostStatus::Error,
             value: None,
             error: Some(error),
             ..Posting::ok(effect, Json::null())
         };
-        let done = here.run.post(posting);
-        here.run.act_as(&self.runs.by);
-        if let Err(e) = done {
+        let by = format!("executor:{kind}");
+        if let Err(e) = here.run.acting_as(&by, |run| run.post(posting)) {
             self.broke(id, &e);
             return false;
         }
@@ -293,11 +287,9 @@ impl Manager {
             }
         };
         let Some(attended) = resumed else {
-            here.run.act_as("recovery");
             let report = Report::Unknown { cause: "daemon_stopped", evidence: None, error: None };
-            let done = here.run.end_attempt(effect.id, effect.epoch, &report);
-            here.run.act_as(&self.runs.by);
-            return done.map(|_| ());
+            let close = |run: &mut OpenRun| run.end_attempt(effect.id, effect.epoch, &report);
+            return here.run.acting_as("recovery", close).map(|_| ());
         };
         tracing::info!(run = %id, effect = %effect.id, "an attempt of an earlier daemon goes on");
         self.desk.works(id, effect.id, work(&task.kind, &attended));

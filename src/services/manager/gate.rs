@@ -117,9 +117,13 @@ impl Gate {
     /// Whether an effect may be started. What it needs for that is its own from now on, until
     /// [`Gate::withdraw`] or the end of what its records say.
     pub(super) fn admit(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> Admission {
-        let admission = self.admit_key(run, effect, now);
-        if admission != Admission::Free || effect.wait.is_never_started() {
+        let admission = self.look(run, effect, now);
+        if admission != Admission::Free {
             return admission;
+        }
+        self.reserve(run, effect);
+        if effect.wait.is_never_started() {
+            return Admission::Free;
         }
         if let Err(held) = self.slots.take(run, effect, now) {
             self.withdraw(run, effect.id);
@@ -130,20 +134,20 @@ impl Gate {
 
     /// The same for an effect that nobody asks for again: it is called when its turn has come.
     pub(super) fn admit_or_call(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> bool {
-        self.look(run, effect, now) == Admission::Free
-            && self.slots.take_or_wait(run, effect, now)
-            && self.admit(run, effect, now) == Admission::Free
+        let is_free = self.look(run, effect, now) == Admission::Free
+            && self.slots.take_or_wait(run, effect, now);
+        if is_free {
+            self.reserve(run, effect);
+        }
+        is_free
     }
 
-    fn admit_key(&mut self, run: &RunId, effect: &Effect, now: Timestamp) -> Admission {
-        let Some(key) = &effect.policy.idempotency_key else { return Admission::Free };
-        let admission = self.look(run, effect, now);
-        if admission == Admission::Free {
-            let (asker, before) = (EffectName::of(run, effect.id), self.ledger.get(key).cloned());
-            self.change(key, |gate| gate.ledger.reserve(key, effect.def_digest, &asker));
-            self.given(run, effect.id, key, before);
-        }
-        admission
+    /// The key of an effect, which is free, is its own from now on.
+    fn reserve(&mut self, run: &RunId, effect: &Effect) {
+        let Some(key) = &effect.policy.idempotency_key else { return };
+        let (asker, before) = (EffectName::of(run, effect.id), self.ledger.get(key).cloned());
+        self.change(key, |gate| gate.ledger.reserve(key, effect.def_digest, &asker));
+        self.given(run, effect.id, key, before);
     }
 
     /// The same without taking anything.

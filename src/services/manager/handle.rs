@@ -53,6 +53,7 @@ pub struct Handle {
     waiters: Arc<AtomicU64>,
     /// The key of task tokens, once it was needed.
     task_key: Arc<OnceLock<TaskKey>>,
+    keys_kept_ms: u64,
 }
 
 impl Handle {
@@ -63,6 +64,7 @@ impl Handle {
         indexer: Indexer,
         known: KnownCode,
         (slots, limits): (Slots, Arc<LimitBook>),
+        keys_kept_ms: u64,
     ) -> Self {
         let asked = Arc::new(Semaphore::new(ASKS_MAX));
         let (waiters, task_key) = (Arc::default(), Arc::default());
@@ -78,6 +80,7 @@ impl Handle {
             asked,
             waiters,
             task_key,
+            keys_kept_ms,
         }
     }
 
@@ -217,6 +220,12 @@ impl Handle {
         &self.runs
     }
 
+    /// How long idempotency keys count after the end of their effects.
+    #[must_use]
+    pub const fn keys_kept_ms(&self) -> u64 {
+        self.keys_kept_ms
+    }
+
     /// The index.
     #[must_use]
     pub fn indexer(&self) -> &Indexer {
@@ -242,7 +251,7 @@ impl Handle {
         Ok(self.task_key.get_or_init(|| key).clone())
     }
 
-    fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
+    pub(super) fn permit(&self) -> Result<tokio::sync::OwnedSemaphorePermit> {
         Arc::clone(&self.asked).try_acquire_owned().map_err(|_| {
             let what = format!("{ASKS_MAX} requests are under way already");
             Error::Refused(Trouble::new("overloaded", what).next("ask again in a second"))

@@ -7,6 +7,7 @@ use crate::codecs::event::{Event, Record};
 use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, EffectName, Epoch, RunId};
 use crate::machines::effect::attempt::Report;
+use crate::machines::effect::claim::is_the_daemons_name;
 use crate::machines::effect::life::EffectStatus;
 use crate::machines::lease::{Grant, Lapse, Lease, Progress};
 use crate::machines::replay::state::RunState;
@@ -80,11 +81,6 @@ pub(super) enum LeaseNews {
     Over(EffectName),
 }
 
-/// Whether a worker is one that the runtime has no hold on.
-fn is_outside(worker: &str) -> bool {
-    !worker.starts_with('@')
-}
-
 /// Whether an unknown outcome follows from silence alone: who was silent may speak again.
 fn is_by_silence(cause: &str) -> bool {
     matches!(cause, "lease_expired" | "attempt_timeout")
@@ -95,7 +91,7 @@ impl LeaseNews {
     pub(super) fn of(state: &RunState, record: &Record, now_ms: u64) -> Option<Self> {
         let key = |effect| EffectName::of(&state.run_id, effect);
         match &record.event {
-            Event::EffectStarted(start) if is_outside(&start.worker) => {
+            Event::EffectStarted(start) if !is_the_daemons_name(&start.worker) => {
                 let policy = state.effect(start.effect_id).map(|effect| &effect.policy);
                 let timeout = policy.and_then(|policy| policy.attempt_timeout_ms);
                 let grant = Grant {
@@ -143,7 +139,7 @@ impl Handle {
 
     /// The lease of an effect.
     pub async fn lease(&self, run: &RunId, effect: EffectId) -> Result<Option<Held>> {
-        let key = EffectName::of(&run, effect);
+        let key = EffectName::of(run, effect);
         self.look(move |manager| manager.held(&key)).await
     }
 
@@ -168,7 +164,7 @@ impl Manager {
         let (now, now_ms) = (self.now(), self.runs.clock.passed_millis());
         for EffectRow { run_id, facts } in started {
             let (Some(start), Some(worker)) = (facts.start, facts.worker) else { continue };
-            if !is_outside(&worker) || facts.status != EffectStatus::Started {
+            if is_the_daemons_name(&worker) || facts.status != EffectStatus::Started {
                 continue;
             }
             let left = start.overdue_at.map(|at| {
@@ -302,7 +298,7 @@ impl Manager {
         let holder = beat.holder.as_deref().filter(|holder| !holder.is_empty());
         let is_another = |holder: &&str| {
             let named = sign.worker.as_deref();
-            !is_outside(holder) || named.is_some_and(|worker| worker != *holder)
+            is_the_daemons_name(holder) || named.is_some_and(|worker| worker != *holder)
         };
         if let Some(holder) = holder.filter(is_another) {
             let what = format!("effect {} is held by {holder}", key.effect);

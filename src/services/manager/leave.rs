@@ -46,7 +46,7 @@ impl Manager {
     }
 
     /// Lets a run go. False if it is here still, because something of it is under way.
-    fn leave(&mut self, id: &RunId) -> bool {
+    pub(super) fn leave(&mut self, id: &RunId) -> bool {
         let may_stay = match self.seats.get(id) {
             // Whoever asks a broken run for something waits for it to be opened anew.
             Some(Seat::Here(here)) if here.broken => !here.is_written(),
@@ -80,8 +80,11 @@ impl Manager {
 
     /// A run was closed.
     pub(super) fn left(&mut self, id: &RunId) {
-        let Some(Seat::Leaving(leaving)) = self.seats.remove(id) else { return };
+        let Some(Seat::Leaving(mut leaving)) = self.seats.remove(id) else { return };
         self.leaving -= 1;
+        if let Some(mend) = leaving.mend.take() {
+            return self.begin_mend(id, leaving, mend);
+        }
         for ask in leaving.asks {
             self.ask(id.clone(), ask);
         }

@@ -15,6 +15,7 @@ mod code;
 mod commit;
 mod create;
 mod crew;
+mod custody;
 mod desk;
 mod dispatch;
 mod feed;
@@ -24,6 +25,7 @@ mod keys;
 mod leases;
 mod leave;
 pub mod limits;
+mod mend;
 mod play;
 mod probes;
 mod seat;
@@ -231,6 +233,8 @@ struct Manager {
     gate: Gate,
     /// Questions to the outside about effects whose outcome nobody knows.
     probes: Probes,
+    /// Whoever waits for the log to say something of a run as a whole.
+    logging: HashMap<RunId, oneshot::Sender<Result<()>>>,
     runtime: tokio::runtime::Handle,
     /// How long attempts may go on, and when they are told to end.
     drain_ms: u64,
@@ -333,6 +337,7 @@ pub fn start(
     let (clock, metrics) = (Arc::clone(&runs.clock), Arc::clone(&runs.telemetry.metrics));
     let slots = Slots::new(limits.all(), &options.started, clock, metrics);
     let its = slots.clone();
+    let keys_kept_ms = options.keys.kept_ms;
     let run = move || {
         let mut alarm = Alarm(Some(alarm));
         let manager = make().and_then(|parts| Manager::new(options, parts, to_self, theirs, its));
@@ -358,7 +363,8 @@ pub fn start(
     let thread = spawned.map_err(|e| bug(&format!("the manager could not be started: {e}")))?;
     started.recv().unwrap_or_else(|_| Err(bug("the manager ended before it began")))?;
     let seen = (followers, feed);
-    let handle = Handle::new(sender.clone(), seen, runs, indexer, known, (slots, limits));
+    let handle =
+        Handle::new(sender.clone(), seen, runs, indexer, known, (slots, limits), keys_kept_ms);
     Ok(Running { handle, thread, inbox: sender, failure })
 }
 
@@ -459,6 +465,7 @@ impl Manager {
             arriving: 0,
             outside: 0,
             leaving: 0,
+            logging: HashMap::new(),
             with_children: BTreeSet::new(),
             loaded_bytes: 0,
             uses: 0,

@@ -247,7 +247,7 @@ impl Manager {
 
     /// Until when the holder of an effect has said that it lives.
     fn lives_until(&self, run: &RunId, effect: EffectId) -> Option<Timestamp> {
-        let key = EffectName::of(&run, effect);
+        let key = EffectName::of(run, effect);
         let now_ms = self.runs.clock.passed_millis();
         self.leases.get(&key).filter(|lease| lease.deadline_ms > now_ms)?;
         self.lease_until(&key)

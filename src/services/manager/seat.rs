@@ -25,6 +25,7 @@ use crate::shells::store::Change;
 
 use super::GATHER_MICROS;
 use super::handle::Flow;
+use super::mend::{Mend, Mended};
 
 /// Sends an answer, once it is known whether what it rests on is durable.
 pub(super) type Answer = Box<dyn FnOnce(Result<()>) + Send>;
@@ -143,6 +144,19 @@ pub(super) struct Leaving {
     pub(super) asks: Vec<Ask>,
     /// It is to come back.
     pub(super) returns: bool,
+    /// It is to be mended when it is closed.
+    pub(super) mend: Option<Mend>,
+    /// It was mended, and the log is to forget what it held of it.
+    pub(super) mended: Option<Mended>,
+    /// Its files are being changed.
+    pub(super) is_mending: bool,
+}
+
+impl Leaving {
+    /// Whether it may be mended when it is closed.
+    pub(super) const fn is_free(&self) -> bool {
+        self.mend.is_none() && !self.is_mending
+    }
 }
 
 /// What is awaited from a run's instance.
@@ -253,9 +267,7 @@ impl Here {
 
     /// Does something to the run for `by`.
     pub(super) fn act(&mut self, by: &str, act: Act) {
-        let usual = self.run.act_as(by);
-        let answer = act(Ok(&mut self.run));
-        self.run.act_as(&usual);
+        let answer = self.run.acting_as(by, |run| act(Ok(run)));
         let written = self.run.written();
         if sabotage::is_removed(Guard::AckEarly) {
             answer(Ok(()));

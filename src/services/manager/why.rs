@@ -25,7 +25,7 @@ impl Handle {
         let top = match self.found(run).await {
             Err(Error::Damaged(trouble)) => {
                 let run = run.clone();
-                self.aside(move |runs| runs.found_damaged(run.as_str(), &trouble, true)).await?
+                self.aside(move |runs| runs.found_damaged(run.as_str(), &trouble)).await?
             }
             found => found?,
         };
@@ -37,7 +37,7 @@ impl Handle {
                 Ok(found) => Child::Found(Box::new(found)),
                 Err(why) => {
                     let run = child.clone();
-                    self.aside(move |runs| Ok(runs.child_unread(&run, &why, true))).await?
+                    self.aside(move |runs| Ok(runs.child_unread(&run, &why))).await?
                 }
             };
             walk.heard(&child, seen);

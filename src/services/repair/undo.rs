@@ -21,6 +21,10 @@ use crate::shells::run_dir::dir::{RUN_LOCK, RunDir};
 const KIND: &str = "dormouse-before-repair/1";
 /// Where copies are kept.
 const QUARANTINE: &str = "quarantine";
+/// How their names end.
+pub(super) const BEFORE: &str = "-before";
+/// Where what came since is moved to.
+const AFTER: &str = "after";
 /// The description of a copy that can be put back.
 const READY: &str = "before.json";
 /// Of one that is being put back.
@@ -56,6 +60,9 @@ pub struct Before {
     files: Vec<Kept>,
     /// What a recovery had kept for the run, which the repair retired.
     tails: Vec<String>,
+    /// Files beside the journal that were not there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    added: Vec<String>,
 }
 
 /// A repair of a run that can be taken back, or was.
@@ -71,17 +78,21 @@ pub struct Repair {
     pub is_undone: bool,
 }
 
-/// Copies everything that a repair will change; gives the folder. Durable when it returns.
-pub(super) fn keep(dir: &RunDir, case: &str, now: Timestamp) -> Result<Copy> {
-    let stamp: String = now.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let folder = format!("{QUARANTINE}/{stamp}-{case}-before");
-    let mut files = Vec::new();
-    for path in changed(dir)? {
-        let bytes = dir.read_relative(&path, RUN_JOURNAL_BYTES_MAX)?;
+/// Copies everything that a repair will change, of the files beside the journal those of `puts`;
+/// gives the folder. Durable when it returns.
+pub(super) fn keep(dir: &RunDir, case: &str, now: Timestamp, puts: Vec<String>) -> Result<Copy> {
+    let folder = format!("{QUARANTINE}/{}-{case}{BEFORE}", now.stamp());
+    let (mut files, mut added) = (Vec::new(), Vec::new());
+    for path in changed(dir)?.into_iter().chain(puts) {
+        let read = disk::optional(dir.read_relative(&path, RUN_JOURNAL_BYTES_MAX))?;
+        let Some(bytes) = read else {
+            added.push(path);
+            continue;
+        };
         dir.put_relative(&format!("{folder}/{path}"), &bytes)?;
         files.push(Kept { path, bytes: bytes.len() as u64, digest: Digest::of(&bytes) });
     }
-    Ok(Copy { folder, files, tails: tails(dir)?, case: case.to_owned(), at: now })
+    Ok(Copy { folder, files, added, tails: tails(dir)?, case: case.to_owned(), at: now })
 }
 
 /// A copy that has no description yet: it can be put back by hand alone.
@@ -89,6 +100,7 @@ pub(super) struct Copy {
     folder: String,
     files: Vec<Kept>,
     tails: Vec<String>,
+    added: Vec<String>,
     case: String,
     at: Timestamp,
 }
@@ -96,8 +108,8 @@ pub(super) struct Copy {
 impl Copy {
     /// The repair is done, and the journal ends at `head`.
     pub(super) fn describe(self, dir: &RunDir, head: Head) -> Result<()> {
-        let Self { folder, files, tails, case, at } = self;
-        let before = Before { run_id: dir.id().clone(), case, at, head, files, tails };
+        let Self { folder, files, tails, added, case, at } = self;
+        let before = Before { run_id: dir.id().clone(), case, at, head, files, tails, added };
         let bytes = sealed::seal(KIND, &before);
         Ok(dir.put_relative(&format!("{folder}/{READY}"), &bytes)?)
     }
@@ -130,20 +142,25 @@ impl Runs {
     pub fn undo_repair(&self, reference: &str) -> Result<Repair> {
         let dir = self.find(reference)?;
         let _root = self.guard(&dir)?;
+        self.undo_held(&dir)
+    }
+
+    /// The same for whoever holds the root that the run stands in.
+    pub fn undo_held(&self, dir: &RunDir) -> Result<Repair> {
         let _lock = dir.lock(self.lock_wait_ms, &*self.clock)?;
-        let Some(latest) = all(&dir)?.into_iter().find(|repair| !repair.is_undone) else {
+        let Some(latest) = all(dir)?.into_iter().find(|repair| !repair.is_undone) else {
             let what = format!("no repair of run {} can be taken back", dir.id());
             let next = format!("dormouse journal verify {}", dir.id());
             return Err(Error::NotFound(Trouble::new("nothing_to_undo", what).next(next)));
         };
-        let place = place(&dir, &latest.folder)?;
+        let place = place(dir, &latest.folder)?;
         if disk::optional(place.stat(READY))?.is_some() {
-            went_on(&dir, &latest)?;
-            whole(&dir, &latest)?;
+            went_on(dir, &latest)?;
+            whole(dir, &latest)?;
             place.rename(READY, &*place, UNDER_WAY, Rename::Replace)?;
             place.sync()?;
         }
-        put_back(&dir, &latest)?;
+        put_back(dir, &latest)?;
         // The index stands where the repair has left the run.
         dir.touch()?;
         place.rename(UNDER_WAY, &*place, DONE, Rename::Replace)?;
@@ -159,7 +176,7 @@ fn place(dir: &RunDir, folder: &str) -> Result<std::sync::Arc<dyn Dir>> {
 
 fn all(dir: &RunDir) -> Result<Vec<Repair>> {
     let mut names = disk::optional(dir.list_relative(QUARANTINE))?.unwrap_or_default();
-    names.retain(|name| name.ends_with("-before"));
+    names.retain(|name| name.ends_with(BEFORE));
     names.sort_by(|a, b| b.cmp(a));
     let mut repairs = Vec::new();
     for name in names {
@@ -221,7 +238,7 @@ fn put_back(dir: &RunDir, repair: &Repair) -> Result<()> {
     let is_kept = |path: &str| repair.before.files.iter().any(|kept| kept.path == path);
     for folder in CHANGED {
         let Some(there) = disk::optional(dir.dir().open_dir(folder))? else { continue };
-        let after = place.ensure_durable_dir("after")?.ensure_durable_dir(folder)?;
+        let after = place.ensure_durable_dir(AFTER)?.ensure_durable_dir(folder)?;
         for name in there.list()? {
             if !is_kept(&format!("{folder}/{name}")) {
                 there.rename(&name, &*after, &name, Rename::Replace)?;
@@ -229,6 +246,9 @@ fn put_back(dir: &RunDir, repair: &Repair) -> Result<()> {
         }
         there.sync()?;
         after.sync()?;
+    }
+    for path in &repair.before.added {
+        dir.move_relative(path, &format!("{}/{AFTER}/{path}", repair.folder))?;
     }
     for kept in &repair.before.files {
         let bytes = kept_bytes(dir, repair, kept)?;

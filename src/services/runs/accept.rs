@@ -136,7 +136,8 @@ impl OpenRun {
     }
 }
 
-fn decide(
+/// What becomes of each call that fares otherwise.
+pub(super) fn decide(
     seen: &SeenRun,
     lines: &[Line],
     on_change: OnChange,

@@ -7,17 +7,16 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::codecs::event::{Accepted, Event, ProcessAssigned, ProcessRef, Record};
+use crate::codecs::event::{Accepted, ProcessAssigned, ProcessRef, Record};
 use crate::codecs::turn::Output;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Seq};
 use crate::machines::replay::check::{Divergence, Mark};
-use crate::machines::replay::engine::{Action, Engine, Input, Rest};
+use crate::machines::replay::engine::Rest;
 use crate::shells::pin::PinnedGraph;
-use crate::shells::run_dir::dir::RunDir;
 
 use super::create::Source;
-use super::drive::{Answer, Player};
+use super::dry::Dry;
 use super::open::SeenRun;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
@@ -73,20 +72,7 @@ impl Runs {
         graph: Option<&PinnedGraph>,
         process_id: Option<String>,
     ) -> Result<Checked> {
-        let Some(pinned) = seen.state.process.clone() else {
-            let what = format!("run {} has no process yet", seen.dir.id());
-            let next = format!("dormouse run assign-process {} --entry FILE", seen.dir.id());
-            return Err(Error::Refused(Trouble::new("run_is_bare", what).next(next)));
-        };
-        let process = graph.map_or_else(
-            || pinned.clone(),
-            |g| ProcessRef {
-                process_id: process_id.unwrap_or_else(|| pinned.process_id.clone()),
-                // The profile of a run never changes.
-                api: pinned.api,
-                ..g.process_ref(None)
-            },
-        );
+        let process = process_of(seen, graph, process_id)?;
         let strict = self.dry(&seen.dir, &seen.records, graph, &process)?;
         let by_key = match graph {
             Some(graph) if strict.divergence().is_some() && seen.state.is_open() => {
@@ -118,72 +104,28 @@ impl Runs {
             process,
         })
     }
-
-    /// Plays records in an engine that appends nothing.
-    fn dry(
-        &self,
-        dir: &RunDir,
-        records: &[Arc<Record>],
-        graph: Option<&PinnedGraph>,
-        process: &ProcessRef,
-    ) -> Result<Dry> {
-        let cwd = match records.first().map(|r| &r.event) {
-            Some(Event::RunCreated(created)) => created.cwd.clone(),
-            _ => None,
-        };
-        let mut player = Player::new(self, dir, cwd, false);
-        player.replace_code(graph.cloned(), process);
-        let mut engine = loaded(records)?;
-        let mut input = Input::Poll;
-        loop {
-            let Some(action) = engine.handle(self.clock.now(), input)? else {
-                input = Input::Poll;
-                continue;
-            };
-            let answer = match action {
-                Action::Start(plan) => player.start(&plan)?,
-                Action::Turn(plan) => player.turn(&plan)?,
-                Action::Rest(Rest::WouldAppend(next)) => {
-                    let rest = Rest::Reproduced;
-                    return Ok(Dry { engine, rest, next });
-                }
-                Action::Rest(rest) => return Ok(Dry { engine, rest, next: Vec::new() }),
-                Action::Append(_) => {
-                    let what = "a dry run asked for an append";
-                    return Err(Error::Bug(Trouble::new("bug", what)));
-                }
-            };
-            match answer {
-                Answer::Input(next) => input = next,
-                Answer::Again => {
-                    player.drop_host();
-                    engine = loaded(records)?;
-                    input = Input::Poll;
-                }
-            }
-        }
-    }
 }
 
-/// What a dry run arrived at.
-struct Dry {
-    engine: Engine,
-    rest: Rest,
-    next: Vec<Output>,
-}
-
-impl Dry {
-    fn divergence(&self) -> Option<&Divergence> {
-        self.engine.divergence()
-    }
-}
-
-pub(super) fn loaded(records: &[Arc<Record>]) -> Result<Engine> {
-    let mut engine = Engine::dry();
-    for record in records {
-        engine.handle(record.at, Input::Loaded(Arc::clone(record)))?;
-    }
-    Ok(engine)
+/// What a run is checked against: its pinned process, or the same run with other code.
+pub(super) fn process_of(
+    seen: &SeenRun,
+    graph: Option<&PinnedGraph>,
+    process_id: Option<String>,
+) -> Result<ProcessRef> {
+    let Some(pinned) = seen.state.process.clone() else {
+        let what = format!("run {} has no process yet", seen.dir.id());
+        let next = format!("dormouse run assign-process {} --entry FILE", seen.dir.id());
+        return Err(Error::Refused(Trouble::new("run_is_bare", what).next(next)));
+    };
+    Ok(match graph {
+        None => pinned,
+        Some(graph) => ProcessRef {
+            process_id: process_id.unwrap_or(pinned.process_id),
+            // The profile of a run never changes.
+            api: pinned.api,
+            ..graph.process_ref(None)
+        },
+    })
 }
 
 /// The records up to the run's end: a run that has ended takes no other code, but one may ask.

@@ -325,11 +325,13 @@ impl OpenRun {
             inputs,
             inputs_blob: None,
             parent: Some(parent),
+            schedule: None,
             idempotency: None,
             generation: 1,
             tags: Vec::new(),
             cwd: self.state().cwd.clone(),
             non_interactive: self.state().non_interactive,
+            system: None,
             traceparent: Some(self.state().trace().attempt(effect.id, effect.epoch)),
             by: "executor:run".into(),
         };

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::codecs::event::{
-    Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated,
+    Event, IdempotencyRef, Payload, ProcessAssigned, ProcessRef, RunCreated, ScheduleRef,
 };
 use crate::codecs::json::{Json, Numbers, canonical};
 use crate::codecs::trace::TraceContext;
@@ -19,6 +19,7 @@ use crate::ground::limits;
 use crate::machines::replay::drafts::with_value;
 use crate::machines::replay::state::RunState;
 use crate::ports::disk::Kind;
+use crate::shells::journal::scan::Case;
 use crate::shells::pin::{EntrySpec, LOCK_FILE, PinRequest, PinnedGraph, pin};
 use crate::shells::run_dir::code::{self, CodeStore};
 use crate::shells::run_dir::dir::{FORMAT_VERSION, RunDir, RunJson, pretty};
@@ -30,7 +31,7 @@ use super::flow;
 use super::hosts::Silence;
 use super::open::OpenRun;
 use super::source::DiskReader;
-use super::trouble::Trouble;
+use super::trouble::{Trouble, case_next};
 use super::{Error, Result, Runs};
 
 /// Processes that are remembered as loadable.
@@ -70,6 +71,8 @@ pub struct NewRun {
     pub non_interactive: bool,
     /// Where in a trace whoever asks stands.
     pub traceparent: Option<TraceContext>,
+    /// The schedule that makes it.
+    pub schedule: Option<ScheduleRef>,
 }
 
 /// A run that was created, or existed already under the same key.
@@ -213,7 +216,7 @@ impl Runs {
         let (graph, warnings) = match &new.source {
             Some(source) => {
                 let (graph, mut warnings) = self.pin(source)?;
-                warnings.extend(flow::check(&graph, new.inputs.as_ref())?);
+                warnings.extend(flow::check(&graph, new.inputs.as_ref(), &self.kinds)?);
                 (Some(graph), warnings)
             }
             None => (None, Vec::new()),
@@ -229,17 +232,20 @@ impl Runs {
             (None, Some(key)) => id_of_key(key)?,
             (None, None) => self.fresh_id(),
         };
+        let system = graph.as_ref().and_then(flow::system);
         let created = RunCreated {
             run_id,
             process,
             inputs: new.inputs.clone(),
             inputs_blob: None,
             parent: None,
+            schedule: new.schedule.clone(),
             idempotency,
             generation: 1,
             tags: new.tags.clone(),
             cwd: new.cwd.clone(),
             non_interactive: new.non_interactive,
+            system,
             traceparent: new.traceparent,
             by: self.by.clone(),
         };
@@ -250,7 +256,7 @@ impl Runs {
     pub fn plan_create(&self, new: &NewRun) -> Result<Option<ProcessRef>> {
         let Some(source) = &new.source else { return Ok(None) };
         let (graph, _) = self.pin(source)?;
-        flow::check(&graph, new.inputs.as_ref())?;
+        flow::check(&graph, new.inputs.as_ref(), &self.kinds)?;
         let process = graph.process_ref(source.process_id.clone());
         let run_id = new.run_id.clone().unwrap_or_else(|| self.fresh_id());
         self.try_loading(&graph, &process, &run_id)?;
@@ -302,8 +308,11 @@ impl Runs {
             modules: graph.modules(),
             inputs: None,
             carried: None,
+            scheduled_at: None,
             clock_micros: self.clock.now().micros(),
             next_ordinal: 1,
+            is_shown: false,
+            system: None,
             known: Vec::new(),
             known_marks: Vec::new(),
             limits: self.limits.clone(),
@@ -346,6 +355,7 @@ impl Runs {
             cwd: created.cwd.clone(),
             tags: created.tags.clone(),
             non_interactive: created.non_interactive,
+            forked_from: None,
         };
         staged.file("run.json", &pretty(&run_json))?;
         let draft = with_value(created.into());
@@ -371,7 +381,7 @@ impl Runs {
         reason: Option<String>,
     ) -> Result<(RunDir, ProcessRef, Option<ProcessRef>)> {
         let (graph, _) = self.pin(source)?;
-        flow::check(&graph, inputs.as_ref())?;
+        flow::check(&graph, inputs.as_ref(), &self.kinds)?;
         let mut process = graph.process_ref(source.process_id.clone());
         let mut run = self.open(reference)?;
         // The profile of a run never changes.
@@ -385,7 +395,7 @@ impl Runs {
 }
 
 /// All files of a pinned process with its lock, as they stand in `process/`.
-fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
+pub(super) fn pinned_files(graph: &PinnedGraph) -> Vec<(String, Vec<u8>)> {
     let mut files: Vec<_> = graph.files.iter().map(|f| (f.path.clone(), f.bytes.clone())).collect();
     files.push((LOCK_FILE.to_owned(), graph.lock().print().into_bytes()));
     files
@@ -483,7 +493,7 @@ pub(in crate::services) fn load_process(dir: &RunDir, process: &ProcessRef) -> R
     }
     let why = missing.map_or(String::new(), |e| format!(": {e}"));
     let what = format!("no pinned copy of the process {} is there{why} [J52]", process.digest);
-    Err(Error::Damaged(Trouble::new("J52", what).next("put process/ back from a copy of the run")))
+    Err(Error::Damaged(Trouble::new("J52", what).next(case_next(Case::J52))))
 }
 
 /// What one process instance may use unless told otherwise.
@@ -510,9 +520,7 @@ fn judge_loading(answer: std::result::Result<FromHost, Silence>) -> Result<Vec<S
         Ok(FromHost::Started { warnings, .. }) => Ok(warnings),
         Ok(FromHost::LoadFailed(failure)) => Err(load_failed(&failure)),
         Ok(FromHost::Limit { name, detail }) => cannot(format!("limit:{name}: {detail}")),
-        Ok(FromHost::Turn(_)) => {
-            Err(Error::Bug(Trouble::new("host_protocol", "a host answered out of turn")))
-        }
+        Ok(FromHost::Turn(_) | FromHost::Shown(_)) => Err(super::drive::out_of_turn()),
         Err(Silence::Absent(why)) => Err(super::hosts::absent(why)),
         Err(Silence::Died(why)) => Err(super::hosts::died(&why)),
         Err(Silence::Cpu(why)) => cannot(why),

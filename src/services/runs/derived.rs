@@ -145,6 +145,7 @@ pub fn run_json(state: &RunState) -> RunJson {
         cwd: state.cwd.clone(),
         tags: state.tags.clone(),
         non_interactive: state.non_interactive,
+        forked_from: state.origin.as_ref().map(|origin| origin.from.clone()),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::codecs::event::{Event, Payload, ProcessRef};
 use crate::codecs::json::Json;
-use crate::codecs::turn::{Feed, FromHost, Start, ToHost, TurnDone, TurnInput};
+use crate::codecs::turn::{Feed, FromHost, Standing, Start, ToHost, TurnDone, TurnInput};
 use crate::ground::clock::Timestamp;
 use crate::ground::limits;
 use crate::machines::effect::plain_error;
@@ -17,6 +17,7 @@ use crate::shells::run_dir::dir::RunDir;
 use super::create::{load_process, loaded};
 use super::hosts::{Host, Silence};
 use super::open::OpenRun;
+use super::trouble::Trouble;
 use super::{Error, Result, Runs, derived};
 
 /// Where a run stands after a step.
@@ -66,7 +67,7 @@ impl Stage {
         graph: &PinnedGraph,
         process: &ProcessRef,
     ) -> Result<Start> {
-        let run_id = self.dir.id().to_string();
+        let run_id = plan.run_id.to_string();
         let path = self.runs.disk.canonicalize(self.dir.path())?;
         Ok(Start {
             seed_run_id: run_id.clone(),
@@ -81,8 +82,11 @@ impl Stage {
             modules: graph.modules(),
             inputs: loaded(&self.dir, plan.inputs.as_ref())?,
             carried: plan.carried.clone(),
+            scheduled_at: plan.scheduled_at,
             clock_micros: plan.clock.micros(),
             next_ordinal: plan.next_ordinal,
+            is_shown: false,
+            system: plan.system.clone(),
             known: plan.known.clone(),
             known_marks: plan.known_marks.clone(),
             limits: self.runs.limits.clone(),
@@ -134,6 +138,7 @@ impl Stage {
                 Input::LoadFailed(plain_error("LoadError", text))
             }
             FromHost::Limit { name, detail } => Input::Limit { name, detail },
+            FromHost::Shown(_) => return Err(out_of_turn()),
             FromHost::Turn(done) => {
                 if let Some(turn) = turn {
                     self.keep(turn, &done)?;
@@ -157,11 +162,23 @@ impl Stage {
     }
 }
 
+/// The error of a document that cannot be shown: playing it takes more than a host may use.
+fn unplayed(why: &str) -> Error {
+    let what = format!("the document could not be played up to where it stands: {why}");
+    Error::Refused(Trouble::new("host_failed", what))
+}
+
+pub(super) fn out_of_turn() -> Error {
+    Error::Bug(Trouble::new("host_protocol", "a host answered out of turn"))
+}
+
 /// One instance of a process in a host of its own, as long as it lives.
 pub(super) struct Player {
     stage: Stage,
     host: Option<Box<dyn Host>>,
     failures: u32,
+    /// It will be shown.
+    is_shown: bool,
     /// Code to play instead of what is pinned.
     instead: Option<(Option<PinnedGraph>, ProcessRef)>,
 }
@@ -177,7 +194,12 @@ pub(super) enum Answer {
 impl Player {
     pub(super) fn new(runs: &Runs, dir: &RunDir, cwd: Option<String>, keeps: bool) -> Self {
         let stage = Stage::new(runs, dir, cwd, keeps);
-        Self { stage, host: None, failures: 0, instead: None }
+        Self { stage, host: None, failures: 0, is_shown: false, instead: None }
+    }
+
+    /// One that plays a document to show where it stands, and keeps nothing.
+    pub(super) fn showing(runs: &Runs, dir: &RunDir) -> Self {
+        Self { is_shown: true, ..Self::new(runs, dir, None, false) }
     }
 
     /// Plays other code than what is pinned (none: the pinned code under another name).
@@ -198,7 +220,8 @@ impl Player {
                 Err(input) => return Ok(Answer::Input(input)),
             },
         };
-        let start = self.stage.start(plan, &graph, process)?;
+        let mut start = self.stage.start(plan, &graph, process)?;
+        start.is_shown = self.is_shown;
         self.host = match self.stage.runs.hosts.spawn() {
             Ok(host) => Some(host),
             Err(Silence::Absent(why)) => return Err(super::hosts::absent(why)),
@@ -213,6 +236,22 @@ impl Player {
         let turn = self.stage.turn(plan)?;
         let cpu_max_ms = self.stage.runs.limits.turn_cpu_max_ms;
         self.say(&ToHost::Turn(turn), cpu_max_ms)
+    }
+
+    /// Shows where the document stands that was played up to here.
+    pub(super) fn show(&mut self, known: Vec<Standing>) -> Result<Json> {
+        let cpu_max_ms = self.stage.runs.limits.turn_cpu_max_ms;
+        let wall_max_ms = self.stage.runs.turn_wall_max_ms;
+        let Some(host) = &mut self.host else { return Err(unplayed("its instance is gone")) };
+        match host.call(&ToHost::Show(known), cpu_max_ms, wall_max_ms) {
+            Ok(FromHost::Shown(shown)) => Ok(shown),
+            Ok(FromHost::Limit { name, detail }) => {
+                Err(unplayed(&format!("limit:{name}: {detail}")))
+            }
+            Ok(_) => Err(out_of_turn()),
+            Err(Silence::Absent(why)) => Err(super::hosts::absent(why)),
+            Err(Silence::Cpu(why) | Silence::Died(why)) => Err(unplayed(&why)),
+        }
     }
 
     fn say(&mut self, message: &ToHost, cpu_max_ms: u64) -> Result<Answer> {

@@ -3,37 +3,34 @@
 //! May not run them. Invariant: a document with an error, or inputs that do not fit it, make no
 //! run.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
-use super::check::loaded;
-use super::create::load_process;
-use super::drive::Stage;
+use super::drive::Player;
+use super::dry::played;
+use super::kinds::KnownKinds;
 use super::open::SeenRun;
 use super::trouble::Trouble;
 use super::{Error, Result, Runs};
 use crate::codecs::event::Profile;
 use crate::codecs::json::Json;
 use crate::codecs::outline::Notation;
-use crate::codecs::turn::Start;
-use crate::ground::id::EffectId;
-use crate::machines::effect::life::EffectStatus;
-use crate::machines::replay::engine::{Action, Input};
-use crate::machines::replay::state::RunState;
+use crate::codecs::turn::Standing;
+use crate::machines::effect::life::{Effect, EffectStatus};
 use crate::machines::workflow::finding::Finding;
-use crate::machines::workflow::plan::{Begin, Planner, arguments};
-use crate::machines::workflow::read::{Reading, read};
-use crate::machines::workflow::snapshot::{Known, snapshot};
+use crate::machines::workflow::plan::arguments;
+use crate::machines::workflow::read::{LENIENT, Reading, read_for};
 use crate::shells::pin::PinnedGraph;
 
 /// Checks the document of a process, if it is one, and the inputs for it. Gives its warnings.
-pub(super) fn check(graph: &PinnedGraph, inputs: Option<&Json>) -> Result<Vec<String>> {
+pub(super) fn check(
+    graph: &PinnedGraph,
+    inputs: Option<&Json>,
+    kinds: &KnownKinds,
+) -> Result<Vec<String>> {
     if graph.api != Profile::Workflow {
         return Ok(Vec::new());
     }
-    let (reading, text) = document(graph)?;
+    let (reading, text) = document(graph, kinds)?;
     let entry = &graph.entry;
     let told = |finding: &Finding| finding.print(entry, &text);
     if !reading.is_valid() {
@@ -54,84 +51,59 @@ pub(super) fn check(graph: &PinnedGraph, inputs: Option<&Json>) -> Result<Vec<St
     Ok(reading.findings.iter().map(told).collect())
 }
 
+/// What a document sees of the machine, in the words of other engines: `linux/amd64`.
+pub(super) fn system(graph: &PinnedGraph) -> Option<String> {
+    let system = match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    };
+    let processor = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    };
+    (graph.api == Profile::Workflow).then(|| format!("{system}/{processor}"))
+}
+
 /// The document of a pinned process, and its text.
-pub(super) fn document(graph: &PinnedGraph) -> Result<(Reading, String)> {
+fn document(graph: &PinnedGraph, kinds: &KnownKinds) -> Result<(Reading, String)> {
     let file = graph.file(&graph.entry);
     let text = file.map(|file| String::from_utf8_lossy(&file.bytes).into_owned());
     let (Some(text), Some(notation)) = (text, Notation::of(&graph.entry)) else {
         let what = format!("{:?} is no workflow document", graph.entry);
         return Err(Error::Refused(Trouble::new("workflow_invalid", what)));
     };
-    Ok((read(&text, notation), text))
+    let is_lenient = graph.export_name.as_deref() == Some(LENIENT);
+    Ok((read_for(&text, notation, &kinds.all(), is_lenient), text))
 }
 
 impl Runs {
-    /// Where a run of a workflow document stands, task run by task run: its journal is replayed by
-    /// a planner that forgets nothing.
+    /// Where a run of a workflow document stands, task run by task run: a host replays its journal
+    /// and forgets nothing, within the limits of any process.
     pub fn snapshot(&self, seen: &SeenRun) -> Result<Value> {
-        let process = seen.state.process.clone().filter(|p| p.api == Profile::Workflow);
-        let Some(process) = process else {
+        let process = seen.state.process.as_ref();
+        if process.is_none_or(|process| process.api != Profile::Workflow) {
             let what = format!("run {} is not of a workflow document", seen.dir.id());
             let trouble = Trouble::new("not_a_workflow", what);
             return Err(Error::Refused(
                 trouble.next(format!("dormouse run show {}", seen.dir.id())),
             ));
-        };
-        let graph = load_process(&seen.dir, &process)?;
-        let flow = Arc::new(document(&graph)?.0.workflow);
-        let stage = Stage::new(self, &seen.dir, None, false);
-        let mut engine = loaded(&seen.records)?;
-        let mut planner = None;
-        let mut input = Input::Poll;
-        loop {
-            let action =
-                engine.handle(self.clock.now(), std::mem::replace(&mut input, Input::Poll))?;
-            match (action, &mut planner) {
-                (Some(Action::Start(plan)), _) => {
-                    let start = stage.start(&plan, &graph, &process)?;
-                    planner = Some(begin(&flow, start)?);
-                    input = Input::Started;
-                }
-                (Some(Action::Turn(plan)), Some(planner)) => {
-                    input = Input::Turned(planner.turn(&stage.turn(&plan)?));
-                }
-                (None, _) => {}
-                (Some(_), _) => break,
-            }
         }
-        let Some(planner) = planner else {
-            let what = format!("run {} has not begun", seen.dir.id());
-            return Err(Error::Refused(Trouble::new("not_a_workflow", what)));
-        };
-        let mut value = snapshot(&planner, &|ordinal| known(&seen.state, ordinal));
+        let mut player = Player::showing(self, &seen.dir);
+        let dry = played(&mut player, &seen.records)?;
+        let known = seen.state.effects.values().map(standing).collect();
+        let mut value = player.show(known)?.to_value();
         value["x-dormouse"]["journalHead"] = seen.state.head.seq.0.into();
-        value["x-dormouse"]["strictness"] = "strict".into();
-        value["x-dormouse"]["diverged"] = engine.divergence().is_some().into();
+        value["x-dormouse"]["diverged"] = dry.divergence().is_some().into();
         Ok(value)
     }
 }
 
-/// A planner that forgets nothing.
-fn begin(flow: &Arc<crate::machines::workflow::model::Workflow>, start: Start) -> Result<Planner> {
-    let known: HashMap<String, u32> =
-        start.known.into_iter().map(|known| (known.key, known.ordinal)).collect();
-    Planner::new(Begin {
-        flow: Arc::clone(flow),
-        run_id: start.run_id,
-        run_dir: start.run_dir,
-        created_micros: start.clock_micros,
-        inputs: start.inputs.as_ref().map(Json::to_value),
-        next_ordinal: start.next_ordinal,
-        known,
-        keeps: true,
-    })
-    .map_err(|errors| Error::Refused(Trouble::new("workflow_inputs", errors.join("; "))))
-}
-
 /// What the journal knows of an effect.
-fn known(state: &RunState, ordinal: u32) -> Known {
-    let Some(effect) = state.effect(EffectId::new(ordinal)) else { return Known::default() };
-    Known {
+fn standing(effect: &Effect) -> Standing {
+    Standing {
+        ordinal: effect.id.ordinal(),
         is_started: effect.status == EffectStatus::Started,
         is_uncertain: effect.status == EffectStatus::Uncertain,
         attempts: effect.attempts,

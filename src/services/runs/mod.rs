@@ -9,21 +9,31 @@ pub mod builtin;
 pub mod check;
 pub mod children;
 pub mod create;
+pub mod custody;
+pub mod delete;
+pub mod deploy;
 pub mod derived;
+pub mod diff;
 pub mod drive;
+mod dry;
 pub mod flow;
+pub mod fork;
 pub mod give;
 pub mod hosts;
+pub mod imported;
 pub mod inside;
+pub mod kinds;
 pub mod list;
 pub mod open;
 pub mod post;
 pub mod probe;
 pub mod recover;
+pub mod replay;
 pub mod report;
 mod reuse;
 pub mod source;
 pub mod steer;
+pub mod steps;
 pub mod trouble;
 pub mod view;
 
@@ -38,8 +48,10 @@ use crate::ground::id::RunId;
 use crate::ports::disk::Disk;
 use crate::services::telemetry::Telemetry;
 use crate::shells::run_dir::dir::RunDir;
+use crate::shells::run_dir::former::Former;
 use crate::shells::run_dir::root::{self, Root, RootView};
 use hosts::Hosts;
+use kinds::KnownKinds;
 use trouble::Trouble;
 
 /// Where runs are kept and with what they are worked on. Made once by a door.
@@ -65,6 +77,8 @@ pub struct Runs {
     pub by: String,
     /// Who is told about the work.
     pub telemetry: Telemetry,
+    /// What is known of kinds of work.
+    pub kinds: KnownKinds,
 }
 
 impl Runs {
@@ -95,10 +109,12 @@ impl Runs {
     /// Adds the nearest run ids to an error about an unknown one.
     fn did_you_mean(&self, reference: &str, error: Error) -> Error {
         let mut trouble = match error {
-            Error::NotFound(trouble) => match self.or_unmade(reference) {
-                Some(unmade) => return unmade,
-                None => trouble,
-            },
+            Error::NotFound(trouble) => {
+                match self.or_unmade(reference).or_else(|| self.or_former(reference)) {
+                    Some(error) => return error,
+                    None => trouble,
+                }
+            }
             other => return other,
         };
         let ids = self.view_root().and_then(|root| Ok(root.run_ids()?)).unwrap_or_default();
@@ -110,6 +126,27 @@ impl Runs {
         }
         trouble.next.push("dormouse run list".to_owned());
         Error::NotFound(trouble)
+    }
+
+    /// What to say of a run that was not found if it was deleted or archived.
+    fn or_former(&self, reference: &str) -> Option<Error> {
+        let root = self.view_root().ok()?;
+        let archived = root.archived().unwrap_or_default();
+        let mut like = archived.into_iter().filter(|id| id.as_str().starts_with(reference));
+        let run = match (reference.parse::<RunId>(), like.next(), like.next()) {
+            (_, Some(only), None) => only,
+            (Ok(id), ..) => id,
+            _ => return None,
+        };
+        let former = root.former(&run).ok()??;
+        let is_deleted = matches!(former, Former::Deleted(_));
+        let error = Error::from(root::Error::Former { run, former });
+        let trouble = error.trouble().clone();
+        Some(Error::NotFound(if is_deleted {
+            Trouble { code: "run_not_found", next: vec!["dormouse run list".into()], ..trouble }
+        } else {
+            trouble
+        }))
     }
 
     /// A new run id: a ULID, so that ids sort by time of creation.

@@ -21,7 +21,7 @@ use crate::shells::journal::scan::{Scan, Verdict};
 use crate::shells::journal::shared::{self, Lines, SharedWriter};
 use crate::shells::journal::writer::{self, Writer};
 use crate::shells::run_dir::dir::RunDir;
-use crate::shells::run_dir::root::{Root, RootView};
+use crate::shells::run_dir::root::{self, Root, RootView};
 
 use super::inside::Inside;
 use super::trouble::{Trouble, damaged};
@@ -74,12 +74,22 @@ impl Runs {
     }
 
     /// The same for a directory that was found already, by a command that may hold the root.
-    pub(super) fn open_dir(&self, dir: RunDir, root: Option<Arc<Root>>) -> Result<OpenRun> {
+    pub(in crate::services) fn open_dir(
+        &self,
+        dir: RunDir,
+        root: Option<Arc<Root>>,
+    ) -> Result<OpenRun> {
         let root = match root {
             None if dir.in_root() => Some(Arc::new(self.open_root_of(&dir)?)),
             other => other,
         };
         let lock = dir.lock(self.lock_wait_ms, &*self.clock)?;
+        // Whoever waited for the lock may have waited for somebody who deleted the run.
+        if let Some(root) = &root
+            && !root.still_has(&dir)?
+        {
+            return Err(root::Error::NotFound(format!("run {}", dir.id())).into());
+        }
         let hint = format!("dormouse run repair-journal {}", dir.id());
         let opened = writer::open(&dir, lock, &*self.clock, None)
             .map_err(|e| with_hint(Error::from(e), &hint))?;
@@ -120,7 +130,7 @@ impl Runs {
     }
 
     /// Opens the root that a run directory stands in, shared.
-    fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
+    pub(super) fn open_root_of(&self, dir: &RunDir) -> Result<Root> {
         // The path may be relative, or end in a dot.
         let path = self.disk.canonicalize(dir.path())?;
         self.share_root(path.parent().unwrap_or(&self.root), false)
@@ -235,9 +245,12 @@ impl OpenRun {
         self.inside = Some(inside);
     }
 
-    /// Who acts from now on, as it will stand in records. Gives who did before.
-    pub fn act_as(&mut self, by: &str) -> String {
-        std::mem::replace(&mut self.runs.by, by.to_owned())
+    /// Does something for `by`, who stands in its records.
+    pub fn acting_as<T>(&mut self, by: &str, act: impl FnOnce(&mut Self) -> T) -> T {
+        let usual = std::mem::replace(&mut self.runs.by, by.to_owned());
+        let done = act(self);
+        self.runs.by = usual;
+        done
     }
 
     /// Appends one record; it is durable when this returns.

@@ -21,7 +21,7 @@ const UNMADE: &str = "root_needs_recovery";
 
 impl Runs {
     /// Opens a root for writing commands; one that a daemon left open is recovered first.
-    pub(super) fn share_root(&self, path: &Path, create: bool) -> Result<Root> {
+    pub(in crate::services) fn share_root(&self, path: &Path, create: bool) -> Result<Root> {
         let options = self.options(create);
         match Root::open(&self.disk, path, &options, &*self.clock) {
             Err(root::Error::NeedsRecovery(_)) => {
@@ -47,7 +47,7 @@ impl Runs {
 
     /// The directory of a run that will be written. One that stands in the commit log alone so far
     /// gets its directory by recovering the root.
-    pub(super) fn find_to_write(&self, reference: &str) -> Result<RunDir> {
+    pub(in crate::services) fn find_to_write(&self, reference: &str) -> Result<RunDir> {
         match self.find(reference) {
             Err(Error::Conflict(t)) if t.code == UNMADE => {
                 drop(self.open_root(false)?);

@@ -12,6 +12,7 @@ use crate::shells::commit_log::{recover, scan};
 use crate::shells::journal::scan::{Case, Scan};
 use crate::shells::journal::writer;
 use crate::shells::pin::{E_CROWDED, PinError, VerifyError};
+use crate::shells::run_dir::former::Former;
 use crate::shells::run_dir::{blob, lock, root};
 
 /// The result of a deed.
@@ -207,6 +208,13 @@ impl From<root::Error> for Error {
                 Trouble::new("run_ambiguous", text).next("give more characters of the id"),
             ),
             root::Error::Exists(_) => Self::Conflict(Trouble::new("run_exists", text)),
+            root::Error::Former { run, former } => Self::Conflict(match former {
+                Former::Deleted(_) => Trouble::new("run_deleted", text)
+                    .next("its id is not used again: choose another --run-id, or another key"),
+                Former::Archived(_) => {
+                    Trouble::new("run_archived", text).next(format!("dormouse run unarchive {run}"))
+                }
+            }),
             root::Error::Refused { label, .. } => {
                 let mut trouble = Trouble::new(label, text);
                 trouble.next.extend(rule_next(label).map(str::to_owned));
@@ -275,23 +283,18 @@ impl From<writer::Error> for Error {
     }
 }
 
-/// What helps where nothing else does.
-const PUT_BACK: &str = "put journal/ back from a copy of the run directory";
+/// What helps where nothing in the run itself does: COPY is the directory of a copy of the run.
+const FROM_COPY: &str = "dormouse run repair-journal RUN --from COPY";
 
 /// What helps in a case that no plan mends.
 #[must_use]
 pub const fn case_next(case: Case) -> &'static str {
     match case {
         Case::J01 => "see that this is the directory of a run; there is nothing to mend",
-        Case::J50 | Case::J51 => "put the blob back from a copy of the run",
-        Case::J52 => {
-            "put process/ back from a copy of the run; \
-             to change code on purpose: dormouse run accept RUN --entry FILE"
-        }
         Case::J60 => "look at the disk first (`dmesg`); nothing is mended over read errors",
         Case::J61 => "make the run plain files of one owner: `ls -lR`, then `chmod -R go-w`",
         Case::J62 => "use the version of dormouse that wrote it, or a newer one",
-        _ => PUT_BACK,
+        _ => FROM_COPY,
     }
 }
 
@@ -330,12 +333,8 @@ impl From<blob::Error> for Error {
     fn from(error: blob::Error) -> Self {
         let text = error.to_string();
         match error {
-            blob::Error::Missing(_) => Self::Damaged(
-                Trouble::new("J50", text).next("put the blob back from a copy of the run"),
-            ),
-            blob::Error::Differs(_) => Self::Damaged(
-                Trouble::new("J51", text).next("put the blob back from a copy of the run"),
-            ),
+            blob::Error::Missing(_) => Self::Damaged(Trouble::new("J50", text).next(FROM_COPY)),
+            blob::Error::Differs(_) => Self::Damaged(Trouble::new("J51", text).next(FROM_COPY)),
             blob::Error::Disk(e) => e.into(),
         }
     }

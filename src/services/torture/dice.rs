@@ -6,11 +6,12 @@ use std::time::Duration;
 
 /// A sequence of numbers that a seed gives.
 #[derive(Debug, Clone)]
-pub(super) struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
     /// One for each who throws: threads must not share a sequence, or it depends on who is first.
-    pub(super) fn of(seed: u64, who: &str) -> Self {
+    #[must_use]
+    pub fn of(seed: u64, who: &str) -> Self {
         let digest = blake3::hash(format!("{seed} {who}").as_bytes());
         let mut first = [0; 8];
         first.copy_from_slice(&digest.as_bytes()[..8]);
@@ -18,7 +19,7 @@ impl Dice {
     }
 
     /// A number below `end`.
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
         (self.0 >> 33) % end
     }
@@ -34,12 +35,12 @@ impl Dice {
     }
 
     /// One time in `n`.
-    pub(super) fn one_in(&mut self, n: u64) -> bool {
+    pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
     /// Lets some time pass, up to `millis`.
-    pub(super) fn pause(&mut self, millis: u64) {
+    pub fn pause(&mut self, millis: u64) {
         std::thread::sleep(Duration::from_millis(self.below(millis)));
     }
 }

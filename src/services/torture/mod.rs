@@ -7,13 +7,13 @@
 
 pub mod book;
 pub mod client;
+pub mod dice;
 pub mod scorecard;
 pub mod yard;
 
 mod controls;
 mod counter;
 mod cut;
-mod dice;
 mod image;
 mod judge;
 mod leases;

@@ -67,9 +67,9 @@ pub const ROWS: &[Row] = &[
         &["tests/it/commit_log_crash.rs"],
         "within the 24 faults; write-back errors of the disk in memory",
     ),
-    row("S6", "every prefix of a file", &[], &["tests/it/journal_damage.rs"], "all"),
-    row("S7", "every flipped bit", &[], &["tests/it/journal_damage.rs"], "all of a journal"),
-    row("S8", "arbitrary bytes", &[], &["tests/it/log_by_hand.rs"], "tables of bad bytes"),
+    row("S6", "every prefix of a file", &[], &["tests/it/rot.rs"], "all"),
+    row("S7", "every flipped bit", &[], &["tests/it/rot.rs"], "some bits of each file"),
+    row("S8", "arbitrary bytes", &[], &["tests/it/fuzz.rs"], "each target for a moment"),
     row(
         "S9",
         "posts under epochs of the past",
@@ -82,9 +82,9 @@ pub const ROWS: &[Row] = &[
     row("S12", "interleavings", &[], &["tests/it/race.rs"], "1,000 races, 64 at once"),
     row(
         "S13",
-        "the life of a run on a disk in memory",
+        "a whole daemon on simulated disk, clock and network",
         &[],
-        &["tests/it/commit_service.rs", "tests/it/replay_random.rs"],
+        &["tests/it/simulation/mod.rs"],
         "hundreds of seeds",
     ),
     row("S14", "for a long time", &[Scenario::Storm], &[], "the storm; --full for ten minutes"),
@@ -104,7 +104,7 @@ pub const ROWS: &[Row] = &[
         "all rows",
     ),
     row("S18", "coverage and mutants", &[], &["tests/it/tidy.rs"], "by hand"),
-    row("S19", "bugs of the past", &[], &["tests/it/golden_runs.rs"], "all"),
+    row("S19", "bugs of the past", &[], &["tests/it/museum.rs"], "all"),
 ];
 
 /// The rows that a scenario stands for.

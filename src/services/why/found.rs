@@ -170,6 +170,10 @@ impl<'a> Seen<'a> {
             let effect = paused.effect_id.map_or(String::new(), |id| format!(" for {id}"));
             let what = match paused.reason.as_str() {
                 "attempts_exhausted" => format!("it is paused: no attempts are left{effect}"),
+                "imported" => format!(
+                    "it was imported by {} and may go on elsewhere: resume it only if it does not",
+                    paused.by
+                ),
                 _ => format!("it was paused by {}", paused.by),
             };
             add(Code::Paused, what, "", since);

@@ -20,6 +20,7 @@ use crate::ground::clock::Timestamp;
 use crate::ground::id::{EffectId, RunId};
 use crate::ground::limits::CHILD_DEPTH_MAX;
 use crate::machines::replay::facts::DAMAGED;
+use crate::services::repair::Order;
 use crate::services::runs::trouble::Trouble;
 use crate::services::runs::view::Look;
 use crate::services::runs::{Error, Result, Runs};
@@ -81,7 +82,7 @@ impl Runs {
         let now = self.clock.now();
         let top = match self.look(reference) {
             Ok(seen) => found(&name(reference, seen.look()), seen.look(), now, None),
-            Err(Error::Damaged(trouble)) => self.found_damaged(reference, &trouble, false)?,
+            Err(Error::Damaged(trouble)) => self.found_damaged(reference, &trouble)?,
             Err(e) => return Err(e),
         };
         let parents = self.above(top.parent.clone());
@@ -89,7 +90,7 @@ impl Runs {
         while let Some(run) = walk.next_run() {
             let child = match self.look(run.as_str()) {
                 Ok(seen) => Child::Found(Box::new(found(run.as_str(), seen.look(), now, None))),
-                Err(e) => self.child_unread(&run, &e, false),
+                Err(e) => self.child_unread(&run, &e),
             };
             walk.heard(&run, child);
         }
@@ -105,10 +106,10 @@ impl Runs {
 
     /// What is said of a child run that cannot be read.
     #[must_use]
-    pub fn child_unread(&self, run: &RunId, why: &Error, is_served: bool) -> Child {
+    pub fn child_unread(&self, run: &RunId, why: &Error) -> Child {
         match why {
             Error::NotFound(_) => Child::Missing,
-            Error::Damaged(trouble) => match self.found_damaged(run.as_str(), trouble, is_served) {
+            Error::Damaged(trouble) => match self.found_damaged(run.as_str(), trouble) {
                 Ok(found) => Child::Found(Box::new(found)),
                 Err(_) => Child::Unread,
             },
@@ -117,14 +118,9 @@ impl Runs {
     }
 
     /// What is said of a run whose journal cannot be read.
-    pub fn found_damaged(
-        &self,
-        reference: &str,
-        trouble: &Trouble,
-        is_served: bool,
-    ) -> Result<Found> {
+    pub fn found_damaged(&self, reference: &str, trouble: &Trouble) -> Result<Found> {
         let dir = self.find(reference)?;
-        let outlook = self.repair_outlook(reference)?;
+        let outlook = self.repair_outlook(reference, &Order::default())?;
         let loss = match (&outlook.lost, outlook.lost_records) {
             (None, _) => unblock::Loss::None,
             (Some(_), Some(count)) => unblock::Loss::Records(count),
@@ -133,11 +129,7 @@ impl Runs {
         let name =
             unblock::quoted(if reference.contains('/') { reference } else { dir.id().as_str() });
         let has_plan = outlook.plan.is_some();
-        let how = match (has_plan, is_served) {
-            (false, _) => "; put its files back from a copy",
-            (true, true) => "; it is mended without a daemon: stop it first",
-            (true, false) => "",
-        };
+        let how = if has_plan { "" } else { "; a copy of the run mends it" };
         let what = format!("it cannot be read: {}{how}", trouble.what);
         let unblock = unblock::of_damage(&name, has_plan, loss);
         let reason = Reason::of_run(Code::Damaged, dir.id(), what, unblock);

@@ -15,6 +15,7 @@ use crate::ground::id::{RunId, Seq};
 use crate::ground::limits::JOURNAL_SEGMENT_BYTES;
 use crate::ports::disk::{self, Atomic, Dir, Kind, Open, Rename};
 use crate::shells::run_dir::dir::RunDir;
+use crate::shells::run_dir::former::GONE;
 use crate::shells::run_dir::lock::{self, State};
 use crate::shells::run_dir::make;
 use crate::shells::run_dir::root::{RootView, remove_tree, staging_name};
@@ -75,7 +76,7 @@ impl Reconcile<'_> {
     fn remove(&self) -> disk::Result<()> {
         let Some(meta) = self.root.meta() else { return Ok(()) };
         let staging = meta.ensure_durable_dir("staging")?;
-        let name = staging_name(&format!("gone-{}", self.run), &**self.root.disk());
+        let name = staging_name(&format!("{GONE}{}", self.run), &**self.root.disk());
         let moved = self.root.dir().rename(self.run.as_str(), &*staging, &name, Rename::NoReplace);
         if disk::optional(moved)?.is_some() {
             self.root.dir().sync()?;
@@ -209,8 +210,7 @@ impl Reconcile<'_> {
         if piece.bytes.starts_with(there) || there.iter().all(|b| *b == 0) {
             return Ok(());
         }
-        let now = self.clock.now().to_string();
-        let stamp: String = now.chars().filter(|c| !matches!(c, '-' | ':')).collect();
+        let stamp = self.clock.now().stamp();
         let file = line::segment_name(piece.file);
         let name = format!("{stamp}-J43-{file}@{}+{}.bin", piece.off, there.len());
         let quarantine = run.dir().ensure_durable_dir("quarantine")?;

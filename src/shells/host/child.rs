@@ -8,7 +8,7 @@ use super::frames::Inbox;
 use super::instance::{Instance, Warm};
 use super::prelude::Prelude;
 use super::protocol::{
-    Answer, FromHost, HostLimits, Message, Start, ToHost, TurnInput, encode_frame,
+    Answer, FromHost, HostLimits, Message, Standing, Start, ToHost, TurnInput, encode_frame,
 };
 use crate::codecs::event::Profile;
 use crate::ground::clock::process_cpu_micros;
@@ -112,6 +112,14 @@ impl Held {
         }
     }
 
+    /// Where a document stands; nothing for code.
+    fn show(&self, known: &[Standing]) -> Option<FromHost> {
+        match self {
+            Self::Script(_) => None,
+            Self::Document(document) => Some(document.show(known)),
+        }
+    }
+
     fn limits(&self) -> &HostLimits {
         match self {
             Self::Script(script) => script.limits(),
@@ -171,6 +179,10 @@ impl Inside {
                 expect_cpu(held.limits().turn_cpu_max_ms);
                 held.turn(&input)
             }),
+            ToHost::Show(known) => self.instances.get(&instance).and_then(|held| {
+                expect_cpu(held.limits().turn_cpu_max_ms);
+                held.show(&known)
+            }),
             ToHost::Drop => None,
         };
         self.answer(instance, said)
@@ -198,7 +210,9 @@ impl Inside {
 
     /// The frame of an answer; takes the instance down unless the answer lets it go on.
     fn answer(&mut self, instance: u64, said: Option<FromHost>) -> io::Result<Vec<u8>> {
-        if !matches!(said, Some(FromHost::Started { .. } | FromHost::Turn(_))) {
+        let goes_on =
+            matches!(said, Some(FromHost::Started { .. } | FromHost::Turn(_) | FromHost::Shown(_)));
+        if !goes_on {
             self.end(instance);
         }
         let answer = self.addressed(instance, said);

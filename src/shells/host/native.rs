@@ -150,9 +150,10 @@ fn identity<'js>(ctx: &Ctx<'js>, native: &Object<'js>, shared: &Rc<Shared>) -> R
     let effect_id = |ordinal: u32| EffectId::new(ordinal).to_string();
     native.set("effectId", Function::new(ctx.clone(), effect_id)?)?;
     let me = Rc::clone(shared);
-    let policy_error = move |ctx: Ctx<'js>, kind: String, text: Option<String>| {
+    let policy_error = move |ctx: Ctx<'js>, kind: String, text: Option<String>, throws: bool| {
         let options = me.optional(&ctx, text, "the options")?;
-        Result::Ok(policy::resolve(&kind, None, options.as_ref()).err())
+        let read = if throws { policy::read } else { policy::resolve };
+        Result::Ok(read(&kind, None, options.as_ref()).err())
     };
     native.set("policyError", Function::new(ctx.clone(), policy_error)?)
 }

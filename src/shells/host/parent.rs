@@ -55,6 +55,27 @@ impl Host {
         cpu_max_ms: u64,
         wall_max_ms: u64,
     ) -> Result<FromHost, HostError> {
+        let answer = self.ask(message, cpu_max_ms, wall_max_ms)?;
+        let said = answer.said.filter(|_| answer.instance == ONLY && self.inbox.is_empty());
+        said.ok_or_else(|| {
+            self.give_up();
+            HostError::Protocol("an answer that nobody asked for".to_owned())
+        })
+    }
+
+    /// Takes the instance down, so that another one can be started. False if the host is of no more
+    /// use.
+    pub fn forget(&mut self, wall_max_ms: u64) -> bool {
+        let answer = self.ask(&ToHost::Drop, wall_max_ms, wall_max_ms);
+        answer.is_ok_and(|answer| answer.said.is_none() && answer.left_bytes == 0)
+    }
+
+    fn ask(
+        &mut self,
+        message: &ToHost,
+        cpu_max_ms: u64,
+        wall_max_ms: u64,
+    ) -> Result<Answer, HostError> {
         if self.failed {
             return Err(self.process.died());
         }
@@ -66,17 +87,18 @@ impl Host {
             began_micros: monotonic_micros(),
             wall_max_ms,
         };
-        let answer = self.exchange(&budget).and_then(|answer| {
-            self.cpu_micros = answer.cpu_micros;
-            let said = answer.said.filter(|_| answer.instance == ONLY && self.inbox.is_empty());
-            said.ok_or_else(|| HostError::Protocol("an answer that nobody asked for".to_owned()))
-        });
-        if answer.is_err() {
-            self.failed = true;
-            // How it ended is known already.
-            let _ = self.process.end();
+        let answer = self.exchange(&budget);
+        match &answer {
+            Ok(answer) => self.cpu_micros = answer.cpu_micros,
+            Err(_) => self.give_up(),
         }
         answer
+    }
+
+    fn give_up(&mut self) {
+        self.failed = true;
+        // How it ended is known already.
+        let _ = self.process.end();
     }
 
     fn exchange(&mut self, budget: &Budget) -> Result<Answer, HostError> {

@@ -6,11 +6,13 @@
 //! one that holds the record of the repair.
 
 use super::reader::read_segment;
-use super::scan::{Case, Scan, Segment, Verdict};
-use crate::codecs::event::{Head, JournalRepaired, Lost, Removed};
+use super::scan::{Case, File, Scan, Segment, Verdict};
+use crate::codecs::event::{Head, JournalRepaired, Lost, Record, Removed};
+use crate::codecs::format::line;
 use crate::ground::clock::Timestamp;
 use crate::ground::digest::Digest;
 use crate::ground::id::{EffectId, Epoch, Seq};
+use crate::ground::limits::JOURNAL_SEGMENT_BYTES;
 use crate::ports::disk::{self, Atomic, Dir, Open};
 use crate::shells::run_dir::dir::RunDir;
 use std::sync::Arc;
@@ -24,8 +26,12 @@ pub enum Label {
     P2,
     /// Set an unacknowledged tail aside. Loses nothing acknowledged.
     P3,
+    /// Put records back that were found elsewhere. Loses what was not found.
+    P4,
     /// Cut at the last verified record, keep the rest in quarantine. Loses records.
     P5,
+    /// Put files back that were found elsewhere: a whole journal, blobs, pinned code.
+    P6,
 }
 
 impl Label {
@@ -36,7 +42,9 @@ impl Label {
             Self::P1 => "P1",
             Self::P2 => "P2",
             Self::P3 => "P3",
+            Self::P4 => "P4",
             Self::P5 => "P5",
+            Self::P6 => "P6",
         }
     }
 }
@@ -64,6 +72,17 @@ pub enum Edit {
         /// The file.
         file: String,
     },
+    /// Keep `bytes` bytes at `offset` in quarantine; then the file is `content`.
+    Restore {
+        /// The file.
+        file: String,
+        /// Where what is not kept in it begins.
+        offset: u64,
+        /// How many bytes are set aside.
+        bytes: u64,
+        /// All that will be in it.
+        content: Vec<u8>,
+    },
 }
 
 /// What a repair would do.
@@ -75,10 +94,35 @@ pub struct Plan {
     pub case: Case,
     /// In this order.
     pub edits: Vec<Edit>,
-    /// The head that is kept.
+    /// The head of what verified before.
+    pub old_head: Head,
+    /// The head of what will stand there.
     pub head: Head,
+    /// The time of the last record that will.
+    pub last_at: Timestamp,
     /// Records that go, when they were or may have been acknowledged.
     pub lost: Option<Lost>,
+    /// Where what is put back was found.
+    pub sources: Vec<String>,
+}
+
+impl Plan {
+    /// Bytes of the journal when it is done.
+    pub(super) fn journal_bytes(&self, scan: &Scan) -> u64 {
+        let restored = |name: &str| {
+            self.edits.iter().find_map(|edit| match edit {
+                Edit::Restore { file, content, .. } if file == name => Some(content.len() as u64),
+                _ => None,
+            })
+        };
+        let own = scan.segments.iter().map(|s| restored(&s.name).unwrap_or(s.verified));
+        let is_new = |file: &String| scan.segments.iter().all(|s| s.name != *file);
+        let new = self.edits.iter().filter_map(|edit| match edit {
+            Edit::Restore { file, content, .. } if is_new(file) => Some(content.len() as u64),
+            _ => None,
+        });
+        own.chain(new).sum()
+    }
 }
 
 /// The plan for what a scan found; nothing when there is nothing to do, or nothing that can be done
@@ -103,12 +147,74 @@ pub fn plan(scan: &Scan) -> Option<Plan> {
         (Verdict::Torn, _) => Label::P3,
         _ => Label::P5,
     };
-    let mut edits = Vec::new();
-    for note in scan.notes.iter().filter(|note| note.case == Case::J34) {
-        edits.push(Edit::Remove { file: note.file.clone() });
-    }
+    let mut edits = left_over(scan);
     edits.extend(scan.segments.iter().filter_map(edit));
-    Some(Plan { label, case, edits, head: scan.head, lost: lost(scan, label) })
+    let lost = lost(scan, label);
+    Some(Plan { label, case, edits, lost, ..unchanged(scan) })
+}
+
+/// A plan that leaves the journal as it is: what is put back stands beside it.
+#[must_use]
+pub fn unchanged(scan: &Scan) -> Plan {
+    let (case, head, last_at) = (scan.main.case, scan.head, scan.last_at());
+    let (edits, sources) = (Vec::new(), Vec::new());
+    Plan { label: Label::P6, case, edits, old_head: head, head, last_at, lost: None, sources }
+}
+
+/// The plan that makes the journal one of `records`, which go on where the verified ones end. They
+/// were verified and folded. Without `lost`, nothing else is known to have existed.
+#[must_use]
+pub fn restore(scan: &Scan, records: &[Record], lost: Option<Lost>) -> Plan {
+    let is_whole = |s: &&Segment| !s.blank && s.verified == s.bytes && !s.lacks_feed;
+    let stays = scan.segments.iter().take_while(is_whole).count();
+    let own = &scan.segments[stays..];
+    let begun = own.first().filter(|s| s.verified > 0);
+    let from = begun.and_then(|s| line::segment_first(&s.name)).unwrap_or(scan.head.seq.next());
+    let mut target = lay(scan, records, from);
+    let mut edits = left_over(scan);
+    for segment in own {
+        let (file, offset) = (segment.name.clone(), segment.verified);
+        let bytes = segment.bytes - segment.verified;
+        match target.iter().position(|new| new.name == file) {
+            Some(at) => {
+                let content = target.remove(at).bytes;
+                edits.push(Edit::Restore { file, offset, bytes, content });
+            }
+            None if segment.blank => edits.push(Edit::Remove { file }),
+            None => edits.push(Edit::Cut { file, offset: 0, bytes: segment.bytes }),
+        }
+    }
+    let new =
+        |File { name: file, bytes: content }| Edit::Restore { file, offset: 0, bytes: 0, content };
+    edits.extend(target.into_iter().map(new));
+    let label = if scan.main.case == Case::J02 { Label::P6 } else { Label::P4 };
+    let head = records.last().map_or(scan.head, |r| Head { seq: r.seq, sum: r.sum });
+    let last_at = records.iter().map(|record| record.at).max().unwrap_or_default();
+    Plan { label, edits, head, last_at, lost, ..unchanged(scan) }
+}
+
+/// The records from `from` on as segments.
+fn lay(scan: &Scan, records: &[Record], from: Seq) -> Vec<File> {
+    let mut files: Vec<File> = Vec::new();
+    let before = records.iter().rfind(|record| record.seq < from);
+    let mut sum = before.map_or(scan.genesis(), |record| record.sum);
+    for record in records.iter().filter(|record| record.seq >= from) {
+        let (bytes, next) = line::encode(record.seq, record.at, &record.event, sum);
+        sum = next;
+        match files.last_mut() {
+            Some(file) if (file.bytes.len() + bytes.len()) as u64 <= JOURNAL_SEGMENT_BYTES => {
+                file.bytes.extend_from_slice(&bytes);
+            }
+            _ => files.push(File { name: line::segment_name(record.seq), bytes }),
+        }
+    }
+    files
+}
+
+/// Temporary files of ours that hold nothing.
+fn left_over(scan: &Scan) -> Vec<Edit> {
+    let left = scan.notes.iter().filter(|note| note.case == Case::J34);
+    left.map(|note| Edit::Remove { file: note.file.clone() }).collect()
 }
 
 fn edit(segment: &Segment) -> Option<Edit> {
@@ -151,10 +257,12 @@ pub enum Error {
 /// The first half of a repair: keeps in quarantine what the plan takes out. The journal is not
 /// touched; done twice, it keeps the bytes twice.
 pub fn keep(run: &RunDir, plan: &Plan, scan: &Scan, now: Timestamp) -> Result<Done, Error> {
-    let journal = run.dir().open_dir("journal")?;
+    let journal = run.dir().ensure_durable_dir("journal")?;
     let mut done = Done { removed: Vec::new(), seen: seen(run, scan)? };
     for edit in &plan.edits {
-        if let Edit::Cut { file, offset, bytes } = edit {
+        if let Edit::Cut { file, offset, bytes } | Edit::Restore { file, offset, bytes, .. } = edit
+            && *bytes > 0
+        {
             let all = read_segment(&*journal, file, Open::Truth)?;
             if all.len() as u64 != offset + bytes {
                 return Err(Error::Changed(file.clone()));
@@ -187,6 +295,9 @@ pub(super) fn rewrite(
             Edit::Complete { file } | Edit::Cut { file, .. } => {
                 replace(&*journal, scan, file)?;
             }
+            Edit::Restore { file, content, .. } => {
+                disk::write_atomic(&*journal, file, content, Atomic::DURABLE)?;
+            }
         }
     }
     journal.sync()
@@ -200,6 +311,15 @@ fn replace(journal: &dyn Dir, scan: &Scan, file: &str) -> disk::Result<()> {
     disk::write_atomic(journal, file, &scan.segment_bytes(i), Atomic::DURABLE)
 }
 
+/// Makes everything that stands in the journal durable, whoever wrote it.
+pub fn sync(run: &RunDir) -> disk::Result<()> {
+    let Some(journal) = disk::optional(run.dir().open_dir("journal"))? else { return Ok(()) };
+    for name in journal.list()?.iter().filter(|name| line::segment_first(name).is_some()) {
+        journal.open(name, Open::Write)?.sync_file()?;
+    }
+    journal.sync()
+}
+
 /// Writes bytes into the run's quarantine, durably.
 fn set_aside(
     run: &RunDir,
@@ -209,7 +329,7 @@ fn set_aside(
     bytes: &[u8],
     now: Timestamp,
 ) -> Result<Removed, Error> {
-    let stamp: String = now.to_string().chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let stamp = now.stamp();
     let base = format!("{stamp}-{case}-{file}@{offset}+{}", bytes.len());
     let quarantine = run.dir().ensure_durable_dir("quarantine")?;
     let mut name = format!("{base}.bin");
@@ -233,7 +353,7 @@ fn set_aside(
 }
 
 /// What a repair did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Done {
     /// What was set aside.
     pub removed: Vec<Removed>,
@@ -296,9 +416,10 @@ pub fn record(plan: &Plan, done: &Done, by: &str, why: Option<String>) -> Journa
         why,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         removed: done.removed.clone(),
-        old_head: plan.head,
+        old_head: plan.old_head,
         new_head: plan.head,
         lost: plan.lost.clone(),
+        sources: plan.sources.clone(),
         epoch_floor: loses.then(|| done.seen.epoch.next()),
         suspect_upto: loses.then_some(done.seen.ordinal),
     }

@@ -109,6 +109,22 @@ fn files(run: &RunDir, last: Open) -> disk::Result<Result<(Vec<File>, bool), Ref
     Ok(Ok((files, has_other_files)))
 }
 
+/// Every line of every segment of a journal, as it stands there: verified or not.
+pub fn lines_of(dir: &dyn Dir) -> disk::Result<Vec<Vec<u8>>> {
+    let mut lines = Vec::new();
+    let Some(journal) = disk::optional(dir.open_dir("journal"))? else { return Ok(lines) };
+    let mut left = RUN_JOURNAL_BYTES_MAX;
+    for name in journal.list()?.iter().filter(|name| line::segment_first(name).is_some()) {
+        let bytes = read_segment(&*journal, name, Open::Read)?;
+        left = left.checked_sub(bytes.len() as u64).ok_or_else(|| {
+            let why = "the journal is larger than any that is written";
+            disk::Error::of_kind("read", journal.path().join(name), Kind::TooLarge, why)
+        })?;
+        lines.extend(bytes.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec));
+    }
+    Ok(lines)
+}
+
 pub(super) fn read_segment(journal: &dyn Dir, name: &str, mode: Open) -> disk::Result<Vec<u8>> {
     journal.read_file(name, mode, SEGMENT_BYTES_MAX)
 }

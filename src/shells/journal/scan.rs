@@ -214,6 +214,11 @@ impl Scan {
         out
     }
 
+    /// What the first record builds on.
+    pub(super) const fn genesis(&self) -> Sum {
+        self.genesis
+    }
+
     /// The same scan after the fold refused the record at `seq`: J24.
     #[must_use]
     pub fn refused_by_fold(mut self, seq: Seq, why: String) -> Self {

@@ -9,6 +9,7 @@ use super::scan::Scan;
 use super::writer::{self, Error};
 use crate::codecs::event::{Event, Head, Record};
 use crate::codecs::format::line;
+use crate::codecs::format::log_entry::Append;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest::Sum;
 use crate::ground::id::{RunId, Seq};
@@ -44,6 +45,21 @@ impl Lines {
     #[must_use]
     pub fn last_seq(&self) -> Seq {
         Seq(self.seq.0 + u64::from(self.count) - 1)
+    }
+
+    /// The same as the log takes them, of their run.
+    #[must_use]
+    pub fn into_append(self, run: &RunId) -> Append {
+        Append {
+            run: run.clone(),
+            file: self.file,
+            off: self.offset,
+            seq: self.seq,
+            n: self.count,
+            prev: self.prev,
+            last: self.last,
+            lines: self.bytes,
+        }
     }
 }
 

@@ -122,7 +122,7 @@ pub(super) fn sound(
     Ok((scan, repair, repaired))
 }
 
-/// Repairs a journal by a plan that loses records: the caller has shown it and it was accepted.
+/// Repairs a journal by a plan that the caller has shown; what it loses was accepted.
 /// The record of the repair is appended at once.
 pub fn repair(
     run: &RunDir,
@@ -139,12 +139,12 @@ pub fn repair(
     run.touch().map_err(Error::NotWritten)?;
     // The state cache vouches for records that are about to go.
     run.forget_state().map_err(Error::NotWritten)?;
-    lock.write_note_durably(State::Open, plan.head).map_err(Error::NotWritten)?;
+    lock.write_note_durably(State::Open, plan.old_head).map_err(Error::NotWritten)?;
     let done = plan::keep(run, plan, scan, clock.now()).map_err(not_repaired)?;
     let event: Event = plan::record(plan, &done, by, why).into();
     // The record stands in a segment of its own before anything is cut: a repair that dies in
     // between is seen as damage again, never as a clean journal that has forgotten something.
-    let (record, bytes) = next_line(plan.head, clock.now().max(scan.last_at()), &event)?;
+    let (record, bytes) = next_line(plan.head, clock.now().max(plan.last_at), &event)?;
     let name = line::segment_name(record.seq);
     let journal = run.dir().open_dir("journal").map_err(Error::NotWritten)?;
     disk::write_atomic(&*journal, &name, &bytes, Atomic::DURABLE).map_err(Error::Unknown)?;
@@ -160,7 +160,7 @@ pub fn repair(
         head,
         latest: record.at,
         segment,
-        journal_bytes: verified_bytes(scan) + bytes.len() as u64,
+        journal_bytes: plan.journal_bytes(scan) + bytes.len() as u64,
         repaired: None,
         written: None,
         failed: false,

@@ -15,6 +15,7 @@ use crate::codecs::outline::Notation;
 use crate::codecs::source::{self, Analysis, Import, ImportKind, ModuleKind, SourceError};
 use crate::ground::digest::Digest;
 use crate::ground::limits::{MODULE_BYTES_MAX, MODULE_FILES_MAX, WORKFLOW_DOCUMENT_BYTES_MAX};
+use crate::machines::workflow::read::LENIENT;
 use crate::ports::disk::Kind;
 use crate::shells::host::protocol::Module;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -305,9 +306,11 @@ fn pin_document(
     request: &PinRequest,
     entry: &Path,
 ) -> Result<PinnedGraph, PinError> {
-    if let Some(name) = &request.entry.export_name {
+    let export = request.entry.export_name.clone();
+    if let Some(name) = export.as_ref().filter(|name| *name != LENIENT) {
         let message = format!("a workflow document has no export {name:?}");
-        return Err(PinError::new(E_ENTRY, message, "name the file alone"));
+        let next = format!("name the file alone, or FILE#{LENIENT}");
+        return Err(PinError::new(E_ENTRY, message, &next));
     }
     let (Some(root), Some(name)) = (entry.parent(), entry.file_name().and_then(|n| n.to_str()))
     else {
@@ -335,7 +338,7 @@ fn pin_document(
     let digest = Digest::of(&bytes);
     let files = BTreeMap::from([(name.to_owned(), document_file(name, bytes, digest))]);
     let (root, entry) = (root.to_string_lossy().into_owned(), name.to_owned());
-    let graph = PinnedGraph::assemble(root, entry, None, files, Vec::new());
+    let graph = PinnedGraph::assemble(root, entry, export, files, Vec::new());
     Ok(PinnedGraph { api: Profile::Workflow, ..graph })
 }
 

@@ -47,6 +47,13 @@ impl CodeStore {
         disk::optional(code.open_dir(&process.hex()))
     }
 
+    /// A file of a stored process, by its path in it.
+    pub fn read(&self, process: &Digest, path: &str) -> disk::Result<Vec<u8>> {
+        let code = self.meta.open_dir(CODE)?.open_dir(&process.hex())?;
+        let (dir, name) = descend(&code, path, false)?;
+        dir.read_file(&name, Open::Read, MODULE_BYTES_MAX)
+    }
+
     /// Stores the files of a process, lock file included; durable when it returns.
     pub fn put(&self, process: &Digest, files: &[(String, Vec<u8>)]) -> disk::Result<()> {
         let code = self.meta.ensure_durable_dir(CODE)?;

@@ -5,7 +5,7 @@
 
 use super::root::{TOUCHED, remove_tree};
 use super::{blob, lock};
-use crate::codecs::event::{BlobRef, Head, ParentRef, ProcessRef};
+use crate::codecs::event::{BlobRef, ForkedFrom, Head, ParentRef, ProcessRef};
 use crate::codecs::format::line;
 use crate::codecs::json::Json;
 use crate::ground::clock::{Clock, Timestamp};
@@ -41,7 +41,7 @@ pub struct RunJson {
     pub run_id: RunId,
     /// Format of the directory.
     pub format_version: u32,
-    /// Time of the first record.
+    /// When it was created: of a fork, when it was forked.
     pub created_at: Timestamp,
     /// The program; absent in a bare run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,6 +58,9 @@ pub struct RunJson {
     /// Breakpoints are answered at once.
     #[serde(default)]
     pub non_interactive: bool,
+    /// Set in a fork.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forked_from: Option<ForkedFrom>,
 }
 
 /// Content of `state/cache.mpk`.
@@ -459,6 +462,16 @@ impl RunDir {
     pub fn put_relative(&self, path: &str, bytes: &[u8]) -> disk::Result<()> {
         let (dir, name) = self.descend(path, true)?;
         disk::write_atomic(&*dir, &name, bytes, Atomic::DURABLE)
+    }
+
+    /// Moves a file below the run directory, durably, making what is above its new place. One that
+    /// is not there was moved before.
+    pub fn move_relative(&self, path: &str, to: &str) -> disk::Result<()> {
+        let Some((from, name)) = disk::optional(self.descend(path, false))? else { return Ok(()) };
+        let (into, new_name) = self.descend(to, true)?;
+        disk::optional(from.rename(&name, &*into, &new_name, Rename::Replace))?;
+        into.sync()?;
+        from.sync()
     }
 
     fn descend(&self, path: &str, make: bool) -> disk::Result<(Arc<dyn Dir>, String)> {

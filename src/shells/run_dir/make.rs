@@ -127,6 +127,7 @@ fn write_identity(run: &RunDir, wanted: &Wanted) -> disk::Result<()> {
         cwd: created.cwd.clone(),
         tags: created.tags.clone(),
         non_interactive: created.non_interactive,
+        forked_from: None,
     };
     if run.run_json().as_ref() != Some(&json) {
         run.write_run_json(&json)?;
@@ -199,11 +200,13 @@ mod tests {
             inputs: None,
             inputs_blob: Some(blob.clone()),
             parent: None,
+            schedule: None,
             idempotency: None,
             generation: 1,
             tags: vec!["t".into()],
             cwd: None,
             non_interactive: false,
+            system: None,
             traceparent: None,
             by: "operator:test".into(),
         };

@@ -5,6 +5,7 @@
 
 use super::blob;
 use super::dir::{RunDir, descend};
+use super::former::{Former, GONE};
 use super::lock::{self, Held};
 use super::root_file::{self, ROOT_JSON};
 use crate::codecs::event::{BlobRef, Event, Head, Record};
@@ -12,7 +13,7 @@ use crate::codecs::format::line;
 use crate::ground::clock::{Clock, Timestamp};
 use crate::ground::digest;
 use crate::ground::id::{self, RunId, Seq};
-use crate::ground::limits::JOURNAL_RECORD_BYTES_MAX;
+use crate::ground::limits::{JOURNAL_RECORD_BYTES_MAX, JOURNAL_SEGMENT_BYTES};
 use crate::ports::disk::{
     self, Dir, Disk, FileHandle, FileKind, FsClass, Kind, Lock, Open, Rename,
 };
@@ -31,6 +32,8 @@ pub const SOCKET: &str = "socket";
 /// Marks of runs that were written without a daemon, in the root's own directory.
 pub(super) const TOUCHED: &str = "touched";
 
+/// Deepest directory of a run that is removed: as deep as any that is made.
+pub(crate) const TREE_DEPTH_MAX: u32 = 64;
 const RUN_JSON_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Why a root or a run in it is not to be had.
@@ -50,6 +53,14 @@ pub enum Error {
     /// A run of this id exists.
     #[error("run {0} exists already")]
     Exists(RunId),
+    /// It does not exist any more, and its id is not given to another one.
+    #[error("run {run} {}", past(former))]
+    Former {
+        /// The run.
+        run: RunId,
+        /// What became of it.
+        former: Former,
+    },
     /// The root must not be used as it is; the label is R1 to R5, or J61 for a run.
     #[error("{}: {why} [{label}]", path.display())]
     Refused {
@@ -91,6 +102,14 @@ impl From<root_file::Error> for Error {
 
 fn list(ids: &[RunId]) -> String {
     ids.iter().map(RunId::as_str).collect::<Vec<_>>().join(", ")
+}
+
+fn past(former: &Former) -> String {
+    match former {
+        Former::Deleted(Some(mark)) => format!("was deleted at {} by {}", mark.at, mark.by),
+        Former::Deleted(None) => "was deleted".to_owned(),
+        Former::Archived(path) => format!("is archived: {}", path.display()),
+    }
 }
 
 /// How a root is opened.
@@ -333,27 +352,83 @@ impl Root {
         &self.json
     }
 
-    fn meta(&self) -> Result<Arc<dyn Dir>, Error> {
-        Ok(self.view.dir.open_dir(META)?)
-    }
-
     /// Begins to build the directory of a new run, out of sight.
     pub fn stage(&self, id: &RunId) -> Result<Staged, Error> {
-        match self.view.dir.stat(id.as_str()) {
-            Ok(_) => return Err(Error::Exists(id.clone())),
-            Err(e) if e.is_not_found() => {}
-            Err(e) => return Err(e.into()),
-        }
-        let staging = self.meta()?.ensure_dir("staging")?;
-        let name = staging_name(id.as_str(), &*self.view.disk);
-        staging.mkdir(&name)?;
-        let dir = staging.open_dir(&name)?;
-        let view = self.view.clone();
-        Ok(Staged { view, staging, name, dir, id: id.clone(), dirs: Vec::new() })
+        self.view.must_be_absent(id)?;
+        self.view.must_be_new(id)?;
+        self.view.begin(id)
+    }
+}
+
+impl Root {
+    /// Takes a run out of the root, durably, then removes it. False if something of it stays in
+    /// staging: that is removed after the next start of the machine. For the holder of its lock.
+    ///
+    /// # Errors
+    /// [`Error::Unknown`]: look again whether the run is there. Otherwise it is.
+    pub fn remove(&self, run: &RunDir) -> Result<bool, Error> {
+        // Tells the next daemon to forget it.
+        run.touch()?;
+        self.view.remove(run.id())
+    }
+
+    /// Whether the directory that was opened for a run is the one that stands under its name.
+    pub fn still_has(&self, run: &RunDir) -> Result<bool, Error> {
+        let named = disk::optional(self.view.dir.stat(run.id().as_str()))?;
+        Ok(named.map(|stat| stat.inode) == Some(run.dir().stat_self()?.inode))
     }
 }
 
 impl RootView {
+    /// The same for the owner of the root, who has told whoever must know.
+    ///
+    /// # Errors
+    /// As [`Root::remove`].
+    pub fn remove(&self, run: &RunId) -> Result<bool, Error> {
+        let staging = self.dir.open_dir(META)?.ensure_durable_dir("staging")?;
+        let name = staging_name(&format!("{GONE}{run}"), &*self.disk);
+        self.dir.rename(run.as_str(), &*staging, &name, Rename::NoReplace)?;
+        // The new name first: a run of no name at all would be lost on the disk.
+        staging.sync().and_then(|()| self.dir.sync()).map_err(Error::Unknown)?;
+        let removed = remove_tree(&*staging, &name, TREE_DEPTH_MAX);
+        // Somebody else may sweep as well.
+        Ok(removed.is_ok() || disk::optional(staging.stat(&name))?.is_none())
+    }
+
+    /// Begins to build the directory of a run that may have been here before, and comes back as it
+    /// was. For whoever keeps others off the root.
+    pub fn stage_again(&self, id: &RunId) -> Result<Staged, Error> {
+        self.must_be_absent(id)?;
+        self.begin(id)
+    }
+
+    fn must_be_absent(&self, id: &RunId) -> Result<(), Error> {
+        match self.dir.stat(id.as_str()) {
+            Ok(_) => Err(Error::Exists(id.clone())),
+            Err(e) if e.is_not_found() => Ok(()),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn begin(&self, id: &RunId) -> Result<Staged, Error> {
+        let staging = self.dir.open_dir(META)?.ensure_dir("staging")?;
+        let name = staging_name(id.as_str(), &*self.disk);
+        staging.mkdir(&name)?;
+        let dir = staging.open_dir(&name)?;
+        Ok(Staged { view: self.clone(), staging, name, dir, id: id.clone(), dirs: Vec::new() })
+    }
+
+    /// Whether an id was never given to a run that is gone.
+    ///
+    /// # Errors
+    /// [`Error::Former`].
+    pub fn must_be_new(&self, id: &RunId) -> Result<(), Error> {
+        match self.former(id)? {
+            None => Ok(()),
+            Some(former) => Err(Error::Former { run: id.clone(), former }),
+        }
+    }
+
     /// Opens a root that will be written, making it if asked to. Gives its own directory too.
     pub(super) fn prepare(
         disk: &Arc<dyn Disk>,
@@ -380,7 +455,7 @@ impl RootView {
         for name in staging.list().unwrap_or_default() {
             let mark = name.rsplit('-').nth(1);
             if mark.is_some_and(|mark| mark != boot) {
-                let _ = remove_tree(&*staging, &name, 8);
+                let _ = remove_tree(&*staging, &name, TREE_DEPTH_MAX);
             }
         }
     }
@@ -463,6 +538,18 @@ impl Staged {
         Ok(file.sync_file()?)
     }
 
+    /// Begins a file that its writer fills and syncs.
+    pub fn create(&mut self, path: &str) -> Result<Box<dyn FileHandle>, Error> {
+        let (dir, name) = self.ensure(path)?;
+        Ok(dir.create_excl(&name)?)
+    }
+
+    /// The run as it stands so far, out of any root.
+    #[must_use]
+    pub fn dir(&self) -> RunDir {
+        RunDir::new(Arc::clone(&self.view.disk), Arc::clone(&self.dir), self.id.clone(), None)
+    }
+
     /// Adds a large value.
     pub fn blob(&mut self, bytes: &[u8]) -> Result<BlobRef, Error> {
         self.ensure("blobs/x")?;
@@ -472,7 +559,7 @@ impl Staged {
     /// Writes the first records of the journal; called once. Gives them back as reading would.
     pub fn journal(&mut self, events: &[(Timestamp, Event)]) -> Result<Vec<Record>, Error> {
         let mut head = Head { seq: Seq(0), sum: line::genesis(&self.id) };
-        let mut bytes = Vec::new();
+        let (mut begins, mut bytes) = (Seq(1), Vec::new());
         let mut records = Vec::with_capacity(events.len());
         for (at, event) in events {
             let seq = head.seq.next();
@@ -480,12 +567,20 @@ impl Staged {
             if line.len() > JOURNAL_RECORD_BYTES_MAX {
                 return Err(Error::TooLong(line.len()));
             }
+            if (bytes.len() + line.len()) as u64 > JOURNAL_SEGMENT_BYTES {
+                self.segment(begins, &std::mem::take(&mut bytes))?;
+                begins = seq;
+            }
             bytes.extend_from_slice(&line);
             head = Head { seq, sum };
             records.push(Record { seq, at: *at, event: event.clone(), sum });
         }
-        self.file(&format!("journal/{}", line::segment_name(Seq(1))), &bytes)?;
+        self.segment(begins, &bytes)?;
         Ok(records)
+    }
+
+    fn segment(&mut self, begins: Seq, bytes: &[u8]) -> Result<(), Error> {
+        self.file(&format!("journal/{}", line::segment_name(begins)), bytes)
     }
 
     /// Makes the run appear under its id, complete and durable.
@@ -507,11 +602,6 @@ impl Staged {
         self.name.clear();
         self.view.dir.sync().map_err(Error::Unknown)?;
         self.view.run(&self.id)
-    }
-
-    fn create(&mut self, path: &str) -> Result<Box<dyn FileHandle>, Error> {
-        let (dir, name) = self.ensure(path)?;
-        Ok(dir.create_excl(&name)?)
     }
 
     /// The directory that `path` stands in, made if missing.
@@ -541,7 +631,7 @@ impl Drop for Staged {
     fn drop(&mut self) {
         if !self.name.is_empty() {
             // What stays is swept after the next start of the machine.
-            let _ = remove_tree(&*self.staging, &self.name, 8);
+            let _ = remove_tree(&*self.staging, &self.name, TREE_DEPTH_MAX);
         }
     }
 }

@@ -118,48 +118,47 @@ pub(super) fn open(dir: &dyn Dir, path: &Path) -> Result<(Connection, Meta, Cond
 }
 
 fn open_judged(path: &Path) -> std::result::Result<(Connection, Meta), Why> {
-    let unreadable = |_| Why::Unreadable;
-    let db = connect(path).map_err(unreadable)?;
-    match (pragma(&db, "application_id"), pragma(&db, "user_version")) {
-        (Ok(APPLICATION_ID), Ok(VERSION)) => {}
-        (Ok(APPLICATION_ID), Ok(_)) => return Err(Why::OtherVersion),
-        (Ok(_), Ok(_)) => return Err(Why::Foreign),
-        _ => return Err(Why::Unreadable),
-    }
-    prepare(&db).map_err(unreadable)?;
-    let meta = meta(&db).map_err(unreadable)?;
-    if !meta.clean && !is_sound(&db).map_err(unreadable)? {
-        return Err(Why::Unreadable);
-    }
-    if !meta.complete {
-        return Err(Why::Incomplete);
-    }
-    put_meta(&db, "clean", 0).map_err(unreadable)?;
+    let db = connect(path).map_err(|_| Why::Unreadable)?;
+    is_ours(&db)?;
+    prepare(&db).map_err(|_| Why::Unreadable)?;
+    let meta = meta_of_whole(&db, true)?;
+    put_meta(&db, "clean", 0).map_err(|_| Why::Unreadable)?;
     Ok((db, meta))
 }
 
 /// Opens the file for looking: nothing is written, locked or mended. Only for a file that nobody
 /// has open and that was closed cleanly.
 pub(super) fn look(path: &Path) -> std::result::Result<(Connection, Meta), Why> {
-    let unreadable = |_| Why::Unreadable;
     let mut uri = url::Url::from_file_path(path).map_err(|()| Why::Unreadable)?;
     uri.set_query(Some("immutable=1"));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    let db = Connection::open_with_flags(uri.as_str(), flags).map_err(unreadable)?;
-    match (pragma(&db, "application_id"), pragma(&db, "user_version")) {
-        (Ok(APPLICATION_ID), Ok(VERSION)) => {}
-        (Ok(APPLICATION_ID), Ok(_)) => return Err(Why::OtherVersion),
-        (Ok(_), Ok(_)) => return Err(Why::Foreign),
-        _ => return Err(Why::Unreadable),
-    }
+    let db = Connection::open_with_flags(uri.as_str(), flags).map_err(|_| Why::Unreadable)?;
+    is_ours(&db)?;
     db.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-    let meta = meta(&db).map_err(unreadable)?;
-    if !is_sound(&db).map_err(unreadable)? {
+    let meta = meta_of_whole(&db, false)?;
+    Ok((db, meta))
+}
+
+/// Whether this version made the file.
+fn is_ours(db: &Connection) -> std::result::Result<(), Why> {
+    match (pragma(db, "application_id"), pragma(db, "user_version")) {
+        (Ok(APPLICATION_ID), Ok(VERSION)) => Ok(()),
+        (Ok(APPLICATION_ID), Ok(_)) => Err(Why::OtherVersion),
+        (Ok(_), Ok(_)) => Err(Why::Foreign),
+        _ => Err(Why::Unreadable),
+    }
+}
+
+/// Whether the file is whole; with `trusting` one that was closed cleanly is believed to be.
+fn meta_of_whole(db: &Connection, trusting: bool) -> std::result::Result<Meta, Why> {
+    let meta = meta(db).map_err(|_| Why::Unreadable)?;
+    let is_whole = (trusting && meta.clean) || is_sound(db).map_err(|_| Why::Unreadable)?;
+    if !is_whole {
         return Err(Why::Unreadable);
     }
-    if meta.complete { Ok((db, meta)) } else { Err(Why::Incomplete) }
+    if meta.complete { Ok(meta) } else { Err(Why::Incomplete) }
 }
 
 /// Deletes what is there and makes an empty index.

@@ -9,6 +9,7 @@ use super::source::SourceArgs;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
+use crate::machines::replay::check::{ArgsDiff, Side};
 use crate::services::runs::check::Checked;
 
 /// Replay a run against its own code, or against --entry, and say how every recorded call fares.
@@ -57,18 +58,7 @@ pub(super) fn print(checked: &Checked) {
     }
     if let Some(d) = &checked.divergence {
         output::line(&format!("the journal is not reproduced: {} at record {}", d.class, d.cause));
-        let side = |side: &Option<crate::machines::replay::check::Side>| {
-            side.as_ref().map_or("nothing".to_owned(), |s| {
-                let site = s.site.as_ref().map_or(String::new(), |site| format!(" at {site}"));
-                format!("{} {} {}{site}", s.mark.output_type, s.mark.key, s.mark.kind)
-            })
-        };
-        output::line(&format!("  expected  {}", side(&d.expected)));
-        output::line(&format!("  observed  {}", side(&d.observed)));
-        for diff in d.args_diff.iter().flatten() {
-            let cut = |v: &Option<String>| v.clone().unwrap_or_else(|| "(absent)".into());
-            output::line(&format!("  {}: {} → {}", diff.path, cut(&diff.old), cut(&diff.new)));
-        }
+        sides(d.expected.as_ref(), d.observed.as_ref(), d.args_diff.as_deref());
     }
     let rows: Vec<Vec<String>> = checked
         .lines
@@ -82,4 +72,27 @@ pub(super) fn print(checked: &Checked) {
     if !rows.is_empty() {
         output::table(&["CHANGE", "EFFECT", "KIND", "KEY", "STATUS"], &rows);
     }
+}
+
+/// Both sides of a divergence, one above the other, and how the arguments differ.
+pub(super) fn sides(
+    expected: Option<&Side>,
+    observed: Option<&Side>,
+    args_diff: Option<&[ArgsDiff]>,
+) {
+    output::line(&format!("  expected  {}", side(expected)));
+    output::line(&format!("  observed  {}", side(observed)));
+    for diff in args_diff.into_iter().flatten() {
+        let cut = |v: &Option<String>| v.clone().unwrap_or_else(|| "(absent)".into());
+        output::line(&format!("  {}: {} → {}", diff.path, cut(&diff.old), cut(&diff.new)));
+    }
+}
+
+/// One side of a divergence, with its place in the code where that is known.
+pub(in crate::doors::cli) fn side(side: Option<&Side>) -> String {
+    let Some(Side { mark, site, .. }) = side else { return "nothing".to_owned() };
+    let words = [mark.output_type, mark.key.as_str(), mark.kind.as_str()];
+    let words = words.into_iter().filter(|w| !w.is_empty()).map(str::to_owned);
+    let place = site.as_ref().map(|site| format!("at {site}"));
+    words.chain(place).collect::<Vec<_>>().join(" ")
 }

@@ -59,6 +59,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         cwd: std::env::current_dir().ok().map(|dir| dir.display().to_string()),
         non_interactive: args.non_interactive,
         traceparent: variables::traceparent(),
+        schedule: None,
     };
     if args.dry_run {
         return dry_run(args, &new, context);

@@ -21,9 +21,15 @@ pub(crate) struct Args {
     /// At most so many, the newest ids
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// The archived runs instead
+    #[arg(long, conflicts_with_all = ["state", "tag", "limit"])]
+    archived: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    if args.archived {
+        return archived(context);
+    }
     let mut runs = context.runs.list()?;
     runs.retain(|run| {
         args.state.as_ref().is_none_or(|s| s.eq_ignore_ascii_case(&run.state))
@@ -50,5 +56,18 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         })
         .collect();
     output::table(&["RUN", "STATE", "PROCESS", "PENDING", "LAST"], &rows);
+    Ok(Exit::Done)
+}
+
+fn archived(context: &Context) -> Result<Exit, Failure> {
+    let ids = context.runs.view_root().and_then(|root| Ok(root.archived()?))?;
+    if context.json {
+        let of = |id| json!({ "runId": id, "state": "archived" });
+        output::json(&json!({ "runs": ids.iter().map(of).collect::<Vec<_>>() }));
+        return Ok(Exit::Done);
+    }
+    for id in &ids {
+        output::line(id.as_str());
+    }
     Ok(Exit::Done)
 }

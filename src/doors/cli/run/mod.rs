@@ -3,14 +3,20 @@
 //! May not decide anything about a run. Invariant: a verb parses, calls one service, prints.
 
 mod accept;
+mod archive;
 mod assign_process;
 mod brief;
 mod cancel;
-mod check;
+pub(super) mod check;
 mod create;
+mod delete;
+mod diff;
 mod drive;
 mod events;
+mod export;
+mod fork;
 mod halt;
+mod import;
 mod iterate;
 mod list;
 mod pause;
@@ -18,11 +24,14 @@ mod progress;
 mod rebuild_state;
 mod recover;
 mod repair_journal;
+pub(super) mod replay;
 mod resume;
 mod show;
 mod signal;
-mod source;
+pub(super) mod source;
 mod status;
+mod unarchive;
+mod verify_export;
 mod watch;
 pub(super) mod why;
 
@@ -71,12 +80,30 @@ pub(crate) enum Verb {
     AssignProcess(assign_process::Args),
     #[command(about = "Replay a run against its own or other code; nothing is written")]
     Check(check::Args),
+    #[command(about = "Play what is recorded of a run again, offline, and compare")]
+    Replay(replay::Args),
+    #[command(about = "Make a new run that shares the past of another one")]
+    Fork(fork::Args),
+    #[command(about = "Compare two runs: where they part, and what came of both")]
+    Diff(diff::Args),
     #[command(about = "Take other code over for an open run")]
     Accept(accept::Args),
     #[command(about = "Make the derived state of a run anew")]
     RebuildState(rebuild_state::Args),
     #[command(about = "Show what would mend a journal, and do it with --yes")]
     RepairJournal(repair_journal::Args),
+    #[command(about = "Put a whole run into one file")]
+    Export(export::Args),
+    #[command(about = "Check a file with a run; nothing is written")]
+    VerifyExport(verify_export::Args),
+    #[command(about = "Make a run of such a file; one that has not ended is paused")]
+    Import(import::Args),
+    #[command(about = "Put a run that has ended into one file of the root")]
+    Archive(archive::Args),
+    #[command(about = "Bring an archived run back")]
+    Unarchive(unarchive::Args),
+    #[command(about = "Delete a run for good, with --yes")]
+    Delete(delete::Args),
 }
 
 pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
@@ -99,9 +126,18 @@ pub(super) fn dispatch(verb: Verb, context: &Context) -> Result<Exit, Failure> {
         Verb::Recover(args) => recover::run(&args, context),
         Verb::AssignProcess(args) => assign_process::run(&args, context),
         Verb::Check(args) => check::run(&args, context),
+        Verb::Replay(args) => replay::run(&args, context),
+        Verb::Fork(args) => fork::run(&args, context),
+        Verb::Diff(args) => diff::run(&args, context),
         Verb::Accept(args) => accept::run(&args, context),
         Verb::RebuildState(args) => rebuild_state::run(&args, context),
         Verb::RepairJournal(args) => repair_journal::run(&args, context),
+        Verb::Export(args) => export::run(&args, context),
+        Verb::VerifyExport(args) => verify_export::run(&args, context),
+        Verb::Import(args) => import::run(&args, context),
+        Verb::Archive(args) => archive::run(&args, context),
+        Verb::Unarchive(args) => unarchive::run(&args, context),
+        Verb::Delete(args) => delete::run(&args, context),
     }
 }
 

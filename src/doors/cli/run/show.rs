@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::RunArg;
 use super::status::status;
+use crate::codecs::event::ScheduleRef;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::output;
@@ -36,8 +37,15 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let look = seen.look();
     let tasks: Vec<_> = seen.state.effects.values().map(|e| look.task(e)).collect();
     value["process"] = json!(seen.state.process);
+    if let Some(schedule) = &seen.state.schedule {
+        value["schedule"] = json!(schedule);
+    }
     value["nextActions"] = json!(look.next_actions());
     value["tasks"] = json!(tasks);
+    let forked_from = seen.state.origin.as_ref().map(|origin| &origin.from);
+    if let Some(from) = forked_from {
+        value["forkedFrom"] = json!(from);
+    }
     if context.json {
         output::json(&value);
         return Ok(Exit::Done);
@@ -47,9 +55,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     if let Some(process) = &seen.state.process {
         output::line(&format!("  process    {} ({})", process.process_id, process.entry));
     }
+    if let Some(ScheduleRef { namespace, name, scheduled_at }) = &seen.state.schedule {
+        let at = scheduled_at.iso_seconds();
+        output::line(&format!("  schedule   {namespace}/{name}, for {at}"));
+    }
     let state = value["state"].as_str().unwrap_or("-");
     output::line(&format!("  state      {state} {}", value["reason"].as_str().unwrap_or("")));
     output::line(&format!("  created    {}", seen.state.created_at));
+    if let Some(from) = forked_from {
+        output::line(&format!("  forked     from {} at record {}", from.run_id, from.seq));
+    }
     let rows: Vec<Vec<String>> = seen
         .state
         .effects

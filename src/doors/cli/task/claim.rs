@@ -2,13 +2,16 @@
 //!
 //! May not do it. Invariant: exit 0 means that what is printed is durably started.
 
+use std::path::{Path, PathBuf};
+
 use super::EffectArg;
+use crate::codecs::json::Json;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::labour::Claiming;
-use crate::doors::cli::output;
+use crate::doors::cli::{input, output};
 use crate::ground::limits::{LEASE_TTL_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN};
-use crate::machines::effect::claim::Claim;
+use crate::machines::effect::claim::{Claim, is_the_daemons_name};
 use serde_json::{Value, json};
 
 /// Get something to do, started in the worker's name. Without RUN and EFFECT, a daemon gives what
@@ -37,6 +40,9 @@ pub(crate) struct Args {
     /// What the worker offers, for effects that require it
     #[arg(long = "offers", value_name = "NAME", conflicts_with = "run")]
     offers: Vec<String>,
+    /// What its kinds take and bring, for workflow documents: a JSON file
+    #[arg(long, value_name = "FILE", conflicts_with = "run")]
+    signatures: Option<PathBuf>,
     /// How many at most
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "run")]
     max: usize,
@@ -63,16 +69,25 @@ pub(in crate::doors::cli) fn ttl_ms(ttl: Option<humantime::Duration>) -> Result<
 
 /// The name of a worker, which is not one of the daemon's own.
 pub(in crate::doors::cli) fn worker(name: &str) -> Result<&str, Failure> {
-    if name.is_empty() || name.starts_with('@') {
+    if name.is_empty() || is_the_daemons_name(name) {
         let next = "give a name that does not begin with @";
         return Err(Failure::usage("that name is not for workers", next));
     }
     Ok(name)
 }
 
+/// What a worker says of its kinds.
+pub(in crate::doors::cli) fn signatures(
+    file: Option<&Path>,
+    context: &Context,
+) -> Result<Option<Json>, Failure> {
+    file.map(|file| input::json_file(&context.runs, "--signatures", file)).transpose()
+}
+
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let ttl_ms = ttl_ms(args.ttl)?;
     let worker = worker(&args.worker)?;
+    let signatures = signatures(args.signatures.as_deref(), context)?;
     let done = if let (Some(run), Some(effect)) = (&args.run, &args.effect) {
         let target = EffectArg { run: run.clone(), effect: effect.clone() };
         let claim = Claim {
@@ -89,6 +104,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
             kinds: &args.kinds,
             agents: &args.agents,
             offers: &args.offers,
+            signatures: signatures.as_ref(),
             runs: &[],
             max: args.max,
             wait_ms: args.wait.map_or(0, |w| u64::try_from(w.as_millis()).unwrap_or(u64::MAX)),

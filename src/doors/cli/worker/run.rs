@@ -14,13 +14,14 @@ use tokio::sync::watch;
 
 use super::child::{self, Ended, Running};
 use super::outbox::{self, Entry, Outbox, Said};
+use crate::codecs::json::Json;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::deeds::path;
 use crate::doors::cli::failure::{Exit, Failure};
 use crate::doors::cli::labour::{Claiming, args_link, put_args};
 use crate::doors::cli::output;
 use crate::doors::cli::remote::Client;
-use crate::doors::cli::task::claim::{ttl_ms, worker};
+use crate::doors::cli::task::claim::{signatures, ttl_ms, worker};
 use crate::ground::limits::CLAIM_WAIT_MS_DEFAULT;
 
 /// How long a daemon that does not answer is left alone.
@@ -47,6 +48,10 @@ pub(crate) struct Args {
     /// What the worker offers, for effects that require it
     #[arg(long = "offers", value_name = "NAME")]
     offers: Vec<String>,
+    /// What its kinds take and bring, for workflow documents: a JSON file, as for
+    /// executors.signatures of the configuration
+    #[arg(long, value_name = "FILE")]
+    signatures: Option<PathBuf>,
     /// How many tasks at a time
     #[arg(long, value_name = "N", default_value_t = 1)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -71,6 +76,7 @@ struct Shop {
     kinds: Vec<String>,
     agents: Vec<String>,
     offers: Vec<String>,
+    signatures: Option<Json>,
     command: Vec<String>,
 }
 
@@ -89,6 +95,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
         kinds: args.kinds.clone(),
         agents: args.agents.clone(),
         offers: args.offers.clone(),
+        signatures: signatures(args.signatures.as_deref(), context)?,
         command: args.command.clone(),
     });
     let runtime =
@@ -158,6 +165,7 @@ impl Shop {
                 kinds: &self.kinds,
                 agents: &self.agents,
                 offers: &self.offers,
+                signatures: self.signatures.as_ref(),
                 runs: &[],
                 max: 1,
                 wait_ms: CLAIM_WAIT_MS_DEFAULT,

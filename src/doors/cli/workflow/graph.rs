@@ -19,7 +19,7 @@ use crate::machines::workflow::graph;
 ///   dormouse workflow graph flow.yaml --format svg > flow.svg
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Workflow document, .json or .yaml
+    /// Workflow document, .json or .yaml; FILE#lenient: as other engines would
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// What to draw with

@@ -1,6 +1,6 @@
 //! `dormouse workflow …`: one file a verb.
 //!
-//! May not run a document. Invariant: nothing here needs a runs root.
+//! May not run a document. Invariant: nothing here needs a runs root, or a daemon.
 
 mod graph;
 mod plan;
@@ -18,6 +18,7 @@ use super::{input, output};
 use crate::codecs::outline::Notation;
 use crate::machines::workflow::finding::Finding;
 use crate::machines::workflow::read::{self, Reading};
+use crate::machines::workflow::signatures::{self, Signatures};
 
 /// What can be done with workflow documents.
 #[derive(Debug, Subcommand)]
@@ -41,8 +42,23 @@ pub(super) fn dispatch(verb: &Verb, context: &Context) -> Result<Exit, Failure> 
     }
 }
 
-/// A document of a file, and its text.
+/// A document of a file, and its text. The file may end with `#lenient`.
 fn load(path: &Path, context: &Context) -> Result<(Reading, String), Failure> {
+    let Source { text, notation, is_lenient } = source(path, context)?;
+    Ok((read::read_for(&text, notation, &known(context)?, is_lenient), text))
+}
+
+/// A file as it was named.
+struct Source {
+    text: String,
+    notation: Notation,
+    is_lenient: bool,
+}
+
+/// The text of a file, and how it is to be read.
+fn source(path: &Path, context: &Context) -> Result<Source, Failure> {
+    let named = path.to_str().and_then(|path| path.strip_suffix(read::LENIENT)?.strip_suffix('#'));
+    let (is_lenient, path) = (named.is_some(), named.map_or(path, Path::new));
     let shown = path.display();
     let Some(notation) = Notation::of(&path.to_string_lossy()) else {
         let what = format!("{shown} is neither .json nor .yaml");
@@ -51,7 +67,17 @@ fn load(path: &Path, context: &Context) -> Result<(Reading, String), Failure> {
     let bytes = input::bytes(&context.runs, "FILE", path)?;
     let text = String::from_utf8(bytes)
         .map_err(|_| Failure::usage(&format!("{shown} is not UTF-8"), "save it as UTF-8"))?;
-    Ok((read::read(&text, notation), text))
+    Ok(Source { text, notation, is_lenient })
+}
+
+/// What is known of kinds of work: by the configuration, and by a daemon that is there.
+fn known(context: &Context) -> Result<Signatures, Failure> {
+    let configured = context.runs.kinds.all();
+    let Some(daemon) = context.daemon_now()? else { return Ok(configured) };
+    let told = daemon.get("/v1/workers")?;
+    let mut all = signatures::read(&told["signatures"]).unwrap_or_default();
+    all.extend(configured);
+    Ok(all)
 }
 
 /// Prints what is wrong with a document.

@@ -26,7 +26,7 @@ use crate::services::runs::trouble::Trouble;
 ///   dormouse workflow plan flow.yaml --inputs inputs.json --outcomes outcomes.json
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Workflow document, .json or .yaml
+    /// Workflow document, .json or .yaml; FILE#lenient: as other engines would
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Arguments of the run: an object, by name

@@ -4,9 +4,11 @@
 
 use std::path::PathBuf;
 
-use super::{load, tell};
+use super::{Source, known, source, tell};
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
+use crate::machines::workflow::cron;
+use crate::machines::workflow::finding::Finding;
 
 /// Say everything that is wrong with documents: codes, places, and what was probably meant.
 ///
@@ -17,7 +19,7 @@ use crate::doors::cli::failure::{Exit, Failure};
 ///   dormouse workflow validate flow.yaml
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Workflow documents, .json or .yaml
+    /// Workflow documents, .json or .yaml; FILE#lenient: as other engines would
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
@@ -25,9 +27,10 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
     let mut exit = Exit::Done;
     for file in &args.files {
-        let (reading, text) = load(file, context)?;
-        tell(&reading.findings, file, &text, context);
-        if !reading.is_valid() {
+        let Source { text, notation, is_lenient } = source(file, context)?;
+        let findings = cron::findings(&text, notation, &known(context)?, is_lenient);
+        tell(&findings, file, &text, context);
+        if findings.iter().any(Finding::is_error) {
             exit = Exit::Refused;
         }
     }

@@ -4,12 +4,12 @@
 //! the list.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::super::Door;
-use super::super::body::{Query, run_named};
+use super::super::body::{Named, Query, run_named};
 use super::super::index;
 use super::super::problem::{Answer, Problem};
 use super::super::runs::bad_token;
@@ -42,7 +42,7 @@ pub(super) struct Jobs {
 /// Lists the jobs of an agent.
 pub(super) async fn list(
     State(door): State<Door>,
-    Path(agent): Path<String>,
+    Named(agent): Named<String>,
     Query(wanted): Query<Wanted>,
 ) -> Answer<Json<Jobs>> {
     let read = |word: &str| {
@@ -89,7 +89,7 @@ async fn runs_of(
 /// Shows a job of an agent.
 pub(super) async fn one(
     State(door): State<Door>,
-    Path((_, run)): Path<(String, String)>,
+    Named((_, run)): Named<(String, String)>,
 ) -> Answer<Json<Job>> {
     let run = run_named(&door, &run).await?;
     job::read(&door, &run).await.map(Json)
@@ -98,7 +98,7 @@ pub(super) async fn one(
 /// Shows what an agent is at: its newest job that goes on.
 pub(super) async fn state(
     State(door): State<Door>,
-    Path(agent): Path<String>,
+    Named(agent): Named<String>,
 ) -> Answer<Json<Value>> {
     door.compat.receiver(&agent)?;
     let page = runs_of(&door, &agent, Some(Status::Running), 1, None).await?;

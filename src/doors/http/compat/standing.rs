@@ -152,6 +152,6 @@ fn rank(effect: &Effect) -> (u8, &'static str) {
         (_, Wait::Signal(_)) => (2, "signal"),
         (_, Wait::Outside) => (3, "worker"),
         (_, Wait::Run(_)) => (4, "child"),
-        (_, Wait::Sleep { .. } | Wait::Hook(_)) => (5, "timer"),
+        (_, Wait::Sleep { .. } | Wait::Hook(_) | Wait::Echo(_)) => (5, "timer"),
     }
 }

@@ -4,7 +4,7 @@
 //! makes one job of an agent.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::super::Door;
 use super::super::auth::Caller;
-use super::super::body::{Strict, present};
+use super::super::body::{Named, Strict, present};
 use super::super::problem::{Answer, Problem};
 use super::super::runs::one_key;
 use super::agents::Receiver;
@@ -107,7 +107,7 @@ impl Submission {
 pub(super) async fn submit(
     State(door): State<Door>,
     caller: Caller,
-    Path(agent): Path<String>,
+    Named(agent): Named<String>,
     headers: HeaderMap,
     Strict(asked): Strict<Submission>,
 ) -> Answer<Response> {

@@ -26,7 +26,7 @@ pub(super) struct Call<'a> {
     pub(super) own: Seen<'a>,
     /// The round of a loop that this is.
     pub(super) round: Option<&'a Round>,
-    /// Inputs that nothing gives are left out.
+    /// Inputs that nothing gives are left out, and values of other types are taken.
     pub(super) is_lenient: bool,
 }
 
@@ -51,7 +51,11 @@ pub(super) fn bind(call: &Call<'_>) -> Result<Bound, Fault> {
             return Err(("E-UNRESOLVED-INPUT", format!("{} has no value{why}", declared.name)));
         };
         if let Some(why) = misfit(declared.of_type, &declared.choices, &value) {
-            return Err(("E-INPUT-TYPE", format!("{} {why}", declared.name)));
+            let why = format!("{} {why}", declared.name);
+            if !call.is_lenient {
+                return Err(("E-INPUT-TYPE", why));
+            }
+            notes.push(why);
         }
         inputs.insert(declared.name.clone(), value);
     }
@@ -97,6 +101,7 @@ pub(super) fn sourced(
 ) -> Result<Option<Value>, String> {
     match &parameter.source {
         Source::None => Ok(None),
+        Source::Secret(mark) => Ok(Some(mark.as_str().into())),
         Source::Value(value) if parameter.verbatim => Ok(Some(value.clone())),
         Source::Value(value) => seen.fill(value, bare).map(Some),
         Source::Path(reference) => seen.get(reference).map(Some).ok_or_else(|| reference.print()),

@@ -46,6 +46,7 @@ impl Planner {
         if let Scope::Dag(scope) = &mut self.units[id].scope {
             scope.tally.count(phase, satisfied);
             for dependent in dag.dependents[i].iter().filter(|_| satisfied) {
+                self.looks.set(self.looks.get() + 1);
                 scope.waits[*dependent] -= 1;
                 if scope.waits[*dependent] == 0 && dag.nodes[*dependent].is_live {
                     ready.push(*dependent);
@@ -96,8 +97,12 @@ impl Planner {
                 continue;
             };
             if let Some(why) = misfit(output.of_type, &output.choices, &value) {
-                outcome = Outcome::fault("E-OUTPUT-TYPE", &format!("{} {why}", output.name));
-                continue;
+                let why = format!("{} {why}", output.name);
+                if !flow.is_lenient {
+                    outcome = Outcome::fault("E-OUTPUT-TYPE", &why);
+                    continue;
+                }
+                notes.push(why);
             }
             outputs.insert(output.name.clone(), value);
         }
@@ -113,6 +118,7 @@ impl Planner {
             judge(&mut outcome, &outputs, &template.conditions, seen);
         }
         self.weigh(id, weight(&outputs));
+        notes.append(&mut outcome.notes);
         let unit = &mut self.units[id];
         unit.outputs = outputs;
         for note in notes {
@@ -148,6 +154,9 @@ pub(super) fn judge(
                 let Outcome { phase, code, .. } = Outcome::of_code(code, String::new());
                 (outcome.phase, outcome.code) = (phase, code);
                 return;
+            }
+            Err(why) if seen.planner.flow.is_lenient => {
+                outcome.notes.push(format!("phaseConditions: {why}"));
             }
             Err(why) => {
                 let Outcome { phase, code, message, .. } = Outcome::fault("E-COND", &why);

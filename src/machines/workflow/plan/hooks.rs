@@ -2,6 +2,8 @@
 //!
 //! May not hold up a dag. Invariant: a run ends only after its hooks are over.
 
+use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -34,6 +36,15 @@ pub(in crate::machines::workflow) struct Hooked {
     pub(in crate::machines::workflow) problem: Option<String>,
 }
 
+/// What hooks must remember.
+#[derive(Debug, Default)]
+pub(super) struct HookBook {
+    /// All that is open waits for somebody.
+    pub(super) is_parked: bool,
+    /// How often each hook ran that may run again.
+    counts: HashMap<String, u32>,
+}
+
 impl Planner {
     /// Runs the hooks of an end: the one for this end, then the one for every end.
     pub(super) fn hook(&mut self, trigger: Trigger, phase: Phase) {
@@ -62,7 +73,15 @@ impl Planner {
             Trigger::Run => "",
             Trigger::Unit(id) => self.units[id].path.as_str(),
         };
-        let key = format!("{path}~hook.{}", moment.word());
+        let mut key = format!("{path}~hook.{}", moment.word());
+        if matches!(moment, Moment::Suspend | Moment::Resume) {
+            // Only these come more than once.
+            let count = self.hook_book.counts.entry(key.clone()).or_insert(0);
+            *count += 1;
+            if *count > 1 {
+                let _ = write!(key, "[{count}]");
+            }
+        }
         let context = self.context(trigger, moment);
         let seen = Seen { hook: Some(&context), ..Seen::run(self) };
         let template = &flow.templates[hook.template];

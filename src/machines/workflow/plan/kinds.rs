@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::echo;
 use crate::ground::clock::Timestamp;
 use crate::machines::effect::policy::millis;
 use crate::machines::workflow::executors::renamed;
@@ -21,7 +22,7 @@ pub(super) fn waits(kind: &str) -> bool {
     matches!(kind, "breakpoint" | "approval" | "await" | "signal")
 }
 
-/// The definition of work. `path` names it; `now` is the run's clock.
+/// The definition of work. `path` names it; then come the run's clock and the attempts so far.
 ///
 /// # Errors
 /// What is wrong with the inputs.
@@ -29,7 +30,7 @@ pub(super) fn ask(
     kind: &str,
     inputs: &Map<String, Value>,
     path: &str,
-    now: i64,
+    (now, retries): (i64, u32),
 ) -> Result<Asked, String> {
     let of = |kind: &str, definition| Ok(Asked { kind: kind.to_owned(), definition });
     match kind {
@@ -46,6 +47,10 @@ pub(super) fn ask(
                 signal["correlationKey"] = key.clone();
             }
             of("signal", json!({ "kind": "signal", "title": path, "signal": signal }))
+        }
+        "echo" => {
+            let answer = echo::answer(inputs, retries)?;
+            of(kind, json!({ "kind": kind, "title": path, "echo": { "answer": answer } }))
         }
         "run" | "hook" => Err(format!("work of kind {kind:?} is not for documents yet")),
         "shell" => {
@@ -90,23 +95,11 @@ fn wake_at(inputs: &Map<String, Value>, now: i64) -> Result<i64, String> {
     }
 }
 
-fn breakpoint(inputs: &Map<String, Value>, path: &str) -> Value {
+pub(super) fn breakpoint(inputs: &Map<String, Value>, path: &str) -> Value {
     let text = |name: &str| inputs.get(name).and_then(Value::as_str);
     let title = text("title").or_else(|| text("message")).unwrap_or(path);
     json!({
         "kind": "breakpoint", "title": title,
         "breakpoint": { "breakpointId": path, "label": title, "payload": inputs },
     })
-}
-
-/// `exitCode` → `exit-code`.
-pub(super) fn kebab(name: &str) -> String {
-    let mut out = String::new();
-    for c in name.chars() {
-        if c.is_ascii_uppercase() {
-            out.push('-');
-        }
-        out.push(c.to_ascii_lowercase());
-    }
-    out.trim_start_matches('-').to_owned()
 }

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::Planner;
 use super::bind::weight;
 use super::dag::judge;
@@ -27,16 +29,19 @@ impl Planner {
         let flow = Arc::clone(&self.flow);
         let template = &flow.templates[self.units[id].template];
         let outcome = if let Some(error) = error {
-            outcome::of_error(error, template)
+            outcome::of_error(error, template, flow.is_lenient)
         } else {
             let value = value.map(Json::to_value).unwrap_or_default();
-            outcome::of_value(&value, template, &self.units[id].inputs)
+            outcome::of_value(&value, template, &self.units[id].inputs, flow.is_lenient)
         };
         self.leaf_over(id, outcome);
     }
 
     /// An attempt is over.
     pub(super) fn leaf_over(&mut self, id: usize, mut outcome: Outcome) {
+        if outcome.phase == Phase::Suspended {
+            return self.suspend(id, outcome);
+        }
         let flow = Arc::clone(&self.flow);
         let template = &flow.templates[self.units[id].template];
         let node = self.node_of(id);
@@ -44,9 +49,10 @@ impl Planner {
         let conditions = conditions.unwrap_or(&template.conditions).clone();
         let own = template.task().map(|task| task.retry.clone()).unwrap_or_default();
         let retry = node.and_then(|node| node.retry.clone()).unwrap_or(own);
-        let outputs = outcome.outputs.clone();
+        let mut outputs = self.units[id].outputs.clone();
+        outputs.append(&mut outcome.outputs);
         judge(&mut outcome, &outputs, &conditions, Seen::around(self, id));
-        if self.is_repeated(id, &outcome, &retry) {
+        if self.is_repeated(id, &outcome, &outputs, &retry) {
             return;
         }
         self.weigh(id, weight(&outputs));
@@ -59,7 +65,13 @@ impl Planner {
     }
 
     /// Asks for the work again, at once or after a while, if that is wanted.
-    fn is_repeated(&mut self, id: usize, outcome: &Outcome, retry: &Retry) -> bool {
+    fn is_repeated(
+        &mut self,
+        id: usize,
+        outcome: &Outcome,
+        outputs: &Map<String, Value>,
+        retry: &Retry,
+    ) -> bool {
         let fails = matches!(outcome.phase, Phase::Failed | Phase::Error | Phase::Timeout);
         let used = self.units[id].retries;
         if !fails || outcome.is_unknown || used >= retry.limit {
@@ -68,7 +80,7 @@ impl Planner {
         let wanted = match &retry.expression {
             None => Ok(outcome.phase != Phase::Failed),
             Some(expression) => {
-                let Outcome { phase, message, outputs, .. } = outcome;
+                let Outcome { phase, message, .. } = outcome;
                 let (phase, code) = (*phase, Some(outcome.code));
                 let own = Own { phase, code, message, outputs };
                 let counted = Some((used + 1, retry.limit));

@@ -5,6 +5,7 @@
 
 mod bind;
 mod dag;
+mod echo;
 mod hooks;
 mod kinds;
 mod leaf;
@@ -12,10 +13,12 @@ mod outcome;
 mod repeat;
 mod request;
 mod seen;
+mod suspend;
 pub(in crate::machines::workflow) mod unit;
 
 pub use unit::Phase;
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -27,10 +30,11 @@ use super::values::misfit;
 use crate::codecs::event::ErrorInfo;
 use crate::codecs::json::Json;
 use crate::codecs::turn::{Feed, Output, TurnDone, TurnInput};
+use crate::ground::clock::Timestamp;
 use crate::ground::limits::WORKFLOW_TASK_RUNS_MAX;
 use crate::machines::effect::plain_error;
 use bind::{Call, Fault, bind, fallback, sourced, weight};
-use hooks::{Hooked, Trigger};
+use hooks::{HookBook, Hooked, Trigger};
 use outcome::Outcome;
 use request::Ask;
 use seen::Seen;
@@ -50,6 +54,8 @@ pub struct Begin {
     pub run_dir: String,
     /// When it was created.
     pub created_micros: i64,
+    /// The time that a schedule made it for.
+    pub scheduled_at: Option<Timestamp>,
     /// What it was given: an object with arguments by name, or nothing.
     pub inputs: Option<Value>,
     /// Number of its first effect.
@@ -58,12 +64,37 @@ pub struct Begin {
     pub known: HashMap<String, u32>,
     /// Values of what is over are kept, for looking at.
     pub keeps: bool,
+    /// The system and the processor that it sees: `linux/amd64`.
+    pub system: Option<String>,
+}
+
+impl Begin {
+    /// A run that is only played through, and looked at afterwards.
+    #[must_use]
+    pub fn rehearsal(flow: Arc<Workflow>, inputs: Option<Value>) -> Self {
+        Self {
+            flow,
+            run_id: "rehearsal".to_owned(),
+            run_dir: "/rehearsal".to_owned(),
+            created_micros: 0,
+            scheduled_at: None,
+            inputs,
+            next_ordinal: 1,
+            known: HashMap::new(),
+            keeps: true,
+            system: Some("linux/amd64".to_owned()),
+        }
+    }
 }
 
 /// Why an effect was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
     Leaf(usize),
+    /// The answer that work waits for.
+    Suspension(usize),
+    /// The timer that answers instead.
+    Wake(usize),
     Backoff(usize),
     Deadline(usize),
     RunDeadline,
@@ -92,6 +123,7 @@ pub struct Planner {
     pub(in crate::machines::workflow) run_id: String,
     run_dir: String,
     pub(in crate::machines::workflow) created_micros: i64,
+    scheduled_at: Option<Timestamp>,
     pub(in crate::machines::workflow) arguments: Map<String, Value>,
     pub(in crate::machines::workflow) units: Vec<Unit>,
     pub(in crate::machines::workflow) hooked: Vec<Hooked>,
@@ -109,7 +141,11 @@ pub struct Planner {
     over: usize,
     open_hooks: usize,
     has_started: bool,
+    /// Task runs that were looked at so far.
+    looks: Cell<u64>,
+    system: Option<String>,
     is_cancelled: bool,
+    hook_book: HookBook,
     keeps: bool,
     bytes: usize,
     end: Option<End>,
@@ -130,7 +166,7 @@ pub fn arguments(
         Some(Value::Object(given)) => given,
         Some(_) => return Err(vec!["E-TYPE: inputs are an object: arguments by name".to_owned()]),
     };
-    for name in given.keys() {
+    for name in given.keys().filter(|_| !flow.is_lenient) {
         if flow.arguments.iter().all(|known| known.name != *name) {
             let hint = did_you_mean(name, flow.arguments.iter().map(|known| known.name.as_str()));
             errors.push(format!("E-UNKNOWN-ARG: there is no argument {name:?}; {hint}"));
@@ -161,6 +197,7 @@ impl Planner {
             run_id: begin.run_id,
             run_dir: begin.run_dir,
             created_micros: begin.created_micros,
+            scheduled_at: begin.scheduled_at,
             arguments: Map::new(),
             units: Vec::new(),
             hooked: Vec::new(),
@@ -177,7 +214,10 @@ impl Planner {
             over: 0,
             open_hooks: 0,
             has_started: false,
+            looks: Cell::new(0),
+            system: begin.system,
             is_cancelled: false,
+            hook_book: HookBook::default(),
             keeps: begin.keeps,
             bytes: 0,
             end: None,
@@ -220,6 +260,16 @@ impl Planner {
     #[must_use]
     pub const fn held_bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// How many task runs were looked at so far: what turns have cost, whatever the machine.
+    #[must_use]
+    pub const fn looks(&self) -> u64 {
+        self.looks.get()
+    }
+
+    fn look(&self) {
+        self.looks.set(self.looks.get() + 1);
     }
 
     /// How the run ended, or will as soon as its hooks are over.
@@ -273,7 +323,20 @@ impl Planner {
 
     fn resolved(&mut self, purpose: Purpose, value: Option<&Json>, error: Option<&ErrorInfo>) {
         match purpose {
-            Purpose::Leaf(unit) => self.leaf_resolved(unit, value, error),
+            Purpose::Leaf(unit) => {
+                if self.units[unit].phase == Phase::Suspended {
+                    self.resumed(unit);
+                }
+                self.leaf_resolved(unit, value, error);
+            }
+            Purpose::Suspension(unit) => {
+                self.resumed(unit);
+                self.answered(unit, value, error);
+            }
+            Purpose::Wake(unit) => {
+                self.resumed(unit);
+                self.answered(unit, None, None);
+            }
             Purpose::Backoff(unit) => self.queue.push_back(Ask::Leaf(unit)),
             Purpose::Hook(hook) => self.hook_over(hook, error),
             Purpose::Deadline(unit) => {
@@ -290,12 +353,13 @@ impl Planner {
     /// An effect was cancelled from outside.
     fn given_up(&mut self, purpose: Purpose, reason: &str) {
         match purpose {
-            Purpose::Leaf(unit) | Purpose::Backoff(unit) => {
+            Purpose::Leaf(unit) | Purpose::Suspension(unit) | Purpose::Backoff(unit) => {
                 self.units[unit].effect = None;
                 self.finish(unit, Phase::Cancelled, None, reason.to_owned());
             }
             // Without its timer it may take as long as it likes.
             Purpose::Deadline(unit) => self.units[unit].deadline = None,
+            Purpose::Wake(unit) => self.units[unit].wake = None,
             Purpose::RunDeadline => {}
             Purpose::Hook(hook) => self.hook_over(hook, None),
         }
@@ -312,6 +376,8 @@ impl Planner {
             }
             self.emit();
             if self.steps.is_empty() {
+                self.notice_parked();
+                self.emit();
                 break;
             }
         }
@@ -341,6 +407,7 @@ impl Planner {
     }
 
     fn begin(&mut self, id: usize) {
+        self.look();
         if self.units[id].phase.is_terminal() {
             return;
         }
@@ -375,10 +442,16 @@ impl Planner {
     }
 
     /// Whether the condition of a node lets it begin.
-    fn is_wanted(&self, id: usize) -> Result<bool, Fault> {
+    fn is_wanted(&mut self, id: usize) -> Result<bool, Fault> {
         let Some(node) = self.node_of(id) else { return Ok(true) };
         let Some(when) = &node.when else { return Ok(true) };
-        when.holds(&Seen::around(self, id)).map_err(|why| ("E-WHEN", why))
+        match when.holds(&Seen::around(self, id)) {
+            Err(why) if self.flow.is_lenient => {
+                self.units[id].note(format!("when: {why}"));
+                Ok(false)
+            }
+            wanted => wanted.map_err(|why| ("E-WHEN", why)),
+        }
     }
 
     /// The inputs of a task run.
@@ -403,7 +476,8 @@ impl Planner {
         };
         let round = unit.round.as_ref();
         let declared = &template.inputs;
-        let call = Call { declared, given, caller, own: around, round, is_lenient: false };
+        let is_lenient = flow.is_lenient;
+        let call = Call { declared, given, caller, own: around, round, is_lenient };
         let (mut inputs, mut notes) = bind(&call)?;
         if let Some(task) = template.task() {
             for (name, value) in &task.config {
@@ -439,6 +513,7 @@ impl Planner {
     fn round_of(&self, id: usize) -> Option<&Round> {
         let mut at = Some(id);
         while let Some(i) = at {
+            self.look();
             let unit = &self.units[i];
             if unit.round.is_some() {
                 return unit.round.as_ref();
@@ -465,7 +540,7 @@ impl Planner {
         unit.code = code.or(phase.code());
         unit.message = message;
         unit.finished_micros = Some(now);
-        let gone = [unit.effect.take(), unit.deadline.take()];
+        let gone = [unit.effect.take(), unit.deadline.take(), unit.wake.take()];
         for ordinal in gone.into_iter().flatten() {
             if self.effects.remove(&ordinal).is_some() {
                 self.cancels.push((ordinal, format!("{}: {}", self.units[id].path, phase.word())));
@@ -481,6 +556,7 @@ impl Planner {
         let mut all = vec![top];
         let mut at = 0;
         while at < all.len() {
+            self.look();
             match &self.units[all[at]].scope {
                 Scope::Dag(scope) => all.extend(&scope.live),
                 Scope::Loop(scope) => all.extend(&scope.live),
@@ -494,6 +570,7 @@ impl Planner {
     }
 
     fn tell_parent(&mut self, id: usize) {
+        self.look();
         let Some(parent) = self.units[id].parent else {
             let root = &self.units[0];
             let phase = match root.phase {
@@ -528,6 +605,7 @@ impl Planner {
 
     /// Forgets the values of a task run that nobody can see any more.
     fn release(&mut self, id: usize) {
+        self.look();
         if self.keeps {
             return;
         }

@@ -4,15 +4,18 @@
 
 use serde_json::{Map, Value};
 
-use super::kinds::{kebab, waits};
+use super::kinds::waits;
 use super::unit::Phase;
 use crate::codecs::event::ErrorInfo;
 use crate::machines::effect::UNCERTAIN_ERROR;
+use crate::machines::workflow::executors::{is_ours, kebab};
 use crate::machines::workflow::model::Template;
 use crate::machines::workflow::values::misfit;
 
+/// Code of work that waits for an answer.
+pub(super) const SUSPENDED: i64 = 1;
 /// Code of work that was done and says no.
-const FAILED: i64 = 2;
+pub(super) const FAILED: i64 = 2;
 /// Code of work that could not be done.
 const ERROR: i64 = 3;
 /// Code of work that took too long.
@@ -34,6 +37,7 @@ impl Outcome {
     pub(super) fn of_code(code: i64, message: String) -> Self {
         let (phase, code) = match code {
             0 => (Phase::Succeeded, 0),
+            SUSPENDED => (Phase::Suspended, SUSPENDED),
             FAILED => (Phase::Failed, FAILED),
             TIMEOUT => (Phase::Timeout, TIMEOUT),
             _ => (Phase::Error, ERROR),
@@ -47,14 +51,19 @@ impl Outcome {
 }
 
 /// What a value means.
-pub(super) fn of_value(value: &Value, template: &Template, inputs: &Map<String, Value>) -> Outcome {
+pub(super) fn of_value(
+    value: &Value,
+    template: &Template,
+    inputs: &Map<String, Value>,
+    is_lenient: bool,
+) -> Outcome {
     let kind = template.task().map_or("", |task| task.kind.as_str());
     if let Some((code, message, outputs)) = report(value) {
-        let outcome = match code {
-            1 => Outcome::fault("E-UNSUPPORTED", "executors cannot suspend yet (code 1)"),
-            code => Outcome::of_code(code, message),
-        };
-        return declared(Outcome { outputs, ..outcome }, template);
+        return declared(
+            Outcome { outputs, ..Outcome::of_code(code, message) },
+            template,
+            is_lenient,
+        );
     }
     let mut outcome = Outcome::of_code(0, String::new());
     outcome.outputs = members(value, template, kind);
@@ -69,11 +78,11 @@ pub(super) fn of_value(value: &Value, template: &Template, inputs: &Map<String, 
         let why = value.get("error").and_then(Value::as_str).unwrap_or("the command failed");
         outcome = Outcome { outputs: outcome.outputs, ..Outcome::of_code(FAILED, why.to_owned()) };
     }
-    declared(outcome, template)
+    declared(outcome, template, is_lenient)
 }
 
 /// What an error means.
-pub(super) fn of_error(error: &ErrorInfo, template: &Template) -> Outcome {
+pub(super) fn of_error(error: &ErrorInfo, template: &Template, is_lenient: bool) -> Outcome {
     let data = error.data.as_ref().map(crate::codecs::json::Json::to_value).unwrap_or_default();
     let limit = data.get("cause").and_then(Value::as_str) == Some("attempt_timeout");
     let status = data.get("status").and_then(Value::as_i64);
@@ -97,7 +106,7 @@ pub(super) fn of_error(error: &ErrorInfo, template: &Template) -> Outcome {
         outcome.is_unknown = true;
         outcome.notes.push("outcome: unknown".to_owned());
     }
-    declared(Outcome { outputs, ..outcome }, template)
+    declared(Outcome { outputs, ..outcome }, template, is_lenient)
 }
 
 /// `{code, message, parameters: [{name, value}]}`.
@@ -128,13 +137,12 @@ fn members(value: &Value, template: &Template, kind: &str) -> Map<String, Value>
         };
         return Map::from_iter([(name.to_owned(), value.clone())]);
     };
-    let ours = waits(kind) || matches!(kind, "shell" | "http" | "mcp" | "sleep");
-    let name = |name: &str| if ours { kebab(name) } else { name.to_owned() };
+    let name = |name: &str| if is_ours(kind) { kebab(name) } else { name.to_owned() };
     members.iter().map(|(k, v)| (name(k), v.clone())).collect()
 }
 
 /// Keeps what is declared, adds defaults, checks types.
-fn declared(mut outcome: Outcome, template: &Template) -> Outcome {
+fn declared(mut outcome: Outcome, template: &Template, is_lenient: bool) -> Outcome {
     if template.outputs.is_empty() {
         return outcome;
     }
@@ -146,9 +154,12 @@ fn declared(mut outcome: Outcome, template: &Template) -> Outcome {
             && let Some(why) = misfit(output.of_type, &output.choices, &value)
         {
             let why = format!("{} {why}", output.name);
-            let notes = std::mem::take(&mut outcome.notes);
-            outcome = Outcome { notes, ..Outcome::fault("E-OUTPUT-TYPE", &why) };
-            return outcome;
+            let mut notes = std::mem::take(&mut outcome.notes);
+            if !is_lenient {
+                return Outcome { notes, ..Outcome::fault("E-OUTPUT-TYPE", &why) };
+            }
+            notes.push(why);
+            outcome.notes = notes;
         }
         outcome.outputs.insert(output.name.clone(), value);
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::hooks::Trigger;
 use super::kinds::{self, Asked, waits};
 use super::outcome::Outcome;
 use super::unit::Phase;
@@ -18,7 +19,7 @@ use crate::ground::limits::WORKFLOW_OPEN_EFFECTS_MAX;
 use crate::machines::effect::UNCERTAIN_ERROR;
 use crate::machines::effect::key::{args_digest, def_digest, shortened};
 use crate::machines::effect::sleep::DEADLINE_MARK;
-use crate::machines::workflow::model::{Task, Template};
+use crate::machines::workflow::model::{Moment, Task, Template};
 
 /// Attempts at work that may be done again and whose outcome nobody knows.
 const UNKNOWN_ATTEMPTS_MAX: u32 = 5;
@@ -27,6 +28,7 @@ const UNKNOWN_ATTEMPTS_MAX: u32 = 5;
 #[derive(Debug)]
 pub(super) enum Ask {
     Leaf(usize),
+    Suspension(usize),
     Backoff(usize, u64),
     Deadline(usize),
     RunDeadline,
@@ -34,13 +36,13 @@ pub(super) enum Ask {
 }
 
 /// What goes into a request.
-struct Parts<'a> {
-    key: String,
-    asked: Asked,
-    args: Value,
-    options: Value,
-    template: Option<&'a Template>,
-    cleanup: bool,
+pub(super) struct Parts<'a> {
+    pub(super) key: String,
+    pub(super) asked: Asked,
+    pub(super) args: Value,
+    pub(super) options: Value,
+    pub(super) template: Option<&'a Template>,
+    pub(super) cleanup: bool,
 }
 
 impl Planner {
@@ -53,6 +55,7 @@ impl Planner {
             let Some(ask) = urgent.or_else(|| self.queue.pop_front()) else { return };
             match ask {
                 Ask::Leaf(id) => self.ask_leaf(id),
+                Ask::Suspension(id) => self.ask_suspension(id),
                 Ask::Backoff(id, delay_ms) => {
                     if !self.units[id].phase.is_terminal() {
                         let n = self.units[id].retries;
@@ -93,11 +96,15 @@ impl Planner {
         let template = &flow.templates[self.units[id].template];
         let Some(task) = template.task() else { return };
         let unit = &self.units[id];
-        let key = match unit.retries {
-            0 => unit.path.clone(),
-            n => format!("{}~retry[{n}]", unit.path),
+        let counted = |word: &str, n: u32| match n {
+            0 => String::new(),
+            n => format!("~{word}[{n}]"),
         };
-        let asked = match kinds::ask(&task.kind, &unit.inputs, &unit.path, self.clock_micros) {
+        let (again, resumed) =
+            (counted("retry", unit.retries), counted("resume", unit.suspensions));
+        let key = format!("{}{resumed}{again}", unit.path);
+        let now = (self.clock_micros, unit.retries);
+        let asked = match kinds::ask(&task.kind, &unit.inputs, &unit.path, now) {
             Ok(asked) => asked,
             Err(why) => return self.leaf_over(id, Outcome::fault("E-INPUT-TYPE", &why)),
         };
@@ -114,7 +121,12 @@ impl Planner {
         let ordinal = self.request(Purpose::Leaf(id), parts, Some(id));
         let unit = &mut self.units[id];
         unit.effect = Some(ordinal);
+        unit.last_effect = Some(ordinal);
         unit.phase = phase;
+        unit.asked_micros = self.clock_micros;
+        if phase == Phase::Suspended {
+            self.hook_at(Trigger::Unit(id), Moment::Suspend);
+        }
     }
 
     fn ask_hook(&mut self, hook: usize) {
@@ -123,7 +135,8 @@ impl Planner {
         let template = &flow.templates[hooked.template];
         let Some(task) = template.task() else { return };
         let key = hooked.key.clone();
-        let asked = match kinds::ask(&task.kind, &hooked.inputs, &key, self.clock_micros) {
+        let now = (self.clock_micros, 0);
+        let asked = match kinds::ask(&task.kind, &hooked.inputs, &key, now) {
             Ok(asked) => asked,
             Err(why) => {
                 let error = crate::machines::effect::plain_error("E-INPUT-TYPE", why);
@@ -138,7 +151,7 @@ impl Planner {
         self.hooked[hook].effect = Some(ordinal);
     }
 
-    fn ask_timer(&mut self, purpose: Purpose, key: String, millis: u64) -> u32 {
+    pub(super) fn ask_timer(&mut self, purpose: Purpose, key: String, millis: u64) -> u32 {
         let millis = i64::try_from(millis).unwrap_or(i64::MAX);
         let target = (self.clock_micros / 1_000).saturating_add(millis).min(8_640_000_000_000_000);
         let asked = Asked { kind: "sleep".to_owned(), definition: kinds::sleep(&key, target) };
@@ -164,12 +177,21 @@ impl Planner {
             out.insert("onUncertain".into(), word.as_str().into());
         }
         let on = [UNCERTAIN_ERROR];
-        let retry = json!({ "maxAttempts": UNKNOWN_ATTEMPTS_MAX, "maxNotBegun": 1, "on": on });
+        let mut retry = json!({ "maxAttempts": UNKNOWN_ATTEMPTS_MAX, "on": on });
+        // A command whose runner was killed before it began has not failed: it is begun again.
+        if task.kind != "shell" {
+            retry["maxNotBegun"] = 1.into();
+        }
         out.insert("retry".into(), retry);
         Value::Object(out)
     }
 
-    fn request(&mut self, purpose: Purpose, parts: Parts<'_>, unit: Option<usize>) -> u32 {
+    pub(super) fn request(
+        &mut self,
+        purpose: Purpose,
+        parts: Parts<'_>,
+        unit: Option<usize>,
+    ) -> u32 {
         let Parts { key, asked, args, options, template, cleanup } = parts;
         let key = shortened(key);
         // After an accepted change of the document a call may have been made before.
@@ -181,9 +203,14 @@ impl Planner {
         if let Some(template) = template {
             let (name, word) = (&template.name, template.body.word());
             let task = unit.map_or("", |id| self.units[id].name.as_str());
+            let retries = unit.map_or(0, |id| self.units[id].retries);
             definition["wf"] = json!({
                 "path": key, "taskName": task, "templateName": name, "templateType": word,
+                "retryCount": retries,
             });
+            if let Some(task) = template.task().filter(|task| !task.resources.is_empty()) {
+                definition["resources"] = task.resources.clone().into();
+            }
         }
         let (definition, args) = (Json::of(&definition), Json::of(&args));
         let (scope, name) = key.rsplit_once('/').unwrap_or(("", &key));

@@ -82,13 +82,32 @@ impl<'a> Seen<'a> {
         }
     }
 
+    /// What is known of the machine on which the run was created.
+    fn machine(&self, name: &str) -> Option<Value> {
+        let (system, processor) = self.planner.system.as_deref()?.split_once('/')?;
+        match name {
+            "os" => Some(system.into()),
+            "arch" => Some(processor.into()),
+            _ => None,
+        }
+    }
+
+    /// What the schedule says that made the run; nothing in other runs.
+    fn cron(&self) -> Value {
+        match self.planner.scheduled_at {
+            Some(at) => json!({ "scheduledAt": at.iso_seconds() }),
+            None => json!({}),
+        }
+    }
+
     /// The task run behind a name.
     fn task(&self, name: &str) -> Option<&'a Unit> {
         let planner = self.planner;
+        planner.look();
         let around = &planner.units[self.tasks?];
         match (&around.scope, &planner.flow.templates[around.template].body) {
             (Inside::Dag(scope), Body::Dag(dag)) => {
-                let i = dag.nodes.iter().position(|node| node.name == name)?;
+                let i = *dag.names.get(name)?;
                 scope.children.get(i).copied().flatten().map(|unit| &planner.units[unit])
             }
             (Inside::Loop(scope), Body::Loop(l)) => {
@@ -217,7 +236,8 @@ impl Scope for Seen<'_> {
                 _ => None,
             },
             Root::Hook => drill(self.hook?, &reference.segments).cloned(),
-            Root::System | Root::Cron => None,
+            Root::System => self.machine(reference.name(0)?),
+            Root::Cron => drill(&self.cron(), &reference.segments).cloned(),
         };
         value.filter(|value| !value.is_null())
     }
@@ -248,7 +268,10 @@ impl Scope for Seen<'_> {
                 |(attempt, limit)| json!({ "attempt": attempt, "limit": limit }),
             ),
             Root::Hook => self.hook.cloned().unwrap_or_default(),
-            Root::System | Root::Cron => json!({}),
+            Root::System => {
+                json!({ "os": self.machine("os"), "arch": self.machine("arch") })
+            }
+            Root::Cron => self.cron(),
         }
     }
 }

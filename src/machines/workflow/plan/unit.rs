@@ -106,10 +106,18 @@ pub(in crate::machines::workflow) struct Unit {
     pub(in crate::machines::workflow) outputs: Map<String, Value>,
     /// Attempts that were repeated.
     pub(in crate::machines::workflow) retries: u32,
-    /// Its effect, the last one.
+    /// The effect that it waits for.
     pub(in crate::machines::workflow) effect: Option<u32>,
+    /// The last effect that it ever had.
+    pub(in crate::machines::workflow) last_effect: Option<u32>,
     /// The timer that ends it.
     pub(in crate::machines::workflow) deadline: Option<u32>,
+    /// The timer that answers it.
+    pub(super) wake: Option<u32>,
+    /// How often it waited for an answer in the middle of its work.
+    pub(super) suspensions: u32,
+    /// When its last attempt was asked for.
+    pub(super) asked_micros: i64,
     pub(in crate::machines::workflow) created_micros: i64,
     pub(in crate::machines::workflow) started_micros: Option<i64>,
     pub(in crate::machines::workflow) finished_micros: Option<i64>,

@@ -12,6 +12,7 @@ use super::agent::{Agent, AgentKind, CommandLine, Endpoint, Protocol, Token};
 use super::duration;
 use crate::codecs::json::Json;
 use crate::codecs::yaml::{Node, NotYaml, Yaml};
+use crate::ground::id::is_secret_name;
 use crate::ground::limits::{
     AGENT_ATTEMPT_MS_DEFAULT, AGENT_LEASE_MS_DEFAULT, LEASE_TTL_MS_MAX, LEASE_TTL_MS_MIN,
 };
@@ -19,7 +20,6 @@ use crate::machines::effect::policy;
 use crate::machines::limits::Limit;
 use crate::services::executor::guard::{self, Origin};
 use crate::services::executor::http::request::header_name;
-use crate::services::executor::secrets::is_name;
 
 const OVER_HTTP: &[&str] =
     &["external_http", "langchain", "langgraph", "autogen", "crewai", "semantic_kernel"];
@@ -223,7 +223,7 @@ impl Reader<'_> {
     fn token(&mut self, members: &Members<'_>) -> Result<Option<Token>, NotYaml> {
         if let Some(node) = members.get("token") {
             let name = node.text().and_then(|text| text.strip_prefix("secret:"));
-            let name = name.filter(|name| is_name(name));
+            let name = name.filter(|name| is_secret_name(name));
             let why = "token is secret:NAME, never the token itself";
             let name = name.ok_or_else(|| wrong(node.line, why))?;
             return Ok(Some(Token::Secret(name.to_owned())));

@@ -169,11 +169,8 @@ impl Means {
         let held = |why: String, allow: String| Bar::Held { why, allow };
         let named = def.command.program();
         let program = self.real(named).ok_or_else(|| {
-            let path: Vec<_> = self.rules.path.iter().map(|dir| dir.display()).collect();
-            held(
-                format!("there is no program {named:?}"),
-                format!("executors.shell.path = {path:?}"),
-            )
+            let (why, allow) = self.no_program(named);
+            held(why, allow)
         })?;
         match &def.command {
             Command::Text(_) if self.rules.allow_command_strings => {}
@@ -202,6 +199,20 @@ impl Means {
             (None, None) => None,
         };
         Ok(Plan { def, program, cwd })
+    }
+
+    /// Why a program is not found, and what would have it found.
+    fn no_program(&self, named: &str) -> (String, String) {
+        let why = format!("there is no program {named:?}");
+        if named.starts_with('/') {
+            return (why, "to install it there".to_owned());
+        }
+        if named.contains('/') {
+            let why = format!("{named:?} means another program in every directory");
+            return (why, "its absolute path in the definition".to_owned());
+        }
+        let path: Vec<_> = self.rules.path.iter().map(|dir| dir.display()).collect();
+        (why, format!("to install it in one of {path:?}, or its directory in executors.shell.path"))
     }
 
     /// A program's path without links.

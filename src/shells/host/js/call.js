@@ -113,10 +113,11 @@ function request(entry, spec, parts, where) {
   }
 }
 
-// Options that make no sense are refused before anything is requested. Upstream ignores them: under
-// its rules they are left out and said.
+// Options that cannot be read are refused before anything is requested; others that make no sense
+// are requested and refused in the record. Upstream ignores them: under its rules they are left
+// out and said.
 function policyOf(parts) {
-  const why = native.policyError(wellFormed(parts.kind), parts.options);
+  const why = native.policyError(wellFormed(parts.kind), parts.options, strict);
   if (why === undefined) return parts.options;
   if (strict) throw new InvalidTaskDefinitionError(why, { taskId: parts.taskId });
   warn(`the options of ${parts.taskId ?? parts.kind} are left out: ${why}`);

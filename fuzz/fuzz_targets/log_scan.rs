@@ -1,0 +1,4 @@
+//! Feeds `log_scan`; what it does and checks stands in `src`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dormouse_fuzz::log_scan(data));

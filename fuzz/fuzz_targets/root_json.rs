@@ -1,0 +1,4 @@
+//! Feeds `root_json`; what it does and checks stands in `src`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dormouse_fuzz::root_json(data));

@@ -1,0 +1,4 @@
+//! Feeds `url_guard`; what it does and checks stands in `src`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dormouse_fuzz::url_guard(data));

@@ -1,0 +1,4 @@
+//! Feeds `workflow_document`; what it does and checks stands in `src`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dormouse_fuzz::workflow_document(data));
