@@ -36,6 +36,14 @@ pub fn children(pid: u32) -> Vec<u32> {
     numbers.filter(|child| parent(*child) == Some(pid)).collect()
 }
 
+/// The words that process `pid` was started with, each with a zero behind it; nothing once it is
+/// gone.
+#[must_use]
+pub fn command_line(pid: u32) -> Vec<u8> {
+    #[allow(clippy::disallowed_methods)] // Not a file on a disk: the kernel's view of a process.
+    std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()
+}
+
 fn parent(pid: u32) -> Option<u32> {
     #[allow(clippy::disallowed_methods)] // Not a file on a disk: the kernel's view of a process.
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

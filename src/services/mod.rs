@@ -5,7 +5,8 @@
 //! workers that live in the daemon; [`indexer`] keeps the index, [`audit`] compares it with the
 //! journals; [`inbox`] takes outcomes from files, [`schedules`] lets runs begin in time,
 //! [`telemetry`] tells about it all; [`why`] says what a run waits for, [`usage`] what it takes on
-//! disk; [`export`] takes whole runs out and in, [`retention`] makes room.
+//! disk; [`export`] takes whole runs out and in, [`retention`] makes room; [`torture`] tries the
+//! guarantees of the whole program, from outside.
 //! May not print, parse command lines or know status codes. Invariant: a service changes a run only
 //! by appending events that the fold accepts; only repair touches what is there already.
 
@@ -23,5 +24,6 @@ pub mod retention;
 pub mod runs;
 pub mod schedules;
 pub mod telemetry;
+pub mod torture;
 pub mod usage;
 pub mod why;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use dormouse::codecs::event::Event;
 
-use crate::chaos::dice::Dice;
 use crate::storm::full_size;
 use crate::workflow_documents::documents;
+use dormouse::services::torture::dice::Dice;
 
 #[path = "../../fuzz/src/lib.rs"]
 #[allow(unreachable_pub, reason = "a crate of its own for the fuzzer")]

@@ -5,7 +5,6 @@
 mod agents;
 mod canary;
 mod cancel_halt;
-mod chaos;
 mod claims;
 mod cli;
 mod cli_bad_input;
@@ -80,6 +79,7 @@ mod replay_random;
 mod retention;
 mod rot;
 mod schedules;
+mod scorecard;
 mod served;
 mod simulation;
 mod storm;

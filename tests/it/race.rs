@@ -4,15 +4,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "these tests read the files of a run")]
 
-use crate::chaos::book;
 use crate::cli::Cli;
 use crate::served::Served;
 use crate::storm::full_size;
 use crate::yard::{Ahead, Yard};
 use dormouse::ground::clock::{Clock, SystemClock};
 use dormouse::ground::id::EffectId;
+use dormouse::ports::disk::std::StdDisk;
 use dormouse::services::manager::{Handle, Wanted};
 use dormouse::services::runs::give::Given;
+use dormouse::services::torture::book;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -49,7 +50,7 @@ fn wanted(worker: &str) -> Wanted {
 /// Starts of a run by effect.
 fn starts(run: &std::path::Path) -> BTreeMap<String, Vec<u64>> {
     let mut starts: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for record in book::records(run).unwrap() {
+    for record in book::records(&StdDisk, run).unwrap() {
         if record["type"] == "EFFECT_STARTED" {
             let effect = record["data"]["effectId"].as_str().unwrap().to_owned();
             starts.entry(effect).or_default().push(record["data"]["epoch"].as_u64().unwrap());

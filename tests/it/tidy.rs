@@ -14,6 +14,7 @@ const STARTERS: &[&str] = &[
     "src/shells/runner/",
     "src/shells/command.rs",
     "src/shells/piped.rs",
+    "src/shells/trial.rs",
     "src/doors/cli/demo/stage.rs",
     "src/doors/cli/worker/child.rs",
 ];

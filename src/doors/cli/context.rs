@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::daemon::config::{Config, Given, Settings};
 use crate::ground::clock::SystemClock;
 use crate::ground::limits::LOCK_WAIT_MS_DEFAULT;
+use crate::ports::disk::fault::{FaultDisk, Plan};
 use crate::ports::disk::std::StdDisk;
 use crate::services::runs::Runs;
 use crate::services::runs::create::host_limits;
@@ -54,6 +55,7 @@ pub(crate) struct Global {
 }
 
 /// The wiring of one command.
+#[derive(Clone)]
 pub(crate) struct Context {
     /// The runs.
     pub(super) runs: Runs,
@@ -135,6 +137,12 @@ impl Context {
             settings,
             offline: global.offline,
         })
+    }
+
+    /// The same on a disk that fails by a plan.
+    pub(super) fn on_faulty_disk(&self, plan: Plan) -> Self {
+        let disk = Arc::new(FaultDisk::new(Arc::clone(&self.runs.disk), plan));
+        Self { runs: Runs { disk, ..self.runs.clone() }, ..self.clone() }
     }
 
     /// The name of who acts, alone.

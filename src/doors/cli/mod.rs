@@ -38,6 +38,7 @@ mod status;
 mod task;
 mod token;
 mod top;
+mod torture;
 mod variables;
 mod version;
 mod way;
@@ -151,6 +152,8 @@ enum Noun {
     Config(config::Verb),
     #[command(about = "Watch a real run live through a kill -9, in a temporary root")]
     Demo(demo::Args),
+    #[command(about = "Do harm to daemons of a temporary root, and look whether promises hold")]
+    Torture(torture::Args),
     #[command(about = "Say what an error code or a label means")]
     Explain(explain::Args),
     #[command(about = "Print a completion script for a shell")]
@@ -262,6 +265,7 @@ fn dispatch(noun: Noun, context: &Context) -> Result<Exit, Failure> {
         Noun::Token(verb) => token::dispatch(verb, context),
         Noun::Config(verb) => config::dispatch(verb, context),
         Noun::Demo(args) => demo::run(&args, context),
+        Noun::Torture(args) => torture::run(&args, context),
         Noun::Explain(args) => explain::run(&args, context),
         Noun::Completions(args) => completions::run(&args, context),
         Noun::Version(args) => version::run(&args, context),

@@ -25,6 +25,7 @@ use crate::daemon::descriptors::Shares;
 use crate::daemon::logging::{self, Format};
 use crate::doors::http::{self, Keyring};
 use crate::ground::limits::{HTTP_DRAIN_MS, HTTP_DRAIN_SHARE};
+use crate::ports::disk::fault::Plan;
 use crate::ports::disk::socket::listen_for_owner;
 use crate::services::executor::agents::book::Book;
 use crate::shells::run_dir::root::SOCKET;
@@ -57,6 +58,9 @@ pub(crate) struct Args {
     /// The file that lists agents to ask over HTTP
     #[arg(long, value_name = "FILE")]
     agents: Option<PathBuf>,
+    /// Let operations on the disk fail; see `dormouse torture`
+    #[arg(long, value_name = "PLAN", hide = true)]
+    faults: Option<Plan>,
 }
 
 /// For answers to leave when storage has failed.
@@ -97,7 +101,9 @@ impl Args {
     }
 }
 
-pub(super) fn run(_: &Args, context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
+    let faulty = args.faults.clone().map(|plan| context.on_faulty_disk(plan));
+    let context = faulty.as_ref().unwrap_or(context);
     log(&context.config.telemetry)?;
     raise_descriptors();
     if context.runs.disk.effective_uid() == 0 {

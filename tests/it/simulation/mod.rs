@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use dormouse::ports::disk::memory::{Fault, MemoryDisk};
 
-use crate::chaos::dice::Dice;
 use crate::storm::full_size;
 use daemon::{Call, Daemon, TwoClocks};
+use dormouse::services::torture::dice::Dice;
 use judge::Judge;
 use people::People;
 

@@ -10,7 +10,7 @@ use dormouse::machines::effect::life::EffectStatus;
 
 use super::daemon::{Ask, Call, Told};
 use super::judge::Judge;
-use crate::chaos::dice::Dice;
+use dormouse::services::torture::dice::Dice;
 
 const RUNS: u64 = 4;
 const WORKERS: usize = 3;

@@ -10,7 +10,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::client::Ack;
-use crate::chaos::book;
+use dormouse::ports::disk::std::StdDisk;
+use dormouse::services::torture::book;
 
 /// One run, read from its journal.
 #[derive(Debug, Default)]
@@ -26,7 +27,7 @@ pub(super) struct Journal {
 /// Reads a journal and verifies its chain.
 pub(super) fn read(run: &Path) -> Journal {
     let mut journal = Journal::default();
-    for record in book::records(run).unwrap_or_else(|e| panic!("{e}")) {
+    for record in book::records(&StdDisk, run).unwrap_or_else(|e| panic!("{e}")) {
         journal.records += 1;
         journal.take(&record);
     }

@@ -16,7 +16,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::cli::Cli;
-use client::{Ack, Client};
+use client::{Ack, Client, Drives as _};
 
 const PROCESS: &str = r#"
 import { defineTask } from "dormouse";

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::client::Client;
+use super::client::{Client, Drives as _};
 use super::yard::Crowd;
 use super::{Daemon, full_size};
 use crate::cli::Cli;

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::client::{Ack, Client};
+use super::client::{Ack, Client, Drives as _};
 use super::{Daemon, PROCESS};
 use crate::cli::Cli;
 

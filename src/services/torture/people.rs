@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
+use super::client::{Client, pause};
 use super::counter::Counter;
 use super::dice::Dice;
 use super::judge::{Promise, Variant};
-use crate::storm::client::{Client, pause};
+use super::locked;
 
 /// How long a worker's silence is taken for life: the shortest there is.
 pub(super) const TTL_MS: u64 = 5_000;
@@ -44,6 +45,8 @@ pub(super) struct Town {
     /// Runs that have ended.
     pub(super) ended: Mutex<BTreeSet<String>>,
     pub(super) over: AtomicBool,
+    /// Answers that nobody expected.
+    pub(super) surprises: Mutex<Vec<String>>,
 }
 
 impl Town {
@@ -60,7 +63,13 @@ impl Town {
     }
 
     fn promised(&self, promise: Promise) {
-        self.promises.lock().unwrap().push(promise);
+        locked(&self.promises).push(promise);
+    }
+
+    /// Something was answered that must not be: everybody goes home.
+    fn surprised(&self, what: String) {
+        locked(&self.surprises).push(what);
+        self.over.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -68,7 +77,7 @@ impl Town {
     }
 
     fn has_ended(&self, run: &str) -> bool {
-        self.ended.lock().unwrap().contains(run)
+        locked(&self.ended).contains(run)
     }
 
     /// Runs that exist, as far as somebody wants to look after them.
@@ -92,7 +101,9 @@ impl Town {
                     Some((200 | 201, _)) => break,
                     // The host that was to load the process was killed.
                     Some((422, answer)) if answer.to_string().contains("host ended") => pause(),
-                    Some((status, answer)) => panic!("create {}: {status} {answer}", wanted.run),
+                    Some((status, answer)) => {
+                        self.surprised(format!("create {}: {status} {answer}", wanted.run));
+                    }
                     None => {}
                 }
             }
@@ -108,7 +119,7 @@ impl Town {
                 json!({ "kind": "http", "http": { "method": "POST", "url": url } })
             }
             Variant::Shell => {
-                let argv = ["bash", &hit_script(&self.entry)];
+                let argv = ["bash", &super::storm::hit_script(&self.entry)];
                 json!({ "kind": "shell", "argv": argv, "output": "json" })
             }
             Variant::Plain => json!({ "kind": "plain" }),
@@ -144,7 +155,9 @@ impl Town {
                         }
                         // It was cancelled before.
                         Some((409, _)) => drop(told.insert(run.clone())),
-                        Some((status, answer)) => panic!("signal {run}: {status} {answer}"),
+                        Some((status, answer)) => {
+                            self.surprised(format!("signal {run}: {status} {answer}"));
+                        }
                         None => {}
                     }
                 }
@@ -156,7 +169,9 @@ impl Town {
                         }
                         // It was faster.
                         Some((409, _)) => drop(cancelled.insert(run.clone())),
-                        Some((status, answer)) => panic!("cancel {run}: {status} {answer}"),
+                        Some((status, answer)) => {
+                            self.surprised(format!("cancel {run}: {status} {answer}"));
+                        }
                         None => {}
                     }
                 }
@@ -188,7 +203,9 @@ impl Town {
                         Some((200, _)) => {
                             self.promised(Promise::Posted { run: run.clone(), effect, value });
                         }
-                        Some((status, answer)) => panic!("post {run} {effect}: {status} {answer}"),
+                        Some((status, answer)) => {
+                            self.surprised(format!("post {run} {effect}: {status} {answer}"));
+                        }
                         None => {}
                     }
                 }
@@ -196,11 +213,6 @@ impl Town {
             pause();
         }
     }
-}
-
-/// The command that does one thing outside, beside the process.
-pub(super) fn hit_script(entry: &str) -> String {
-    format!("{}hit.sh", entry.strip_suffix("process.js").unwrap_or(entry))
 }
 
 /// What somebody claimed, did, and says later.
@@ -236,7 +248,10 @@ impl Town {
         let given = loop {
             match self.ask("/v1/tasks/claim", &body) {
                 Some((200, given)) => break given,
-                Some((status, answer)) => panic!("claim: {status} {answer}"),
+                Some((status, answer)) => {
+                    self.surprised(format!("claim: {status} {answer}"));
+                    return None;
+                }
                 None if self.is_over() => return None,
                 None => {}
             }
@@ -272,7 +287,9 @@ impl Town {
             }
             // Somebody decided, or cancelled.
             Some((409, _)) => {}
-            Some((status, answer)) => panic!("post {run} {effect}: {status} {answer}"),
+            Some((status, answer)) => {
+                self.surprised(format!("post {run} {effect}: {status} {answer}"));
+            }
             None => return false,
         }
         true
@@ -334,7 +351,7 @@ impl Town {
                     let state = shown.map(|(_, shown)| shown["state"].clone()).unwrap_or_default();
                     match state.as_str() {
                         Some("completed" | "failed" | "cancelled" | "halted") => {
-                            self.ended.lock().unwrap().insert(wanted.run.clone());
+                            locked(&self.ended).insert(wanted.run.clone());
                         }
                         // Its hosts were killed too often: somebody looks, and lets it go on.
                         Some("held") => {

@@ -9,22 +9,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::dice::Dice;
+use super::locked;
 
 /// One request in so many meets with something.
 const TROUBLE: u64 = 12;
 
 /// Listens at `place`, and carries requests to the daemon at `to`.
-pub(super) fn start(place: &Path, to: PathBuf, seed: u64) {
-    let listener = UnixListener::bind(place).unwrap();
+pub(super) fn start(place: &Path, to: PathBuf, seed: u64) -> io::Result<()> {
+    let listener = UnixListener::bind(place)?;
     let dice = Arc::new(Mutex::new(Dice::of(seed, "proxy")));
     std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let (stream, to) = (stream.unwrap(), to.clone());
-            let trouble = dice.lock().unwrap().below(TROUBLE);
+        for stream in listener.incoming().map_while(Result::ok) {
+            let to = to.clone();
+            let trouble = locked(&dice).below(TROUBLE);
             // A daemon that is not there is a connection that breaks.
             std::thread::spawn(move || drop(carry(stream, &to, trouble)));
         }
     });
+    Ok(())
 }
 
 fn carry(mut client: UnixStream, to: &Path, trouble: u64) -> io::Result<()> {

@@ -391,17 +391,16 @@ impl Life {
     }
 }
 
-/// Findings, with everything that is known of the runs that they are about.
-pub(super) fn told(findings: &[Finding], scene: &Scene) -> String {
-    let mut out: Vec<String> = findings.iter().map(|f| format!("{f:?}")).collect();
-    let runs: BTreeSet<&String> = findings.iter().map(|f| &f.run).collect();
-    for run in runs.into_iter().take(3) {
-        out.push(format!("--- {run}"));
-        let records = scene.runs.get(run).map_or(&[][..], |story| &story.records);
-        out.extend(records.iter().map(Value::to_string));
-        let prefix = format!("{run}/");
-        let lines = scene.lines.iter().filter(|line| line.key.starts_with(&prefix));
-        out.extend(lines.map(|line| format!("{line:?}")));
+/// Findings in words, with the records of the first run that they are about.
+pub(super) fn told(findings: &[Finding], scene: &Scene) -> Vec<String> {
+    let tell = |f: &Finding| format!("{}: run {}: {}", f.rule, f.run, f.what);
+    let mut out: Vec<String> = findings.iter().map(tell).collect();
+    if let Some(Finding { run, .. }) = findings.first() {
+        let story = scene.runs.get(run).map_or(&[][..], |story| &story.records);
+        let records: Vec<String> = story.iter().map(Value::to_string).collect();
+        if let Some(first) = out.first_mut() {
+            *first = format!("{first}\n{}", records.join("\n"));
+        }
     }
-    out.join("\n")
+    out
 }

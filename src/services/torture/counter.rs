@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use super::dice::Dice;
 use super::judge::Line;
-use dormouse::ground::clock::{Clock as _, SystemClock};
-
-/// How long it may take over one request: kills are to meet work that is under way.
-const SLOW_MILLIS: u64 = 500;
+use super::locked;
+use crate::ground::clock::{Clock as _, SystemClock};
 
 /// A handle of it.
 #[derive(Clone)]
 pub(super) struct Counter {
     port: u16,
+    /// How long it may take over one request: kills are to meet work that is under way.
+    slow_millis: u64,
     book: Arc<Mutex<Book>>,
 }
 
@@ -37,25 +37,25 @@ pub(super) fn dedupes(run: &str) -> bool {
 }
 
 impl Counter {
-    pub(super) fn start(seed: u64) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+    pub(super) fn start(seed: u64, slow_millis: u64) -> std::io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let port = listener.local_addr()?.port();
         let book = Book {
             lines: Vec::new(),
             serials: HashMap::new(),
             closed: HashMap::new(),
             dice: Dice::of(seed, "counter"),
         };
-        let counter = Self { port, book: Arc::new(Mutex::new(book)) };
+        let counter = Self { port, slow_millis, book: Arc::new(Mutex::new(book)) };
         let serves = counter.clone();
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let (serves, stream) = (serves.clone(), stream.unwrap());
+            for stream in listener.incoming().map_while(Result::ok) {
+                let serves = serves.clone();
                 // Whoever is killed hangs up.
                 std::thread::spawn(move || drop(serves.answer(stream)));
             }
         });
-        counter
+        Ok(counter)
     }
 
     pub(super) fn origin(&self) -> String {
@@ -67,7 +67,7 @@ impl Counter {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap()
+        locked(&self.book)
     }
 
     /// Does it once more for a key, unless nothing more is done for that.
@@ -118,7 +118,7 @@ impl Counter {
             }
         }
         std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
-        let before = self.book().dice.below(SLOW_MILLIS);
+        let before = self.book().dice.below(self.slow_millis.max(1));
         std::thread::sleep(Duration::from_millis(before));
         let words: Vec<&str> = first.split([' ', '/']).collect();
         let body = match words[..] {
@@ -128,7 +128,7 @@ impl Counter {
             ["GET", "", "seen", run, effect, ..] => self.seen(run, effect),
             _ => None,
         };
-        let after = self.book().dice.below(SLOW_MILLIS / 2);
+        let after = self.book().dice.below((self.slow_millis / 2).max(1));
         std::thread::sleep(Duration::from_millis(after));
         let body = match (body, words[0]) {
             (Some(serial), "GET") => {
