@@ -61,7 +61,8 @@ struct Fixed;
 
 impl Scope for Fixed {
     fn get(&self, reference: &Reference) -> Option<Value> {
-        (reference.print().len() % 3 != 0).then(|| json!({ "a": [1, 2.5, "x"], "b": null }))
+        (!reference.print().len().is_multiple_of(3))
+            .then(|| json!({ "a": [1, 2.5, "x"], "b": null }))
     }
 
     fn root(&self, _: Root, tasks: &[String]) -> Value {

@@ -442,7 +442,7 @@ fn s06_s07_all_damage_to_root_json_is_found() {
 
 #[test]
 fn s06_s07_all_damage_to_a_blob_is_found() {
-    let text: Vec<u8> = (0..600_u32).flat_map(|n| n.to_le_bytes()).collect();
+    let text: Vec<u8> = (0..600_u32).flat_map(u32::to_le_bytes).collect();
     let disk = MemoryDisk::new(4);
     let named = blob::put(&*root_dir(&disk), &text).unwrap();
     let judge = |bytes: &[u8]| {

@@ -259,7 +259,7 @@ fn any_loop(choices: &mut Choices<'_>, name: &str, i: usize) -> Value {
 
 fn any_dag(choices: &mut Choices<'_>, name: &str, is_task: &[bool]) -> Value {
     let mut nodes: Vec<Value> = Vec::new();
-    for k in 0..1 + choices.of(4) {
+    for k in 0..=choices.of(4) {
         let template = choices.of(is_task.len());
         let mut node = json!({ "name": format!("k{k}"), "template": format!("x{template}") });
         let needs: Vec<usize> = (0..k).filter(|_| choices.of(3) == 0).collect();

@@ -49,13 +49,11 @@ impl SequentialSpec for Effect {
                 self.epoch = *epoch;
                 is_next
             }
-            (Op::Post { epoch, value }, Ret::Taken) => match self.outcome {
-                Some(stands) => stands == *value,
-                None => {
-                    self.outcome = Some(*value);
-                    *epoch == self.epoch
-                }
-            },
+            (Op::Post { epoch, value }, Ret::Taken) => {
+                let is_first = self.outcome.is_none();
+                let stands = *self.outcome.get_or_insert(*value);
+                if is_first { *epoch == self.epoch } else { stands == *value }
+            }
             (_, Ret::Refused) => true,
             _ => false,
         }

@@ -62,7 +62,9 @@ impl Judge {
 
     /// Somebody asks.
     pub(super) fn asked(&mut self, calls: &[Call]) {
-        calls.iter().for_each(|call| self.histories.asked(call));
+        for call in calls {
+            self.histories.asked(call);
+        }
     }
 
     /// What was asked and told about each effect could have happened one after the other. Gives how

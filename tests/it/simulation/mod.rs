@@ -50,8 +50,14 @@ struct Weather {
 
 impl Weather {
     fn of(seed: u64) -> Self {
-        let (kills, power) = (seed % 6 != 0, seed % 3 == 1);
-        Self { kills, power, faults: seed % 6 > 2, full: seed % 6 == 5, clock: seed % 2 == 0 }
+        let (kills, power) = (!seed.is_multiple_of(6), seed % 3 == 1);
+        Self {
+            kills,
+            power,
+            faults: seed % 6 > 2,
+            full: seed % 6 == 5,
+            clock: seed.is_multiple_of(2),
+        }
     }
 }
 
@@ -152,9 +158,9 @@ impl World {
             self.disk.write_back_some();
         }
         if cut {
-            self.disk.power_cut()
+            self.disk.power_cut();
         } else {
-            self.disk.kill()
+            self.disk.kill();
         }
         // What was on its way is lost with the connection.
         self.net.clear();
