@@ -5,12 +5,13 @@ use std::sync::Arc;
 use dormouse::codecs::event::ErrorInfo;
 use dormouse::codecs::json::Json;
 use dormouse::codecs::outline::Notation;
+use dormouse::codecs::turn::Standing;
 use dormouse::machines::workflow::expression::{Expression, Scope};
 use dormouse::machines::workflow::graph;
 use dormouse::machines::workflow::read::read;
 use dormouse::machines::workflow::reference::{Reference, Root};
 use dormouse::machines::workflow::rehearse::Rehearsal;
-use dormouse::machines::workflow::snapshot::{Known, snapshot};
+use dormouse::machines::workflow::snapshot::snapshot;
 use serde_json::{Value, json};
 
 use super::choice;
@@ -53,7 +54,7 @@ pub fn workflow_document(data: &[u8]) {
             played.cancel();
         }
     }
-    let _ = snapshot(&played.planner, &|_| Known::default());
+    let _ = snapshot(&played.planner, &|_| Standing::default());
 }
 
 struct Fixed;

@@ -16,6 +16,7 @@ use dormouse::services::executor::guard::{self, Guard, Listeners, Origin};
 use dormouse::services::runs::Runs;
 use dormouse::services::runs::create::host_limits;
 use dormouse::services::runs::hosts::ChildHosts;
+use dormouse::services::runs::kinds::KnownKinds;
 use dormouse::services::telemetry::Telemetry;
 
 /// What a request of a fuzzer may be answered with, beside success and refusals: it is not ready,
@@ -54,11 +55,12 @@ fn serve() -> PathBuf {
         turn_wall_max_ms: 1_000,
         by: "operator:fuzz".into(),
         telemetry: Telemetry::default(),
+        kinds: KnownKinds::default(),
     };
     let daemon = Daemon::start(&runs, &Config::default()).unwrap_or_else(|e| panic!("{e}"));
     let place = root.join(".dormouse/socket");
     let socket = listen_for_owner(&place).unwrap_or_else(|e| panic!("{e}"));
-    let options = Options::new(daemon.handle(), daemon.exposition(), socket);
+    let options = Options::new(daemon.handle(), daemon.schedules(), daemon.exposition(), socket);
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap_or_else(|e| panic!("{e}"));
         // Its end is that of the process.

@@ -301,7 +301,7 @@ const DEFECTS: &[Defect] = &[
         },
     ),
     ("R5", "damage", Cure::Hand(|run, _, _| mode(run.parent().unwrap(), 0o755)), |run, _| {
-        mode(run.parent().unwrap(), 0o777)
+        mode(run.parent().unwrap(), 0o777);
     }),
     (
         "D25",

@@ -188,7 +188,7 @@ fn a_collection_takes_what_the_policy_says_and_nothing_that_goes_on() {
     for id in ["old", "open"] {
         cli.run(&format!("run create --run-id {id}")).ok();
     }
-    cli.run("run halt old --reason x").ok();
+    cli.run("run halt old --final-status failed").ok();
     let before = cli.tree();
     assert_eq!(ids(&cli.run("gc --dry-run --json").ok().json()["runs"]), Vec::<&str>::new());
     let plan = cli.run("gc --dry-run --older-than 0s --json").ok().json();
@@ -197,7 +197,7 @@ fn a_collection_takes_what_the_policy_says_and_nothing_that_goes_on() {
     cli.run("gc --older-than 0s --status nothing").exits(2);
     same_tree(&before, &cli.tree(), "gc --dry-run");
 
-    let done = cli.run("gc --older-than 0s --status halted --json").ok().json();
+    let done = cli.run("gc --older-than 0s --status failed --json").ok().json();
     assert_eq!(ids(&done["runs"]), ["old"]);
     cli.run("gc --older-than 0s --keep 1").ok();
     cli.run("run show r").ok();
@@ -239,10 +239,10 @@ fn a_child_of_an_open_run_and_a_run_that_cannot_be_read_stay() {
 
 /// The files of a root as the service finds them some days later.
 fn later(cli: &Cli, days: u64, policy: &Policy) -> Collected {
-    let now = SystemClock::default().now().later_by(days * DAY_MS);
+    let now = SystemClock.now().later_by(days * DAY_MS);
     let root = cli.root();
     let runs = Runs {
-        disk: Arc::new(StdDisk::default()),
+        disk: Arc::new(StdDisk),
         clock: Arc::new(ManualClock::at(now)),
         root,
         ..runs(&MemoryDisk::new(1))

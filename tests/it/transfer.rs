@@ -39,7 +39,6 @@ pub(crate) fn runs(disk: &MemoryDisk) -> Runs {
         allow_fs: None,
         limits: host_limits(),
         turn_wall_max_ms: 1,
-        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
         by: "operator:test".into(),
         telemetry: Telemetry::default(),
         kinds: dormouse::services::runs::kinds::KnownKinds::default(),

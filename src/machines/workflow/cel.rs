@@ -24,10 +24,10 @@ use crate::ground::limits::{
 const TREE_DEPTH_MAX: usize = 100;
 /// Most words and marks of an expression.
 const TOKENS_MAX: usize = 1_000;
-/// How deep brackets may be nested for the parser to work on the caller's stack.
-const DEPTH_SHALLOW: usize = 4;
-/// Stack of the parser for all others: a level takes up to 110 KiB where nothing is optimised.
-const PARSER_STACK_BYTES: usize = 16 * 1024 * 1024;
+/// How deep something may be nested to be worked on upon the caller's stack.
+const DEPTH_SHALLOW: usize = 8;
+/// Stack for all others: a level takes up to 110 KiB where nothing is optimised.
+const DEEP_STACK_BYTES: usize = 16 * 1024 * 1024;
 /// How deep passes over lists may stand in each other.
 const PASSES_MAX: usize = 2;
 /// What the range of a pass is wrapped into.
@@ -83,6 +83,7 @@ const RESERVED: &[&str] = &[
 #[derive(Debug, Clone)]
 pub(super) struct Program {
     tree: Arc<IdedExpr>,
+    depth: usize,
     roots: Vec<Root>,
     tasks: Vec<String>,
     pub(super) references: Vec<Reference>,
@@ -94,7 +95,7 @@ impl Program {
         scan.run()?;
         let depth = bounded(&scan.out)?;
         let mut tree = parse(&scan.out, depth)?;
-        let mut check = Check { bound: Vec::new(), roots: BTreeSet::new() };
+        let mut check = Check { bound: Vec::new(), roots: BTreeSet::new(), deepest: 0 };
         check.walk(&mut tree, 0, 0)?;
         let tasks: BTreeSet<String> =
             scan.references.iter().filter_map(|r| r.task().map(str::to_owned)).collect();
@@ -103,6 +104,7 @@ impl Program {
         }
         Ok(Self {
             tree: Arc::new(tree),
+            depth: check.deepest,
             roots: check.roots.into_iter().collect(),
             tasks: tasks.into_iter().collect(),
             references: scan.references,
@@ -110,9 +112,15 @@ impl Program {
     }
 
     pub(super) fn value(&self, scope: &dyn Scope) -> Result<Value, String> {
+        let root = |root: &Root| (*root, scope.root(*root, &self.tasks));
+        let roots: Vec<(Root, Value)> = self.roots.iter().map(root).collect();
+        on_stack(self.depth, || self.evaluate(&roots))
+    }
+
+    fn evaluate(&self, roots: &[(Root, Value)]) -> Result<Value, String> {
         let mut context = Context::default();
-        for root in &self.roots {
-            let value = of_json(&scope.root(*root, &self.tasks));
+        for (root, value) in roots {
+            let value = of_json(value);
             context.add_variable_from_value(root.word(), value.clone());
             if *root == Root::Round {
                 context.add_variable_from_value("iterator", value);
@@ -142,13 +150,21 @@ fn parse(text: &str, depth: usize) -> Result<IdedExpr, String> {
         let parsed = Parser::default().parse(text);
         parsed.map_err(|errors| first_error(&errors.to_string()))
     };
+    on_stack(depth, parse)
+}
+
+/// Does something whose recursion goes so deep, on a stack that is large enough for that.
+fn on_stack<T: Send>(
+    depth: usize,
+    work: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
     if depth <= DEPTH_SHALLOW {
-        return parse();
+        return work();
     }
     std::thread::scope(|scope| {
-        let deep = std::thread::Builder::new().stack_size(PARSER_STACK_BYTES);
-        let parsed = deep.spawn_scoped(scope, parse).ok().and_then(|parsed| parsed.join().ok());
-        parsed.unwrap_or_else(|| Err("it cannot be read here".to_owned()))
+        let deep = std::thread::Builder::new().stack_size(DEEP_STACK_BYTES);
+        let done = deep.spawn_scoped(scope, work).ok().and_then(|done| done.join().ok());
+        done.unwrap_or_else(|| Err("there is no stack for it".to_owned()))
     })
 }
 
@@ -360,6 +376,8 @@ fn is_plain(name: &str) -> bool {
 struct Check {
     bound: Vec<String>,
     roots: BTreeSet<Root>,
+    /// The deepest place so far.
+    deepest: usize,
 }
 
 impl Check {
@@ -367,6 +385,7 @@ impl Check {
         if depth > TREE_DEPTH_MAX {
             return Err(format!("it has more than {TREE_DEPTH_MAX} operators in a row"));
         }
+        self.deepest = self.deepest.max(depth);
         let down = depth + 1;
         match &mut node.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),

@@ -183,6 +183,7 @@ pub(super) struct Call {
 }
 
 /// A run that is open, or is being made.
+#[allow(clippy::large_enum_variant, reason = "there are four of them")]
 enum Seat {
     Here(Box<Here>),
     Fresh { record: Record, writer: SharedWriter, durable: bool, made: bool },
@@ -225,6 +226,7 @@ fn runs(disk: &MemoryDisk, clock: &Arc<TwoClocks>) -> Runs {
         turn_wall_max_ms: 1_000,
         by: "operator:sim".into(),
         telemetry: dormouse::services::telemetry::Telemetry::default(),
+        kinds: dormouse::services::runs::kinds::KnownKinds::default(),
     }
 }
 
@@ -448,9 +450,8 @@ impl Daemon {
             Some(Sabotage::RetryUnknown) => Report::Released { began: false, reason: None },
             _ => Report::Lapsed,
         };
-        let by = here.run.act_as("timer");
-        let _ = here.run.end_attempt(key.effect, epoch, &report);
-        here.run.act_as(&by);
+        let lapse = |run: &mut OpenRun| run.end_attempt(key.effect, epoch, &report);
+        let _ = here.run.acting_as("timer", lapse);
         self.play(&key.run);
     }
 
@@ -547,8 +548,8 @@ fn play(here: &mut Here) -> Result<(), Error> {
     }
 }
 
-fn claim(here: &mut Here, worker: usize, id: &str) -> Result<Told, Error> {
-    let open = here.run.state().open_effects().next().map(|effect| effect.id);
+fn claim(run: &mut OpenRun, worker: usize, id: &str) -> Result<Told, Error> {
+    let open = run.state().open_effects().next().map(|effect| effect.id);
     let Some(effect) = open else { return Ok(Told::Refused("nothing_open".into())) };
     let asked = Claim {
         worker: format!("w{worker}"),
@@ -557,7 +558,7 @@ fn claim(here: &mut Here, worker: usize, id: &str) -> Result<Told, Error> {
         target: None,
         slots: Vec::new(),
     };
-    let task = here.run.claim(effect, &asked)?;
+    let task = run.claim(effect, &asked)?;
     Ok(Told::Started { effect, epoch: task.epoch.0 })
 }
 
@@ -566,23 +567,23 @@ fn deed(here: &mut Here, ask: &Ask, sabotage: Option<Sabotage>) -> Result<Told, 
         Ask::Post { worker, .. } | Ask::Release { worker, .. } => format!("worker:w{worker}"),
         _ => "operator:sim".into(),
     };
-    here.run.act_as(&by);
-    match ask {
-        Ask::Create => Ok(Told::Done),
-        Ask::Claim { worker, id } => claim(here, *worker, id),
-        Ask::Beat { effect, epoch } => {
-            here.run.heartbeat(*effect, Epoch(*epoch)).map(|_| Told::Done)
-        }
+    if matches!(ask, Ask::Read) {
+        return Ok(seen(here, sabotage == Some(Sabotage::DirtyRead)));
+    }
+    here.run.acting_as(&by, |run| match ask {
+        Ask::Create | Ask::Read => Ok(Told::Done),
+        Ask::Claim { worker, id } => claim(run, *worker, id),
+        Ask::Beat { effect, epoch } => run.heartbeat(*effect, Epoch(*epoch)).map(|_| Told::Done),
         Ask::Post { effect, epoch, value, .. } => {
-            let present = here.run.state().effect(*effect).map_or(0, |e| e.epoch.0);
+            let present = run.state().effect(*effect).map_or(0, |e| e.epoch.0);
             let no_fence = sabotage == Some(Sabotage::NoFence);
             let epoch = Some(Epoch(if no_fence { present } else { *epoch }));
             let value = Json::of(&serde_json::json!({ "n": value }));
-            here.run.post(Posting { epoch, ..Posting::ok(*effect, value) }).map(|_| Told::Taken)
+            run.post(Posting { epoch, ..Posting::ok(*effect, value) }).map(|_| Told::Taken)
         }
         Ask::Release { effect, epoch, .. } => {
             let report = Report::Released { began: false, reason: None };
-            here.run.end_attempt(*effect, Epoch(*epoch), &report).map(|_| Told::Done)
+            run.end_attempt(*effect, Epoch(*epoch), &report).map(|_| Told::Done)
         }
         Ask::Decide { effect, epoch } => {
             let decision = Decision {
@@ -592,11 +593,10 @@ fn deed(here: &mut Here, ask: &Ask, sabotage: Option<Sabotage>) -> Result<Told, 
                 evidence: None,
                 force: false,
             };
-            here.run.decide(*effect, &decision).map(|_| Told::Done)
+            run.decide(*effect, &decision).map(|_| Told::Done)
         }
-        Ask::Note { text } => here.run.note(text).map(|_| Told::Noted),
-        Ask::Read => Ok(seen(here, sabotage == Some(Sabotage::DirtyRead))),
-    }
+        Ask::Note { text } => run.note(text).map(|_| Told::Noted),
+    })
 }
 
 /// What is durable of a run, or what is not yet.

@@ -39,6 +39,7 @@ enum Sabotage {
 
 /// What the weather of a seed is made of.
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools, reason = "independent kinds of weather")]
 struct Weather {
     kills: bool,
     power: bool,
