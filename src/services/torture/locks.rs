@@ -54,11 +54,12 @@ pub(super) fn run(options: &Options) -> Result<Outcome, Broken> {
 
 /// The text that a process leaves in its lock.
 fn note(pid: u32, boot: &str) -> String {
-    format!(
-        "{{\"v\":1,\"pid\":{pid},\"boot_id\":\"{boot}\",\"started\":\"2026-11-21T12:00:00.000000Z\",\
-         \"exe\":\"x\",\"cmd\":\"x\",\"host\":\"x\",\"state\":\"open\",\"head_seq\":0,\
-         \"head_sum\":null,\"failures\":0}}\n"
-    )
+    let note = serde_json::json!({
+        "v": 1, "pid": pid, "boot_id": boot, "started": "2026-11-21T12:00:00.000000Z",
+        "exe": "x", "cmd": "x", "host": "x", "state": "open", "head_seq": 0, "head_sum": null,
+        "failures": 0,
+    });
+    format!("{note}\n")
 }
 
 fn owner(yard: &Yard) -> Result<Trial, Broken> {
