@@ -1,8 +1,9 @@
 //! The disk port: every file operation of the project, as object-safe traits.
 //!
 //! [`std::StdDisk`] is the machine's disk, [`memory::MemoryDisk`] one that crashes, tears and fails
-//! on demand, [`fault::FaultDisk`] one around another that refuses by a plan. May not know what the files mean. Invariant: everything below an opened directory is
-//! named by single path components and never reached through a symbolic link.
+//! on demand, [`fault::FaultDisk`] one around another that refuses by a plan. May not know what the
+//! files mean. Invariant: everything below an opened directory is named by single path components
+//! and never reached through a symbolic link.
 
 pub mod aligned;
 pub mod fault;
