@@ -44,7 +44,6 @@ const CONTROLS: &[Control] = &[
     Control { guard: Guard::RegrantStarted, scenario: Scenario::Crash },
     Control { guard: Guard::AppendAfterError, scenario: Scenario::Faults },
     Control { guard: Guard::NoSync, scenario: Scenario::Cut },
-    Control { guard: Guard::NoDirsync, scenario: Scenario::Cut },
 ];
 
 /// The controls of these scenarios.

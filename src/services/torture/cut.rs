@@ -71,7 +71,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome, Broken> {
     let mut chosen: Vec<usize> =
         (0..wanted).filter_map(|_| dice.one_of(&moments).copied()).collect();
     chosen.sort_unstable();
-    let (mut film, mut states) = (Film::new(&record, start), 0);
+    let (mut film, mut states, mut unmounted) = (Film::new(&record, start), 0, 0);
     for moment in &chosen {
         if began.seconds() > options.budget_seconds {
             break;
@@ -80,7 +80,10 @@ pub(super) fn run(options: &Options) -> Result<Outcome, Broken> {
         let image = film.cut(&mut dice);
         let end = record.end_of(*moment);
         let promised = acked.iter().filter(|acked| acked.at <= end).map(|acked| &acked.promise);
-        let wrong = judged(&yard, &image, promised)?;
+        let Some(wrong) = judged(&yard, &image, promised)? else {
+            unmounted += 1;
+            continue;
+        };
         found.extend(wrong.into_iter().map(|what| format!("cut after entry {moment}: {what}")));
         states += 1;
         if found.len() > 3 {
@@ -90,6 +93,7 @@ pub(super) fn run(options: &Options) -> Result<Outcome, Broken> {
     outcome.did("writes and flushes recorded", record.len());
     outcome.did("promises", acked.len());
     outcome.did("states of the disk", states);
+    outcome.did("states that the filesystem itself did not survive", unmounted);
     (outcome.hits, outcome.wanted) = (states as u64, 1);
     outcome.found(&mut yard, found);
     Ok(outcome)
@@ -241,15 +245,18 @@ fn life(yard: &Yard, options: &Options, found: &mut Vec<String>) -> Result<Vec<A
     Ok(acked)
 }
 
-/// What is wrong when a daemon recovers this disk.
+/// What is wrong when a daemon recovers this disk; nothing is known of it if its filesystem cannot
+/// be mounted.
 fn judged<'p>(
     yard: &Yard,
     image: &[u8],
     promised: impl Iterator<Item = &'p Promise>,
-) -> Result<Vec<String>, Broken> {
+) -> Result<Option<Vec<String>>, Broken> {
     let (dir, name) = (yard.disk().open_dir(&yard.top)?, "state.img");
     dir.open_or_create(name)?.write_at(0, image)?;
-    let mount = Mount::of(yard, &yard.top.join(name), &yard.top.join("mnt"))?;
+    let Ok(mount) = Mount::of(yard, &yard.top.join(name), &yard.top.join("mnt")) else {
+        return Ok(None);
+    };
     let mut found = Vec::new();
     match yard.serve()? {
         Ok(daemon) => {
@@ -264,7 +271,7 @@ fn judged<'p>(
         found.extend(broken(yard, promise));
     }
     drop(mount);
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// Whether a promise is broken.

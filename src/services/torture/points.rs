@@ -23,7 +23,7 @@ const RUNS: &[(&str, Variant)] =
 /// Frames of the log that each life writes, or more.
 const FRAMES: u64 = 20;
 /// A life that is not over by then hangs.
-const LIFE_SECONDS_MAX: f64 = 90.0;
+const LIFE_SECONDS_MAX: f64 = 30.0;
 /// Refusals in a row after which a daemon without room is stopped.
 const REFUSALS_MAX: u32 = 60;
 /// Lives that are led at the same time.
