@@ -19,8 +19,8 @@ fn s02_s14_nothing_is_done_twice_and_nothing_is_forgotten_in_a_storm() {
 }
 
 #[test]
-fn s01_s04_s05_a_daemon_that_dies_or_is_refused_at_any_operation_keeps_its_promises() {
-    tortured("crash faults");
+fn s01_a_daemon_that_dies_at_any_operation_keeps_its_promises() {
+    tortured("crash");
 }
 
 #[test]
