@@ -119,7 +119,10 @@ impl Manager {
             match event {
                 Committed::Made { run } => self.made(&run),
                 Committed::State(WriterState::Failed) => self.fail(),
-                Committed::State(WriterState::Healthy) => self.feed_starved(),
+                Committed::State(WriterState::Healthy) => {
+                    self.leave_all_that_ended();
+                    self.feed_starved();
+                }
                 Committed::State(WriterState::Full) => self.refuse_resters(),
                 Committed::NotWritten { run, why, .. } => self.rejected(&run, why),
                 Committed::Removed { run } => {

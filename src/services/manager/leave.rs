@@ -45,6 +45,14 @@ impl Manager {
         }
     }
 
+    /// Journals have caught up with the log: whoever stayed for that goes.
+    pub(super) fn leave_all_that_ended(&mut self) {
+        let here: Vec<RunId> = self.seats.keys().cloned().collect();
+        for id in here {
+            self.leave_when_durable(&id);
+        }
+    }
+
     /// Lets a run go. False if it is here still, because something of it is under way.
     pub(super) fn leave(&mut self, id: &RunId) -> bool {
         let may_stay = match self.seats.get(id) {
@@ -53,7 +61,10 @@ impl Manager {
             Some(Seat::Here(here)) => !here.is_quiet() || !here.resters.is_empty(),
             _ => return true,
         };
-        if may_stay {
+        // While the log lags, lines of the run may still be on their way to its journal: whoever
+        // opened it next would read less than its last note vouches for.
+        let lags = self.parts.committer.state() == WriterState::Full && !self.stopping;
+        if may_stay || lags {
             return false;
         }
         self.drop_instance(id);
