@@ -88,9 +88,9 @@ impl<T: DeserializeOwned + Send + 'static> FromRequest<Door> for InParts<T> {
     }
 }
 
-/// What a route is told that has nothing to be told: it is read all the same, for a client that
-/// still sends must not find the connection closed.
-#[derive(Debug, serde::Deserialize)]
+// It is read all the same: a client that still sends must not find the connection closed.
+/// Nothing to say
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 

@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{self, EffectPath, Strict, present};
+use super::body::{self, EffectPath, Nothing, Strict, present};
 use super::effects::{PostError, about};
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
@@ -114,11 +114,6 @@ async fn decide(
     let done = door.handle.deed(&run, &caller.by, Flow::Outcome, act).await;
     Ok(Json(Decided::of(effect, &done.map_err(|e| about(e, &run, effect))?)))
 }
-
-/// Nothing to say
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 /// Let an effect be tried again now that waits for its next attempt
 #[utoipa::path(

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -14,17 +14,31 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Nothing, Run, Strict};
+use super::body::{Named, Nothing, Run, Strict};
 use super::problem::{Answer, Problem};
 use crate::codecs::format::signature::PublicKey;
 use crate::doors::retention::{ArchiveDone, DeleteDone, GcDone, ImportDone};
 use crate::machines::replay::state::End;
 use crate::services::retention::Policy;
+use crate::services::runs::custody::Custody;
 use crate::services::runs::delete::Deletion;
+use crate::services::runs::{Error, Runs};
 
 pub(super) fn routes() -> OpenApiRouter<Door> {
     let single = OpenApiRouter::new().routes(routes!(delete)).routes(routes!(archive));
     single.routes(routes!(unarchive)).routes(routes!(import)).routes(routes!(gc))
+}
+
+/// Does something with one run that leaves or comes back.
+async fn with_run<T: Send + 'static>(
+    door: &Door,
+    caller: &Caller,
+    run: &str,
+    work: impl FnOnce(&Runs, &dyn Custody, &str) -> Result<T, Error> + Send + 'static,
+) -> Answer<Json<T>> {
+    let id = run.to_owned();
+    let done = door.handle.in_custody(&caller.by, move |runs, root| work(runs, root, &id)).await;
+    done.map(Json).map_err(|e| Problem::from(e).of_run(run))
 }
 
 /// How to delete
@@ -56,12 +70,10 @@ async fn delete(
     Strict(Deleting { force, dry_run }): Strict<Deleting>,
 ) -> Answer<Json<DeleteDone>> {
     let how = Deletion { force, keys_kept_ms: door.handle.keys_kept_ms(), dry_run };
-    let id = run.clone();
-    let done = door.handle.in_custody(&caller.by, move |runs, root| {
-        let done = runs.delete(root, id.as_str(), how)?;
-        Ok(DeleteDone::of(&done, !dry_run))
-    });
-    done.await.map(Json).map_err(|e| Problem::from(e).of_run(run.as_str()))
+    let delete = move |runs: &Runs, root: &dyn Custody, run: &str| {
+        Ok(DeleteDone::of(&runs.delete(root, run, how)?, !dry_run))
+    };
+    with_run(&door, &caller, run.as_str(), delete).await
 }
 
 /// Put a run that has ended into an archive
@@ -78,11 +90,10 @@ async fn archive(
     Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<Json<ArchiveDone>> {
     let kept_ms = door.handle.keys_kept_ms();
-    let id = run.clone();
-    let done = door.handle.in_custody(&caller.by, move |runs, root| {
-        Ok(ArchiveDone::from(runs.archive(root, id.as_str(), kept_ms, None)?))
-    });
-    done.await.map(Json).map_err(|e| Problem::from(e).of_run(run.as_str()))
+    let archive = move |runs: &Runs, root: &dyn Custody, run: &str| {
+        Ok(ArchiveDone::from(runs.archive(root, run, kept_ms, None)?))
+    };
+    with_run(&door, &caller, run.as_str(), archive).await
 }
 
 /// Bring an archived run back
@@ -95,14 +106,13 @@ async fn archive(
 async fn unarchive(
     State(door): State<Door>,
     caller: Caller,
-    Path(run): Path<String>,
+    Named(run): Named<String>,
     Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<Json<ImportDone>> {
-    let id = run.clone();
-    let done = door.handle.in_custody(&caller.by, move |runs, root| {
-        Ok(ImportDone::of(runs.unarchive(root, &id)?, None))
-    });
-    done.await.map(Json).map_err(|e| Problem::from(e).of_run(&run))
+    let unarchive = |runs: &Runs, root: &dyn Custody, run: &str| {
+        Ok(ImportDone::of(runs.unarchive(root, run)?, None))
+    };
+    with_run(&door, &caller, &run, unarchive).await
 }
 
 /// What to import

@@ -3,7 +3,7 @@
 //! May not decide about a time. Invariant: what was changed is durable when the answer is given.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
@@ -12,10 +12,9 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::Strict;
+use super::body::{Named, Nothing, Strict};
 use super::problem::{Answer, Problem};
 use super::runs::read_time;
-use super::steer::Nothing;
 use crate::codecs::outline::Notation;
 use crate::doors::schedules::{
     Backfilled, ScheduleApplied, ScheduleDeleted, ScheduleShown, SchedulesShown, Triggered,
@@ -123,7 +122,7 @@ async fn apply(
     tag = "schedules", security(("token" = ["run.read"])), params(Which),
     responses((status = 200, description = "The schedule", body = ScheduleShown)),
 )]
-async fn show(State(door): State<Door>, Path(which): Path<Which>) -> Answer<Json<ScheduleShown>> {
+async fn show(State(door): State<Door>, Named(which): Named<Which>) -> Answer<Json<ScheduleShown>> {
     let name = which.read()?;
     let seen = door.schedules.ask(move |keeper| keeper.show(&name)).await?;
     Ok(Json(seen.into()))
@@ -144,7 +143,7 @@ async fn suspend(door: &Door, which: Which, is_suspended: bool) -> Answer<Json<S
 )]
 async fn pause(
     State(door): State<Door>,
-    Path(which): Path<Which>,
+    Named(which): Named<Which>,
     Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<Json<ScheduleShown>> {
     suspend(&door, which, true).await
@@ -161,7 +160,7 @@ async fn pause(
 )]
 async fn resume(
     State(door): State<Door>,
-    Path(which): Path<Which>,
+    Named(which): Named<Which>,
     Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<Json<ScheduleShown>> {
     suspend(&door, which, false).await
@@ -179,7 +178,7 @@ async fn resume(
 )]
 async fn trigger(
     State(door): State<Door>,
-    Path(which): Path<Which>,
+    Named(which): Named<Which>,
     Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<(StatusCode, Json<Triggered>)> {
     let name = which.read()?;
@@ -210,7 +209,7 @@ struct Span {
 )]
 async fn backfill(
     State(door): State<Door>,
-    Path(which): Path<Which>,
+    Named(which): Named<Which>,
     Strict(span): Strict<Span>,
 ) -> Answer<(StatusCode, Json<Backfilled>)> {
     let (name, from, until) = (which.read()?, read_time(&span.from)?, read_time(&span.until)?);
@@ -227,7 +226,7 @@ async fn backfill(
 )]
 async fn delete(
     State(door): State<Door>,
-    Path(which): Path<Which>,
+    Named(which): Named<Which>,
     Strict(Nothing {}): Strict<Nothing>,
 ) -> Answer<Json<ScheduleDeleted>> {
     let name = which.read()?;

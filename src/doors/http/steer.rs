@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::Door;
 use super::auth::Caller;
-use super::body::{Run, RunPath, Strict};
+use super::body::{Nothing, Run, RunPath, Strict};
 use super::problem::{Answer, Problem};
 use crate::codecs::json::Json as Text;
 use crate::doors::answers::{Did, HaltDone};
@@ -43,11 +43,6 @@ struct Why {
     /// For the journal
     reason: Option<String>,
 }
-
-/// Nothing to say
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
 
 /// Does something to a run that appends one record.
 async fn did(

@@ -12,7 +12,6 @@ mod run;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -23,6 +22,7 @@ use crate::shells::run_dir::dir::RunDir;
 use crate::shells::run_dir::root::{Options, RootView};
 use crate::shells::run_dir::root_file::{self, RootState};
 
+use super::runs::each::each;
 use super::runs::{Error, Result, Runs};
 use defect::{Defect, Severity};
 use index::Rows;
@@ -147,29 +147,12 @@ fn check_all(
     ids: Vec<RunId>,
     around: Around,
     rows: Option<&Rows>,
-    report: Report,
+    mut report: Report,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Report {
-    let all = ids.len();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(all.max(1));
-    let todo = Mutex::new(ids.into_iter());
-    let report = Mutex::new(report);
-    let work = || {
-        loop {
-            let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some(id) = next else { break };
-            let checked = check_one(view, &id, around, rows);
-            let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-            report.took(checked);
-            progress(report.runs, all);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(work);
-        }
-    });
-    report.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let looker = || |id: RunId| check_one(view, &id, around, rows);
+    each(ids, looker, |checked| report.took(checked), progress);
+    report
 }
 
 fn check_one(view: &RootView, id: &RunId, around: Around, rows: Option<&Rows>) -> Checked {

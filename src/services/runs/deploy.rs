@@ -4,7 +4,7 @@
 //! `run check` does; one that cannot be read is named and stops no other.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -16,6 +16,7 @@ use crate::shells::run_dir::root::RootView;
 
 use super::accept::{OnChange, decide};
 use super::create::Source;
+use super::each::each;
 use super::hosts::KeptHosts;
 use super::open::{SeenRun, look_over};
 use super::replay::{FirstDivergence, Problem};
@@ -125,29 +126,15 @@ struct Work<'a> {
 
 impl Work<'_> {
     fn all(&self, ids: Vec<RunId>, progress: &(dyn Fn(usize, usize) + Sync)) -> Vec<Found> {
-        let all = ids.len();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(all.max(1));
-        let todo = Mutex::new(ids.into_iter());
-        let done = Mutex::new((0, Vec::new()));
-        let work = || {
+        // A thread keeps one host for all its runs.
+        let looker = || {
             let hosts = Arc::new(KeptHosts::new(Arc::clone(&self.runs.hosts)));
             let runs = Runs { hosts, ..self.runs.clone() };
-            loop {
-                let next = todo.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some(id) = next else { break };
-                let found = self.one(&runs, id);
-                let mut done = done.lock().unwrap_or_else(PoisonError::into_inner);
-                done.0 += 1;
-                done.1.extend(found);
-                progress(done.0, all);
-            }
+            move |id: RunId| self.one(&runs, id)
         };
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(work);
-            }
-        });
-        done.into_inner().unwrap_or_else(PoisonError::into_inner).1
+        let mut all = Vec::new();
+        each(ids, looker, |found| all.extend(found), progress);
+        all
     }
 
     /// Nothing for a run that the deploy does not concern.

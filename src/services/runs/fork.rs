@@ -293,9 +293,8 @@ fn copy(seen: &SeenRun, records: &[Arc<Record>], staged: &mut Staged) -> Result<
         }
     }
     for path in records.iter().flat_map(|record| printed(&record.event)) {
-        let read = seen.dir.read_relative(path, SHELL_LOG_BYTES_MAX);
         if known.insert(path.to_owned())
-            && let Some(bytes) = disk::optional(read)?
+            && let Some(bytes) = disk::optional(seen.dir.read_relative(path, SHELL_LOG_BYTES_MAX))?
         {
             staged.file(path, &bytes)?;
         }

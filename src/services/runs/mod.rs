@@ -16,6 +16,7 @@ pub mod derived;
 pub mod diff;
 pub mod drive;
 mod dry;
+pub(super) mod each;
 pub mod flow;
 pub mod fork;
 pub mod give;

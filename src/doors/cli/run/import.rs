@@ -2,11 +2,10 @@
 //!
 //! May not overwrite a run. Invariant: the run is there whole, or not.
 
-use std::path::PathBuf;
-
+use super::sealed::SealedArgs;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
-use crate::doors::cli::{input, key, output};
+use crate::doors::cli::output;
 
 /// Make a run of an export, under the id that it has always had. A run that has not ended is
 /// paused: it may still go on where it was exported.
@@ -15,17 +14,13 @@ use crate::doors::cli::{input, key, output};
 ///   dormouse run import run.dormouse --key PUBLIC
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// Whose signature it must have, as `key create` printed it
-    #[arg(long, value_name = "PUBLIC")]
-    key: Option<String>,
+    #[command(flatten)]
+    export: SealedArgs,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let wanted = args.key.as_deref().map(key::public).transpose()?;
-    let done = context.import(&input::absolute(&args.file)?, wanted)?;
+    let (file, key) = args.export.read()?;
+    let done = context.import(&file, key)?;
     if context.json {
         output::json(&done);
         return Ok(Exit::Done);

@@ -26,6 +26,7 @@ mod recover;
 mod repair_journal;
 pub(super) mod replay;
 mod resume;
+mod sealed;
 mod show;
 mod signal;
 pub(super) mod source;

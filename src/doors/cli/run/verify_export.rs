@@ -2,29 +2,24 @@
 //!
 //! May not write. Invariant: says yes only to what an import would take.
 
-use std::path::PathBuf;
-
 use serde_json::json;
 
+use super::sealed::SealedArgs;
 use crate::doors::cli::context::Context;
 use crate::doors::cli::failure::{Exit, Failure};
-use crate::doors::cli::{input, key, output};
+use crate::doors::cli::output;
 use crate::services::export::archive::Archive;
 
 /// Check every byte of an export: its digest, its signature, its files, its journal.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The file
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
-    /// Whose signature it must have, as `key create` printed it
-    #[arg(long, value_name = "PUBLIC")]
-    key: Option<String>,
+    #[command(flatten)]
+    export: SealedArgs,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<Exit, Failure> {
-    let wanted = args.key.as_deref().map(key::public).transpose()?;
-    let archive = Archive::open(&*context.runs.disk, &input::absolute(&args.file)?, wanted)?;
+    let (file, key) = args.export.read()?;
+    let archive = Archive::open(&*context.runs.disk, &file, key)?;
     let state = archive.verify()?;
     let (manifest, end) = (&archive.manifest, state.end.map(|(end, _)| end.name()));
     let signer = archive.signer.map(|key| key.to_string());
